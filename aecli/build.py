@@ -1,0 +1,86 @@
+"""Configuration → objects: the only caller of Hydra's `instantiate`.
+
+A configuration may come out of a checkpoint that a stranger made, so a `_target_` is imported and
+called only if it is on the list.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from aecli.errors import SettingError
+
+ALLOWED = frozenset(
+    {
+        "aecli.data.Digits",
+        "aecli.data.IDXFiles",
+        "aecli.data.InMemoryDataModule",
+        "aecli.likelihoods.Bernoulli",
+        "aecli.likelihoods.ContinuousBernoulli",
+        "aecli.likelihoods.CrossEntropy",
+        "aecli.likelihoods.Gaussian",
+        "aecli.likelihoods.MSE",
+        "aecli.models.Autoencoder",
+        "aecli.models.PCA",
+        "aecli.models.VAE",
+        "aecli.networks.Conv",
+        "aecli.networks.MLP",
+        "aecli.noise.Gaussian",
+        "aecli.noise.Masking",
+        "aecli.noise.SaltAndPepper",
+        "aecli.optimizers.Optimization",
+        "aecli.sparsity.KL",
+        "aecli.sparsity.L1",
+        "aecli.sparsity.Sparsity",
+        "aecli.sparsity.TopK",
+        "lightning.pytorch.Trainer",
+        "torch.nn.Identity",
+    }
+)
+
+
+def build(config: DictConfig, key: str, **arguments: Any) -> Any:
+    """Return the object that `config[key]` describes, with its parts.
+
+    `arguments` join those of the configuration.
+
+    Raises:
+        SettingError: for a `_target_` that is not on the list, a value that a part refuses, or
+            a setting that it does not have.
+    """
+    # Resolved first: what is checked is then what is called.
+    plain = OmegaConf.to_container(config, resolve=True)
+    for path, target in _targets(plain[key], key):
+        if target not in ALLOWED:
+            raise SettingError(f"{path}={target}: not a part of aecli; nothing of it was run")
+    try:
+        return instantiate(plain[key], _convert_="all", **arguments)
+    except InstantiationException as error:
+        raise _mistake(error, key) from error
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            here = f"{path}.{name}"
+            if name == "_target_":
+                yield here, value
+            yield from _targets(value, here)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _targets(value, f"{path}[{index}]")
+
+
+def _mistake(error: Exception, key: str) -> Exception:
+    """Return the `SettingError` under Hydra's error, or one that tells a wrong argument."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SettingError):
+            return cause
+        if isinstance(cause, TypeError | ValueError | KeyError):
+            return SettingError(f"{key}: {cause}")
+        cause = cause.__cause__
+    return error

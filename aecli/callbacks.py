@@ -1,0 +1,154 @@
+"""What happens around a training: its configuration kept, its best epoch, its TensorBoard pages."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from aecli.figures import grid, labelled_rows, pixels_of
+from aecli.runs import KEY, LAST, pack
+
+HPARAMS = {
+    "seed": "seed",
+    "code_dim": "model.code_dim",
+    "beta": "model.beta",
+    "hidden": "network.hidden",
+    "tied": "network.tied",
+    "noise_amount": "noise.amount",
+    "noise_std": "noise.std",
+    "k": "sparsity.k",
+    "sparsity_target": "sparsity.target",
+    "sparsity_weight": "sparsity.weight",
+    "binarize": "dataset.binarize",
+    "batch_size": "dataset.batch_size",
+    "algorithm": "optimizer.algorithm",
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "epochs": "trainer.max_epochs",
+}
+"""The settings that TensorBoard's HPARAMS page shows, beside the choice in each group."""
+METRICS = ("val/loss", "val/mse", "val/elbo", "val/nll", "val/kl", "test/mse", "test/sse")
+"""The metrics that it shows: the same for every run, or runs would not share a table."""
+SHOWN = 12
+"""Images in a row of reconstructions."""
+PROJECTED = 1000
+"""Codes that the embedding projector gets."""
+
+
+class KeepConfiguration(Callback):
+    """Puts the run's configuration into every checkpoint; saves one when training is cut off."""
+
+    def __init__(self, config: DictConfig, choices: Mapping[str, str], directory: Path) -> None:
+        self.packed = pack(config, choices)
+        self.directory = directory
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the configuration."""
+        checkpoint[KEY] = self.packed
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save `last.ckpt` on Ctrl-C."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.global_step:
+            trainer.save_checkpoint(self.directory / "checkpoints" / f"{LAST}.ckpt")
+
+
+class BestEpoch(Callback):
+    """Remembers the validation metrics of the epoch with the least val/loss."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {"loss": math.inf}
+        self.epoch = 0
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare."""
+        values = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        if values["loss"] < self.metrics["loss"]:
+            self.metrics, self.epoch = values, trainer.current_epoch + 1
+
+
+class TensorBoardPages(Callback):
+    """HPARAMS at the start, pictures and histograms along the way, the projector at the end."""
+
+    def __init__(self, config: DictConfig, choices: Mapping[str, str], every: int) -> None:
+        self.hparams = _hparams(config, choices)
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Register settings and metrics; the scalars logged later fill the columns."""
+        for summary in hparams(self.hparams, dict.fromkeys(METRICS, 0.0)):
+            _writer(trainer).file_writer.add_summary(summary)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw every few epochs, and after the last."""
+        epoch = trainer.current_epoch + 1
+        last = trainer.should_stop or epoch == trainer.max_epochs
+        if self.every and (epoch % self.every == 0 or last):
+            self._draw(trainer, pl_module)
+
+    @torch.no_grad()
+    def _draw(self, trainer: Trainer, model: Any) -> None:
+        writer, step = _writer(trainer), trainer.global_step
+        # Pictures draw random numbers of their own: the training goes on as if there were none.
+        with torch.random.fork_rng():
+            model.eval()
+            images = _validation_images(trainer, SHOWN).to(model.device)
+            rows = {"input": images}
+            if not isinstance(model.noise, torch.nn.Identity):
+                rows["corrupted"] = model.noise.corrupt(images)
+            rows["output"] = model.reconstruct(list(rows.values())[-1])
+            writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)
+            if model.has_prior:
+                samples = model.decode(model.sample_prior(64)).mean
+                writer.add_image("samples", grid(samples, 8), step)
+            model.train()
+        if model.unit_means is not None:
+            writer.add_histogram("mean_activation_of_units", model.unit_means, step)
+
+    @torch.no_grad()
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the codes of some validation images to the projector."""
+        if not self.every:
+            return
+        split = trainer.datamodule.splits["validation"].images
+        images = _validation_images(trainer, PROJECTED)
+        codes = pl_module.eval().encode(images.to(pl_module.device))
+        _writer(trainer).add_embedding(
+            codes.cpu(),
+            metadata=split.labels[: len(images)].tolist(),
+            label_img=images.cpu(),
+            global_step=trainer.global_step,
+            tag="codes",
+        )
+
+
+def _writer(trainer: Trainer) -> SummaryWriter:
+    return trainer.logger.experiment
+
+
+def _validation_images(trainer: Trainer, count: int) -> Tensor:
+    batches = trainer.datamodule.batches("validation", count)
+    return next(iter(batches)).image
+
+
+def _hparams(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = dict(choices)
+    for name, key in HPARAMS.items():
+        value = OmegaConf.select(config, key)
+        # The same keys for every run: one that a model does not have is an empty string.
+        values[name] = value if isinstance(value, int | float | str) else str(value or "")
+    return values

@@ -1,0 +1,141 @@
+"""The command line: the first word picks a configuration, Hydra does the rest.
+
+Imports neither torch nor lightning: help, completion and mistyped options answer at once.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any
+
+COMMANDS = {
+    "train": "aecli.train",
+    "eval": "aecli.evaluate",
+    "sample": "aecli.sample",
+}
+"""The commands, each the name of a configuration in `conf/` and of the module that runs it."""
+
+USAGE = """\
+aecli trains, evaluates and samples autoencoders, and keeps runs that compare.
+
+  aecli train  [SETTING=VALUE ...]   train a model, into a new directory under outputs/
+  aecli eval   run=latest            its test metrics, as a table and pictures
+  aecli sample run=latest            images from it
+
+Examples:
+  aecli train                                   a VAE on 8x8 digits, in under a minute
+  aecli train model=dae dataset=mnist noise=gaussian noise.std=0.3
+  aecli train -m model=pca,ae,dae,sparse_ae,ksparse_ae,vae dataset=mnist
+
+`aecli train --help` lists every model, part and setting; `--cfg job` shows a whole configuration.
+Completion in bash: eval "$(aecli -sc install=bash)"
+"""
+
+
+def main() -> None:
+    """Run the command in `sys.argv` and exit: 0 done, 1 failed, 2 mistyped, 130 interrupted."""
+    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if word in ("-sc", "--shell_completion", "--shell-completion"):
+        word = _completed_command()
+    if word in ("-h", "--help", "help"):
+        print(USAGE, end="")  # noqa: T201
+        sys.exit(0)
+    if word == "--version":
+        from aecli import __version__
+
+        print(f"aecli {__version__}")  # noqa: T201
+        sys.exit(0)
+    if word not in COMMANDS:
+        _fail(2, f"no command '{word}': must be one of {', '.join(COMMANDS)} (see aecli --help)")
+    if sys.argv[1] == word:
+        # Rewritten, not deleted: processes that Lightning starts replay sys.argv.
+        sys.argv[1:2] = ["--config-name", word]
+    else:
+        sys.argv[1:1] = ["--config-name", word]
+    _run(word)
+
+
+def _run(command: str) -> None:
+    import hydra
+
+    from aecli.config import register
+    from aecli.errors import SettingError
+
+    def job(config: Any) -> Any:
+        try:
+            return importlib.import_module(COMMANDS[command]).main(config)
+        except SettingError as error:
+            if traceback_wanted:
+                raise
+            # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
+            number = _sweep_job()
+            failed.append(str(error) if number is None else f"job {number}: {error}")
+            print(f"aecli: {failed[-1]}", file=sys.stderr)  # noqa: T201
+            return None
+
+    failed: list[str] = []
+    register()
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors over, to be told here
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://aecli.conf", config_name=command)(job)()
+    except KeyboardInterrupt:
+        _fail(130, "interrupted")
+    except Exception as error:
+        message = _plain(error)
+        if message is None or traceback_wanted:
+            raise
+        _fail(1, message)
+    if len(failed) > 1:
+        print(f"aecli: {len(failed)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)  # noqa: T201
+    if failed:
+        sys.exit(1)
+
+
+def _plain(error: Exception) -> str | None:
+    """Return what to tell about a mistake in what was typed, or None if it is a bug."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from aecli.errors import SettingError
+
+    if isinstance(error, SettingError):
+        return str(error)
+    if isinstance(error, HydraException | OmegaConfBaseException | ValueError):
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+        lines = f"{error}\n{cause or ''}".splitlines()
+        # Hydra's lists of options stay; OmegaConf's notes on its own types go.
+        told = [line.strip() for line in lines if line.strip() and "object_type=" not in line]
+        return "\n  ".join(told)
+    return None
+
+
+def _fail(code: int, message: str) -> None:
+    print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+def _sweep_job() -> int | None:
+    """Return the number of the running job if it is one of a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    config = HydraConfig.get()
+    return config.job.num if config.mode == RunMode.MULTIRUN else None
+
+
+def _completed_command() -> str:
+    """Return the command that the line under completion is about, and take it out of the line.
+
+    The shell asks with the whole line in COMP_LINE; Hydra knows nothing of the first word. While
+    that word itself is being typed, print the commands and exit.
+    """
+    name, *words = os.environ.get("COMP_LINE", "aecli train ").split(" ")
+    if len(words) < 2:
+        print(*COMMANDS)  # noqa: T201
+        sys.exit(0)
+    command, *rest = words
+    if command not in COMMANDS:
+        sys.exit(0)
+    os.environ["COMP_LINE"] = " ".join([name, *rest])
+    return command

@@ -1,0 +1,92 @@
+"""The root keys of the three configurations: those that no constructor checks.
+
+Also the two resolvers that name run directories. Imported by the command line: no torch here.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+
+NAME_LENGTH = 100
+"""Characters of a run's name that tell what was set; file systems allow 255 in all."""
+
+
+@dataclass
+class EarlyStopping:
+    """Stop when `monitor` has not improved by `min_delta` for `patience` epochs; None: never."""
+
+    patience: int | None = None
+    min_delta: float = 0.0
+
+
+@dataclass
+class TrainConfig:
+    """`conf/train.yaml`."""
+
+    dataset: Any = MISSING
+    trainer: Any = MISSING
+    network: Any = MISSING
+    noise: Any = MISSING
+    sparsity: Any = MISSING
+    likelihood: Any = MISSING
+    optimizer: Any = MISSING
+    model: Any = MISSING
+    seed: int = 0
+    output_dir: str = MISSING
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    pictures_every: int = MISSING
+
+
+@dataclass
+class EvalConfig:
+    """`conf/eval.yaml`."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    dataset: Any = MISSING
+    device: str = MISSING
+    seed: int = 0
+    eval: Any = MISSING
+
+
+@dataclass
+class SampleConfig:
+    """`conf/sample.yaml`."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    dataset: Any = MISSING
+    device: str = MISSING
+    seed: int = 0
+    kind: str = MISSING
+    n: int = MISSING
+    steps: int = MISSING
+    span: float = MISSING
+    density: str | None = None
+    images: list[int] | None = None
+    classes: list[int] | None = None
+
+
+def label(overrides: Sequence[str], *without: str) -> str:
+    """Return what was typed as the end of a folder's name, such as `_model-vae_seed-1`, or "".
+
+    Left out are `without`, and settings that say where things lie and not what they are.
+    """
+    unwanted = {"output_dir", "dataset.root", *without}
+    kept = [o for o in overrides if o.lstrip("+~").split("=")[0] not in unwanted]
+    # Only characters that need no quotes, neither in a shell nor in Hydra's run=….
+    parts = [re.sub(r"[^\w.+]+", "-", override).strip("-") for override in kept]
+    return "".join(f"_{part}" for part in parts)[:NAME_LENGTH]
+
+
+def register() -> None:
+    """Make the schemas and the resolver known to Hydra."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="eval_schema", node=EvalConfig)
+    store.store(name="sample_schema", node=SampleConfig)
+    OmegaConf.register_new_resolver("label", label, replace=True)

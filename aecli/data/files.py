@@ -1,0 +1,120 @@
+"""Files of a data set: found on disk in the usual places, or downloaded, checked and kept."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pooch
+from filelock import FileLock
+from platformdirs import user_cache_dir
+
+from aecli.errors import SettingError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 30
+"""Seconds without an answer after which a mirror is given up."""
+PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+
+
+def data_root(root: str | None) -> Path:
+    """Return the folder for data sets: `dataset.root`, or the platform's cache directory."""
+    return Path(root).expanduser() if root else Path(user_cache_dir("aecli"))
+
+
+def find(
+    name: str, folder: str, sha256: Mapping[str, str], root: str | None
+) -> dict[str, Path] | None:
+    """Return where each file of `sha256` lies, gzipped or unpacked, or None if no place holds all.
+
+    Looked at, in this order: `root/name/`, `root/folder/raw/` (torchvision's) and `root` itself.
+
+    Raises `SettingError` if a place holds some of the files only, or pictures instead of them.
+    """
+    base = data_root(root)
+    places = [base / name, base / folder / "raw", base]
+    files = list(sha256)
+    for place in places:
+        found = {file: path for file in files if (path := _file(place, file)) is not None}
+        if len(found) == len(files):
+            _tell_if_other(name, sha256, found)
+            return found
+        # A half-filled cache is an interrupted download, to be completed by `fetch`.
+        if found and place != base / name:
+            missing = ", ".join(file for file in files if file not in found)
+            raise SettingError(f"dataset.root={base}: {place} lacks {missing}")
+    if root and (picture := _picture(base)):
+        raise SettingError(
+            f"dataset.root={base}: holds pictures ({picture.name}) and not the IDX files of"
+            f" dataset={name}: {', '.join(files)} (or unpacked, without .gz)"
+        )
+    return None
+
+
+def fetch(
+    name: str, sha256: Mapping[str, str], mirrors: Sequence[str], root: str | None
+) -> dict[str, Path]:
+    """Download the files of a data set that `root/name/` lacks; return where all of them lie.
+
+    Each file is tried on each mirror in turn, under a lock, so that two runs can start at once;
+    it is kept only if its SHA-256 is right.
+
+    Raises `SettingError` saying what was tried and where to put the files by hand.
+    """
+    place = data_root(root) / name
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with FileLock(place / ".lock"):
+            return {
+                file: _file(place, file) or _download(name, file, known, mirrors, place)
+                for file, known in sha256.items()
+            }
+    except OSError as error:
+        raise SettingError(f"dataset.root={data_root(root)}: cannot be written ({error})") from error
+
+
+def _file(place: Path, name: str) -> Path | None:
+    for path in (place / name, place / name.removesuffix(".gz")):
+        if path.is_file():
+            return path
+    return None
+
+
+def _download(name: str, file: str, sha256: str, mirrors: Sequence[str], place: Path) -> Path:
+    pooch.get_logger().setLevel(logging.WARNING)  # it would announce each file a second time
+    tried = []
+    for mirror in mirrors:
+        url = f"{mirror.rstrip('/')}/{file}"
+        log.info("downloading %s", url)
+        try:
+            downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
+            return Path(pooch.retrieve(url, f"sha256:{sha256}", file, place, downloader=downloader))
+        except Exception as error:  # whatever a network and its libraries can raise
+            tried.append(f"  {url}: {_reason(error)}")
+    raise SettingError(
+        f"dataset={name}: {file} could not be downloaded. Tried:\n"
+        + "\n".join(tried)
+        + f"\nPut the files into {place}, or point dataset.root at the folder that holds them;"
+        " dataset=digits needs none."
+    )
+
+
+def _reason(error: Exception) -> str:
+    if "hash" in str(error):
+        return "the file's SHA-256 is wrong (truncated or not the published file)"
+    return f"{type(error).__name__} ({str(error).splitlines()[0][:120]})"
+
+
+def _picture(base: Path) -> Path | None:
+    for pattern in ("*", "*/*", "*/*/*"):
+        for path in base.glob(pattern):
+            if path.suffix.lower() in PICTURES:
+                return path
+    return None
+
+
+def _tell_if_other(name: str, sha256: Mapping[str, str], found: Mapping[str, Path]) -> None:
+    for file, path in found.items():
+        if path.suffix == ".gz" and pooch.file_hash(str(path)) != sha256[file]:
+            log.warning("%s is not the file published as %s (its SHA-256 differs); using it", path, name)

@@ -1,0 +1,43 @@
+"""A directory of its own for every run: nothing that is there already is written to."""
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+
+class NewDirectory(Callback):
+    """Hydra's callback that makes the run's, or the sweep's, directory before anything else."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the directory of a single run."""
+        HydraConfig.instance().set_config(config)  # its name is made of hydra.* keys
+        _claim(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the directory of a sweep; its runs are numbered within."""
+        _claim(config.hydra.sweep)
+
+
+def _claim(node: DictConfig) -> None:
+    with read_write(node), open_dict(node):
+        node.dir = str(make_new(Path(node.dir)))
+
+
+def make_new(path: Path) -> Path:
+    """Make and return `path`, or `path-2`, `path-3`, … if there is something at it already.
+
+    Two processes that ask at the same moment get two directories: making one is atomic.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        new = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            new.mkdir()
+        except FileExistsError:
+            continue
+        return new
+    raise AssertionError("unreachable")

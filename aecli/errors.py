@@ -1,0 +1,62 @@
+"""A user's mistake, and the checks that find one."""
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A setting that cannot work: its message names the key, the value and what is allowed.
+
+    The command line prints it as one plain line; anything else that is raised is a bug.
+    """
+
+
+def check_number(
+    key: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return `value` as a float if it is a number between `low` and `high`.
+
+    `open_low` and `open_high` leave the ends themselves out.
+    Raises `SettingError` naming `key`, the value and the range.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = is_number and low <= value <= high and math.isfinite(value)
+    if not fits or (open_low and value == low) or (open_high and value == high):
+        allowed = f"a number {_range(low, high, open_low, open_high)}".rstrip()
+        raise SettingError(f"{key}={value}: must be {allowed}")
+    return float(value)
+
+
+def check_int(key: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
+    """Return `value` if it is a whole number of at least `low` and at most `high`.
+
+    Raises `SettingError` naming `key`, the value, the range and `why` it ends there.
+    """
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if not is_int or value < low or (high is not None and value > high):
+        span = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise SettingError(f"{key}={value}: must be a whole number {span}{why and f' ({why})'}")
+    return value
+
+
+def check_choice(key: str, value: Any, choices: Collection[str]) -> str:
+    """Return `value` if it is one of `choices`; raise `SettingError` listing them otherwise."""
+    if value not in choices:
+        raise SettingError(f"{key}={value}: must be one of {', '.join(choices)}")
+    return value
+
+
+def _range(low: float, high: float, open_low: bool, open_high: bool) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        ends = ("]" if open_low else "[") + f"{low:g}, {high:g}" + ("[" if open_high else "]")
+        return f"in {ends}"
+    if math.isfinite(low):
+        return f"{'above' if open_low else 'of at least'} {low:g}"
+    return ""

@@ -1,0 +1,173 @@
+"""`aecli eval`: test metrics of runs, as a table, `metrics.json` and pictures."""
+
+import logging
+import os
+from collections.abc import Mapping
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from aecli import figures, metrics
+from aecli.errors import check_int
+from aecli.metrics import NOISES
+from aecli.models import VAE, Autoencoder
+from aecli.runs import Loaded, Run, find, load, read_metrics, update_metrics
+
+log = logging.getLogger(__name__)
+
+SHOWN = 16
+"""Images in the picture of reconstructions."""
+SHOWN_FILTERS = 200
+SIDE_BY_SIDE = ("mse", "sse", "ssim", "elbo", "marginal_nll", "l0", "probe_error", "train_seconds")
+"""Metrics of the table over several runs."""
+
+
+def main(config: DictConfig) -> None:
+    """Evaluate the runs that `run=` means."""
+    check_int("eval.batch_size", config.eval.batch_size, 1)
+    runs = find(config.run, config.output_dir)
+    results = {run: evaluate(run, config) for run in runs}
+    if len(results) > 1:
+        _print_side_by_side(results)
+
+
+def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
+    """Compute a run's test metrics, write and print them; return them by name."""
+    log.info("evaluating %s", os.path.relpath(run.checkpoint))
+    loaded = load(run, config.device, config.dataset.root)
+    pl.seed_everything(config.seed, verbose=False)
+    values = _measure(loaded, config.eval)
+    test = {"checkpoint": run.checkpoint.name, **values}
+    path = update_metrics(run.directory, {"test": test})
+    with SummaryWriter(str(run.directory)) as writer:
+        for name, value in values.items():
+            writer.add_scalar(f"test/{name}", value, loaded.step)
+        if config.eval.pictures:
+            for name, picture in _draw(loaded, config.eval.noise, config.eval.noise_levels).items():
+                writer.add_image(f"test/{name}", picture, loaded.step)
+    _print(loaded, values)
+    log.info("written: %s%s", os.path.relpath(path), _and_pictures(run, config))
+    return values
+
+
+def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
+    model, data = loaded.model, loaded.data
+    test = data.batches("test", settings.batch_size)
+    values: dict[str, float] = metrics.reconstruction(model, test)
+    values |= metrics.noisy_reconstruction(model, test, settings.noise, settings.noise_levels)
+    if isinstance(model, VAE):
+        values["active_units"] = metrics.active_units(model, test)
+        if settings.importance_samples and model.likelihood.is_density:
+            values["marginal_nll"] = metrics.marginal_nll(
+                model, test, settings.importance_samples, settings.decoded_at_once
+            )
+    if settings.probe:
+        train = data.batches("train", settings.batch_size)
+        log.info("fitting the linear probes")
+        values["probe_error"] = metrics.probe_error(
+            metrics.codes(model, train), metrics.codes(model, test)
+        )
+        values["probe_error_pixels"] = metrics.probe_error(
+            metrics.pixels(train), metrics.pixels(test)
+        )
+    return values
+
+
+@torch.no_grad()
+def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
+    """Write the run's pictures; return them by name."""
+    model, folder = loaded.model, loaded.run.directory / "eval"
+    test = loaded.data.batches("test", SHOWN)
+    image = next(iter(test)).image
+    rows = {"input": image, "output": model.reconstruct(image)}
+    for level in levels:
+        corrupted = NOISES[noise](level).corrupt(image)
+        rows[f"{noise} {level:g}"] = corrupted
+        rows[f"output, {noise} {level:g}"] = model.reconstruct(corrupted)
+    pictures = {
+        "reconstructions": figures.save_figure(
+            figures.labelled_rows(rows), folder / "reconstructions.png"
+        )
+    }
+    if (weights := _filters(model, image.shape[1:])) is not None:
+        shown = weights[:SHOWN_FILTERS]
+        columns = round(len(shown) ** 0.5 * 1.4)
+        pictures["filters"] = figures.save_grid(
+            figures.filters(shown), columns, folder / "filters.png"
+        )
+    points, labels = metrics.codes(model, loaded.data.batches("test"))
+    name = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}"
+    if points.shape[1] >= 2:
+        if points.shape[1] > 2:
+            points, name = _principal(points), f"{name}: first two principal components"
+        pictures["codes"] = figures.save_figure(
+            figures.code_map(points, labels, name), folder / "codes.png"
+        )
+    return pictures
+
+
+def _filters(model: Autoencoder, shape: torch.Size) -> Tensor | None:
+    """Return each unit's weights to, or from, the pixels `(N, C, H, W)`, if a linear layer has them.
+
+    The decoder's, a column for each code unit, if it is one layer; else those of the units in
+    the encoder's first layer.
+    """
+    decoder, encoder = list(model.decoder.children()), list(model.encoder.children())
+    if len(decoder) == 2 and hasattr(decoder[0], "weight"):
+        weight = decoder[0].weight
+        # Stored (D, K) by an ordinary layer; a tied one holds the encoder's (outputs, D).
+        columns = weight.T if isinstance(decoder[0], nn.Linear) else weight[: model.code_dim]
+        return columns.unflatten(1, shape)
+    if isinstance(encoder[0], nn.Flatten) and isinstance(encoder[1], nn.Linear):
+        return encoder[1].weight.unflatten(1, shape)
+    return None
+
+
+def _principal(points: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    return PCA(2, random_state=0).fit_transform(points)
+
+
+def _print(loaded: Loaded, values: Mapping[str, float]) -> None:
+    title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
+    table = Table("metric", "value", "unit", title=title, title_justify="left")
+    for name, value in values.items():
+        table.add_row(name, f"{value:.5g}", _unit(name))
+    Console().print(table)
+
+
+def _unit(name: str) -> str:
+    if name in ("nll", "kl", "elbo", "marginal_nll"):
+        return "nats per image"
+    if name == "sse":
+        return "squared error per image"
+    if name.startswith("mse"):
+        return "squared error per pixel"
+    return {
+        "psnr": "dB",
+        "probe_error": "%",
+        "probe_error_pixels": "%",
+        "l0": "units per image",
+        "dead_share": "of the units",
+        "active_units": "latents",
+    }.get(name, "")
+
+
+def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
+    table = Table("run", *SIDE_BY_SIDE, title="test set", title_justify="left")
+    for run, values in results.items():
+        known = read_metrics(run.directory) | dict(values)
+        cells = [f"{known[name]:.4g}" if name in known else "" for name in SIDE_BY_SIDE]
+        table.add_row(run.directory.name, *cells)
+    Console().print(table)
+
+
+def _and_pictures(run: Run, config: DictConfig) -> str:
+    return f", {os.path.relpath(run.directory / 'eval')}/*.png" if config.eval.pictures else ""

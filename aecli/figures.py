@@ -1,0 +1,99 @@
+"""Tensors → pictures: grids of images, and a map of codes. PNG files, or arrays for TensorBoard.
+
+Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outside is clipped.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+SMALLEST = 56
+"""Pixels: smaller images are enlarged by a whole factor to be seen."""
+
+
+def grid(images: Tensor, columns: int) -> Tensor:
+    """Return images `(N, C, H, W)` side by side, row by row, with thin lines between, `(C, …, …)`."""
+    images = images.detach().cpu().float().clamp(0, 1)
+    factor = max(1, round(SMALLEST / images.shape[-1]))
+    images = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+    images = F.pad(images, (0, 2, 0, 2), value=0.5)
+    count, channels, height, width = images.shape
+    rows = -(-count // columns)
+    empty = images.new_full((rows * columns - count, channels, height, width), 0.5)
+    cells = torch.cat([images, empty]).view(rows, columns, channels, height, width)
+    return cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
+
+
+def labelled_rows(rows: Mapping[str, Tensor]) -> Figure:
+    """Return a figure with a row of images `(N, C, H, W)` under each name, N the same for all."""
+    count = len(next(iter(rows.values())))
+    picture = _bytes(grid(torch.cat(list(rows.values())), columns=count))
+    if picture.ndim == 2:
+        picture = np.stack([picture] * 3, axis=-1)
+    figure = Figure(figsize=(1.2 + 0.6 * count, 0.6 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(picture)
+    height = picture.shape[0] / len(rows)
+    axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], list(rows))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def filters(weights: Tensor) -> Tensor:
+    """Return the weights `(N, C, H, W)` as images: 0 is mid-grey, each scaled by its own largest."""
+    scale = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
+    return 0.5 + 0.5 * weights / scale
+
+
+def code_map(points: np.ndarray, labels: np.ndarray, title: str) -> Figure:
+    """Return a scatter of points `(N, 2)` coloured by label `(N,)`."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    colours = axes.scatter(*points.T, c=labels, cmap="tab10", s=4, alpha=0.7, linewidths=0)
+    figure.colorbar(colours, ticks=np.unique(labels), label="label")
+    axes.set_title(title)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> Tensor:
+    """Write a figure as a PNG and return its pixels `(3, H, W)` in [0, 1]."""
+    pixels = pixels_of(figure)
+    _save(Image.fromarray(_bytes(pixels)), path)
+    return pixels
+
+
+def save_grid(images: Tensor, columns: int, path: Path) -> Tensor:
+    """Write `grid(images, columns)` as a PNG and return it."""
+    picture = grid(images, columns)
+    _save(Image.fromarray(_bytes(picture)), path)
+    return picture
+
+
+def pixels_of(figure: Figure) -> Tensor:
+    """Return a figure's pixels `(3, H, W)` in [0, 1]."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110)
+    pixels = np.asarray(Image.open(buffer).convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(pixels / 255).permute(2, 0, 1)
+
+
+def _bytes(picture: Tensor) -> np.ndarray:
+    """Return `(H, W)` or `(H, W, 3)` bytes of a picture `(C, H, W)`."""
+    return (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).squeeze(-1).numpy()
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    image.save(temporary, format="PNG", optimize=True)
+    temporary.replace(path)

@@ -1,0 +1,144 @@
+"""Likelihoods: the decoder's output `(B, …)` → the distribution p(x|z) over images `(B, …)`.
+
+Each module owns its output activation and the data's support, and returns an object with the
+interface of `torch.distributions`: `log_prob(x)` `(B,)` in nats, summed over the features, and
+`mean` `(B, …)`, the reconstruction.
+"""
+
+from math import log
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch import distributions as d
+
+from aecli.errors import SettingError, check_number
+
+
+class Distribution(Protocol):
+    """The part of `torch.distributions.Distribution` that the losses and pictures use."""
+
+    @property
+    def mean(self) -> Tensor:
+        """E[x], `(B, …)`."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log p(x), `(B,)`, in nats."""
+
+
+class Likelihood(nn.Module):
+    """Base class. A subclass turns the decoder's output into a distribution in `forward`."""
+
+    is_density = True
+    """Whether `log_prob` is a log density or log probability; else `nll` and `elbo` mean nothing."""
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return p(x|z) for the decoder's output `(B, …)`."""
+        raise NotImplementedError
+
+    def check(self, values: Tensor) -> None:
+        """Raise `SettingError` if some of the data's distinct values lie outside the support."""
+
+
+class Bernoulli(Likelihood):
+    """p(x|z) = Π Bernoulli(x_i; sigmoid(l_i)) with the decoder's output as logits l; x in {0, 1}."""
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return Bernoulli variables with these logits, `(B, …)`."""
+        return _sum_features(d.Bernoulli(logits=parameters, validate_args=False))
+
+    def check(self, values: Tensor) -> None:
+        """Refuse anything but 0 and 1."""
+        if not ((values == 0) | (values == 1)).all():
+            raise SettingError(
+                "likelihood=bernoulli: the data has grey values and must be 0 or 1; set"
+                " dataset.binarize=dynamic (or fixed, round), or ask for the cross-entropy of grey"
+                " values, which is no density, by likelihood=cross_entropy"
+            )
+
+
+class CrossEntropy(Bernoulli):
+    """−log p = −Σ x_i log y_i + (1−x_i) log(1−y_i), y = sigmoid(l), for grey x in [0, 1].
+
+    The reconstruction cross-entropy of Vincent et al. 2008 (eq. 3). Not a density: it does not
+    integrate to one over [0, 1], so that no `nll` or `elbo` is reported.
+    """
+
+    is_density = False
+
+    def check(self, values: Tensor) -> None:
+        """Refuse values outside [0, 1]."""
+        _check_unit_interval("cross_entropy", values)
+
+
+class ContinuousBernoulli(Likelihood):
+    """p(x|z) = Π C(λ_i) λ_i^x_i (1−λ_i)^(1−x_i), λ = sigmoid(l), a density for grey x in [0, 1].
+
+    Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845.
+    """
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return continuous Bernoulli variables with these logits, `(B, …)`."""
+        return _sum_features(d.ContinuousBernoulli(logits=parameters, validate_args=False))
+
+    def check(self, values: Tensor) -> None:
+        """Refuse values outside [0, 1]."""
+        _check_unit_interval("continuous_bernoulli", values)
+
+
+class Gaussian(Likelihood):
+    """p(x|z) = N(x; μ, σ² I) with the decoder's output as μ and one σ for all pixels.
+
+    Args:
+        sigma: standard deviation > 0, in units of the data's range; where it starts if learned.
+        learn_sigma: learn log σ with the network's weights.
+    """
+
+    def __init__(self, sigma: float, learn_sigma: bool = False) -> None:
+        super().__init__()
+        sigma = check_number("likelihood.sigma", sigma, low=0, open_low=True)
+        if not isinstance(learn_sigma, bool):
+            raise SettingError(f"likelihood.learn_sigma={learn_sigma}: must be true or false")
+        log_sigma = torch.tensor(log(sigma))
+        if learn_sigma:
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma)
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return Gaussian variables with these means, `(B, …)`."""
+        return _sum_features(d.Normal(parameters, self.log_sigma.exp(), validate_args=False))
+
+
+class MSE(Likelihood):
+    """−log p = Σ (x_i − y_i)² with y the decoder's output: the plain squared error, no density."""
+
+    is_density = False
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return the squared error's stand-in for a distribution, with this mean `(B, …)`."""
+        return SquaredError(parameters)
+
+
+class SquaredError:
+    """Speaks like a distribution: `log_prob(x)` is minus the squared error summed over features."""
+
+    def __init__(self, mean: Tensor) -> None:
+        self.mean = mean
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return −Σ (x − mean)², `(B,)`."""
+        return -(value - self.mean).square().flatten(1).sum(dim=1)
+
+
+def _sum_features(distribution: d.Distribution) -> d.Distribution:
+    features = len(distribution.batch_shape) - 1
+    return d.Independent(distribution, features, validate_args=False)
+
+
+def _check_unit_interval(name: str, values: Tensor) -> None:
+    if values.min() < 0 or values.max() > 1:
+        raise SettingError(
+            f"likelihood={name}: the data must lie in [0, 1] and has values from"
+            f" {values.min():g} to {values.max():g}"
+        )

@@ -1,0 +1,7 @@
+"""The variants, each a LightningModule: what differs in the training step, and nothing else."""
+
+from aecli.models.autoencoder import Autoencoder, Terms
+from aecli.models.pca import PCA
+from aecli.models.vae import VAE
+
+__all__ = ["PCA", "VAE", "Autoencoder", "Terms"]

@@ -1,0 +1,162 @@
+"""The autoencoder, and what every variant shares: the step, the metrics, the optimizer."""
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import lightning.pytorch as pl
+from torch import Tensor, nn
+
+from aecli.accumulators import Activity, Means
+from aecli.data import Batch
+from aecli.errors import SettingError, check_int
+from aecli.likelihoods import Distribution, Likelihood
+from aecli.networks import EncoderDecoder
+from aecli.optimizers import Optimization
+from aecli.sparsity import Sparsity
+
+
+class Network(Protocol):
+    """The plan of an encoder and a decoder, as in `aecli.networks`."""
+
+    def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
+        """Return an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
+
+
+class Terms(NamedTuple):
+    """The parts of a loss: sums over the features, means over the batch, nats. Scalars."""
+
+    loss: Tensor
+    """nll + penalty (+ β · kl): what is minimized."""
+    nll: Tensor
+    """−log p(x|z), or what stands for it where the likelihood is no density."""
+    penalty: Tensor
+    """The sparsity's."""
+    kl: Tensor | None
+    """KL(q(z|x) ‖ p(z)), for variants with a posterior."""
+    code: Tensor
+    """z as the decoder gets it, `(B, K)`."""
+
+
+class Autoencoder(pl.LightningModule):
+    """loss = −log p(x|z) + penalty, with (z, penalty) = sparsity(encoder(noise(x))).
+
+    With `likelihood=mse` and a small code this is the nonlinear PCA of Hinton & Salakhutdinov,
+    Science 2006. With a noise it is the denoising autoencoder of Vincent et al., ICML 2008: the
+    target is the clean x. With a sparsity it is the sparse (Ng, CS294A notes 2011) or k-sparse
+    one (Makhzani & Frey, arXiv 1312.5663).
+
+    Images are `(B, C, H, W)` in [0, 1]; codes are `(B, K)`.
+
+    Args:
+        network: the plan of encoder and decoder.
+        code_dim: K.
+        noise: x → x̃, active in training only.
+        sparsity: pre-activation → code and penalty.
+        likelihood: decoder's output → p(x|z).
+        optimizer: the optimizer and its schedule.
+    """
+
+    has_prior = False
+    """Whether images can be drawn from the model alone."""
+
+    def __init__(
+        self,
+        network: Network,
+        code_dim: int,
+        noise: nn.Module,
+        sparsity: Sparsity,
+        likelihood: Likelihood,
+        optimizer: Optimization,
+    ) -> None:
+        super().__init__()
+        self.code_dim = check_int("model.code_dim", code_dim, 1)
+        self.encoder, self.decoder = network.build(code_dim, self.outputs)
+        self.noise = noise
+        self.sparsity = sparsity
+        self.likelihood = likelihood
+        self.optimization = optimizer
+        self.unit_means: Tensor | None = None
+        self._train, self._validation, self._activity = Means(), Means(), Activity()
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the encoder gives for an image."""
+        return self.code_dim
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the code `(B, K)` of clean images."""
+        return self.sparsity(self.encoder(x)).code
+
+    def decode(self, code: Tensor) -> Distribution:
+        """Return p(x|z) for codes `(B, K)`."""
+        return self.likelihood(self.decoder(code))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean of p(x|z) at the code of x, `(B, C, H, W)`."""
+        return self.decode(self.encode(x)).mean
+
+    def terms(self, x: Tensor) -> Terms:
+        """Return the parts of the loss for clean images x, corrupted on the way if in training."""
+        code, penalty = self.sparsity(self.encoder(self.noise(x)))
+        nll = -self.decode(code).log_prob(x).mean()
+        return Terms(nll + penalty, nll, penalty, None, code)
+
+    def reported(self, terms: Terms) -> dict[str, Tensor]:
+        """Return the terms by the names that they are logged under, those that exist."""
+        named = {"loss": terms.loss, "penalty": terms.penalty}
+        if self.likelihood.is_density:
+            named["nll"] = terms.nll
+        if terms.kl is not None:
+            named["kl"] = terms.kl
+            if self.likelihood.is_density:
+                named["elbo"] = -(terms.nll + terms.kl)
+        return named
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the loss of a batch."""
+        self.sparsity.anneal(self.global_step / self._steps)
+        terms = self.terms(batch.x)
+        self._train.add(self.reported(terms), len(batch.x))
+        self._activity.add(terms.code, self.sparsity.active(terms.code))
+        return terms.loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Add up the terms on x, and the mean squared error per pixel on the grey image."""
+        error = (self.reconstruct(batch.image) - batch.image).square().mean()
+        named = self.reported(self.terms(batch.x)) | {"mse": error}
+        self._validation.add(named, len(batch.x))
+
+    def on_train_start(self) -> None:
+        """Note how many steps there will be, for the schedules."""
+        self._steps = float(self.trainer.estimated_stepping_batches)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation means."""
+        self._log("val", self._validation.compute())
+        self._validation = Means()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training means and the health of the code, and start anew."""
+        self._log("train", self._train.compute() | self._activity.compute())
+        self.unit_means = self._activity.unit_means
+        self._train, self._activity = Means(), Activity()
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and, if the rate changes, its schedule."""
+        optimizer = self.optimization.optimizer(self.parameters())
+        if self.optimization.is_constant:
+            return optimizer
+        schedule = self.optimization.scheduler(optimizer, self.trainer.estimated_stepping_batches)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _log(self, split: str, values: dict[str, float]) -> None:
+        if not math.isfinite(values["loss"]):
+            raise SettingError(
+                f"training diverged: {split}/loss is {values['loss']} in epoch"
+                f" {self.current_epoch + 1}; try a smaller optimizer.lr, or"
+                " trainer.gradient_clip_val=1"
+            )
+        self.log_dict({f"{split}/{name}": value for name, value in values.items()})

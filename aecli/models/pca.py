@@ -1,0 +1,87 @@
+"""Principal component analysis, the linear baseline, through the same commands as the rest."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from aecli.data import Batch
+from aecli.errors import SettingError
+from aecli.likelihoods import Likelihood
+from aecli.models.autoencoder import Autoencoder
+from aecli.networks import MLP
+from aecli.optimizers import Optimization
+from aecli.sparsity import Sparsity
+
+
+class PCA(Autoencoder):
+    """z = Wᵀ(x − x̄), x̂ = W z + x̄, with the K leading eigenvectors of the covariance as W's columns.
+
+    The linear autoencoder of least squared error (Pearson 1901; Bourlard & Kamp 1988), solved in
+    closed form: one pass over the training set adds up its first and second moments, no gradient
+    step is taken. Encoder and decoder are one linear layer each, so that everything else, the
+    pictures of its filters too, works as for an autoencoder.
+
+    Args:
+        shape: (C, H, W) of an image.
+        code_dim: K, at most the number of pixels.
+        noise, sparsity: none; given only to be refused.
+        likelihood: decoder's output → p(x|z); the solution is that of `mse`.
+        optimizer: not used.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_dim: int,
+        noise: nn.Module,
+        sparsity: Sparsity,
+        likelihood: Likelihood,
+        optimizer: Optimization,
+    ) -> None:
+        if not isinstance(noise, nn.Identity):
+            raise SettingError("model=pca is solved on clean images: it takes only noise=none")
+        if type(sparsity) is not Sparsity:
+            raise SettingError("model=pca has no code to make sparse: it takes only sparsity=none")
+        network = MLP(shape, hidden=[], activation="relu")
+        super().__init__(network, code_dim, noise, sparsity, likelihood, optimizer)
+        self.automatic_optimization = False
+        self.requires_grad_(False)
+        self._moments: tuple[Tensor, Tensor] | None = None
+        self._count = 0
+        pixels = self.encoder[1].in_features
+        if code_dim > pixels:
+            raise SettingError(f"model.code_dim={code_dim}: an image has only {pixels} components")
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        """Add the batch to the moments; after the last batch, solve."""
+        x = batch.x.flatten(1).double()
+        total, squares = x.sum(dim=0), x.T @ x
+        if self._moments is not None:
+            total, squares = self._moments[0] + total, self._moments[1] + squares
+        self._moments = total, squares
+        self._count += len(x)
+        if self.trainer.is_last_batch:
+            self.solve(total, squares, self._count)
+            self.optimizers().step()  # empty, but Lightning saves no checkpoint after 0 steps
+            self.trainer.should_stop = True
+
+    def on_train_epoch_end(self) -> None:
+        """Log nothing: there was no loss along the way."""
+
+    def configure_optimizers(self) -> SGD:
+        """Return an optimizer that has no gradient to follow."""
+        return SGD(self.parameters())
+
+    def solve(self, total: Tensor, squares: Tensor, count: int) -> None:
+        """Set the weights from Σ x `(D,)`, Σ x xᵀ `(D, D)` and the number of images."""
+        mean = total / count
+        covariance = squares / count - mean.outer(mean)
+        vectors = torch.linalg.eigh(covariance).eigenvectors  # columns, ascending eigenvalues
+        components = vectors.flip(1)[:, : self.code_dim]
+        encoder, decoder = self.encoder[1], self.decoder[0]
+        encoder.weight.copy_(components.T)
+        encoder.bias.copy_(-(mean @ components))
+        decoder.weight.copy_(components)
+        decoder.bias.copy_(mean)

@@ -1,0 +1,121 @@
+"""The variational autoencoder."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from aecli.data import Batch
+from aecli.errors import SettingError, check_int, check_number
+from aecli.likelihoods import Distribution
+from aecli.models.autoencoder import Autoencoder, Terms
+
+
+class Posterior(NamedTuple):
+    """q(z|x) = N(μ, diag σ²)."""
+
+    mean: Tensor
+    """μ, `(B, K)`."""
+    log_variance: Tensor
+    """log σ², `(B, K)`."""
+
+    def sample(self, samples: int = 1) -> Tensor:
+        """Return z = μ + σ ⊙ ε, ε ~ N(0, I), `(samples, B, K)`: gradients reach μ and σ."""
+        noise = torch.randn(samples, *self.mean.shape, device=self.mean.device)
+        return self.mean + (0.5 * self.log_variance).exp() * noise
+
+    def kl(self) -> Tensor:
+        """Return KL(q ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²), `(B,)`, nats."""
+        per_unit = self.mean.square() + self.log_variance.exp() - 1 - self.log_variance
+        return 0.5 * per_unit.sum(dim=1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log q(z|x) for z `(…, B, K)`, `(…, B)`, nats."""
+        return log_normal(z, self.mean, self.log_variance)
+
+
+def log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return log N(z; mean, diag exp(log_variance)), summed over the last dimension, nats."""
+    scaled = (z - mean).square() * (-log_variance).exp()
+    return -0.5 * (scaled + log_variance + math.log(2 * math.pi)).sum(dim=-1)
+
+
+class VAE(Autoencoder):
+    """ELBO = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z)), z = μ + σ ⊙ ε, p(z) = N(0, I).
+
+    loss = nll + β · kl + penalty, with nll = −(1/L) Σ_l log p(x|z_l) and the analytic KL
+    (Kingma & Welling, arXiv 1312.6114, eq. 7 and 10; β: Higgins et al., ICLR 2017). `elbo` is
+    logged with β = 1 whatever β is.
+
+    A sparsity acts on the sample z on its way to the decoder, so that it belongs to p(x|z) and
+    the ELBO stays a bound. With a noise, q is q(z|x̃) in training.
+
+    Args (beside those of `Autoencoder`):
+        beta: β ≥ 0, in training after the warm-up, and in validation.
+        warmup_epochs, warmup_steps: β grows linearly from 0 over this many epochs, or steps.
+        samples: L ≥ 1, samples of z for each image.
+    """
+
+    has_prior = True
+
+    def __init__(
+        self,
+        beta: float = 1.0,
+        warmup_epochs: float = 0,
+        warmup_steps: int = 0,
+        samples: int = 1,
+        **parts: Any,
+    ) -> None:
+        super().__init__(**parts)
+        self.beta = check_number("model.beta", beta, low=0)
+        self.warmup_epochs = check_number("model.warmup_epochs", warmup_epochs, low=0)
+        self.warmup_steps = check_int("model.warmup_steps", warmup_steps, 0)
+        if warmup_epochs and warmup_steps:
+            raise SettingError(
+                f"model.warmup_epochs={warmup_epochs}, model.warmup_steps={warmup_steps}:"
+                " set one of the two"
+            )
+        self.samples = check_int("model.samples", samples, 1)
+        self._warmth = 1.0
+
+    @property
+    def outputs(self) -> int:
+        """Mean and log-variance for each code unit."""
+        return 2 * self.code_dim
+
+    def posterior(self, x: Tensor) -> Posterior:
+        """Return q(z|x) for images `(B, C, H, W)`."""
+        return Posterior(*self.encoder(x).chunk(2, dim=1))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the posterior's mean, `(B, K)`."""
+        return self.posterior(x).mean
+
+    def decode(self, code: Tensor) -> Distribution:
+        """Return p(x|z) for latents z `(B, K)`."""
+        return super().decode(self.sparsity(code).code)
+
+    def sample_prior(self, count: int) -> Tensor:
+        """Return z ~ N(0, I), `(count, K)`."""
+        return torch.randn(count, self.code_dim, device=self.device)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return log p(z) for z `(…, K)`, `(…)`, nats."""
+        zero = z.new_zeros(())
+        return log_normal(z, zero, zero)
+
+    def terms(self, x: Tensor) -> Terms:
+        """Return the parts of the loss for clean images x `(B, C, H, W)`."""
+        posterior = self.posterior(self.noise(x))
+        code, penalty = self.sparsity(posterior.sample(self.samples).flatten(0, 1))
+        target = x if self.samples == 1 else x.repeat(self.samples, 1, 1, 1)
+        nll = -self.likelihood(self.decoder(code)).log_prob(target).mean()
+        kl = posterior.kl().mean()
+        beta = self.beta * self._warmth if self.training else self.beta
+        return Terms(nll + beta * kl + penalty, nll, penalty, kl, code)
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        """Warm β up."""
+        steps = self.warmup_steps or self.warmup_epochs * self.trainer.num_training_batches
+        self._warmth = min(self.global_step / steps, 1.0) if steps else 1.0

@@ -1,0 +1,139 @@
+"""Networks: pairs of an encoder x̃ → a and a decoder z → the likelihood's parameters.
+
+A network is a plan; `build` makes the two modules for a code size. Images are `(B, C, H, W)`,
+pre-activations `(B, outputs)`, codes `(B, code_dim)`.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor, nn
+
+from aecli.errors import SettingError, check_choice, check_int
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+}
+
+
+class EncoderDecoder(NamedTuple):
+    """The two halves of an autoencoder."""
+
+    encoder: nn.Module
+    """`(B, C, H, W)` → `(B, outputs)`."""
+    decoder: nn.Module
+    """`(B, code_dim)` → `(B, C, H, W)`."""
+
+
+class MLP:
+    """Fully connected layers D → hidden → outputs, and code_dim → hidden reversed → D.
+
+    Args:
+        shape: (C, H, W) of an image.
+        hidden: sizes of the hidden layers, from the pixels to the code; may be empty.
+        activation: after each hidden layer, a name in `ACTIVATIONS`.
+        tied: each decoder layer uses the transposed weights of the encoder layer it mirrors
+            (biases are its own). Of an encoder with several outputs per code unit (a VAE's mean
+            and log-variance) the first `code_dim` rows, the mean's, are tied.
+    """
+
+    def __init__(
+        self, shape: Sequence[int], hidden: Sequence[int], activation: str, tied: bool = False
+    ) -> None:
+        if isinstance(hidden, str) or not isinstance(hidden, Sequence):
+            raise SettingError(f"network.hidden={hidden}: must be a list such as [400] or []")
+        self.shape = tuple(shape)
+        self.hidden = [check_int("network.hidden", size, 1) for size in hidden]
+        self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
+        if not isinstance(tied, bool):
+            raise SettingError(f"network.tied={tied}: must be true or false")
+        self.tied = tied
+
+    def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
+        """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
+        pixels = prod(self.shape)
+        down = _layers([pixels, *self.hidden, outputs])
+        if self.tied:
+            sizes = [code_dim, *reversed(self.hidden), pixels]
+            up: list[nn.Module] = [
+                TiedLinear(layer, inputs)
+                for layer, inputs in zip(reversed(down), sizes[:-1], strict=True)
+            ]
+        else:
+            up = list(_layers([code_dim, *reversed(self.hidden), pixels]))
+        return EncoderDecoder(
+            encoder=nn.Sequential(nn.Flatten(), *self._activate(down)),
+            decoder=nn.Sequential(*self._activate(up), nn.Unflatten(1, self.shape)),
+        )
+
+    def _activate(self, layers: Sequence[nn.Module]) -> list[nn.Module]:
+        first, *rest = layers
+        return [first, *(module for layer in rest for module in (self.activation(), layer))]
+
+
+class TiedLinear(nn.Module):
+    """y = x Wᵀ[:inputs] + b, with W the weights of the encoder's `layer` and b its own."""
+
+    def __init__(self, layer: nn.Linear, inputs: int) -> None:
+        super().__init__()
+        self.weight = layer.weight  # the same parameter, not a copy
+        self.inputs = inputs
+        # The bias starts as that of an ordinary layer of this size would.
+        self.bias = nn.Linear(inputs, layer.in_features).bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, inputs)` to `(B, layer.in_features)`."""
+        return F.linear(x, self.weight[: self.inputs].t(), self.bias)
+
+
+class Conv:
+    """Convolutions of stride 2 that halve the image, then a linear layer; the decoder mirrors it.
+
+    Args:
+        shape: (C, H, W) of an image.
+        channels: of each halving, from the pixels to the code.
+        activation: after each convolution, a name in `ACTIVATIONS`.
+    """
+
+    def __init__(self, shape: Sequence[int], channels: Sequence[int], activation: str) -> None:
+        if isinstance(channels, str) or not isinstance(channels, Sequence) or not channels:
+            raise SettingError(f"network.channels={channels}: must be a list such as [32,64]")
+        self.shape = tuple(shape)
+        self.channels = [check_int("network.channels", size, 1) for size in channels]
+        self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
+
+    def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
+        """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
+        shapes = [self.shape]
+        for channels in self.channels:
+            _, height, width = shapes[-1]
+            shapes.append((channels, (height + 1) // 2, (width + 1) // 2))
+        features = prod(shapes[-1])
+        down: list[nn.Module] = []
+        for wide, small in zip(shapes[:-1], shapes[1:], strict=True):
+            down += [nn.Conv2d(wide[0], small[0], 3, stride=2, padding=1), self.activation()]
+        up: list[nn.Module] = []
+        for small, wide in zip(shapes[:0:-1], shapes[-2::-1], strict=True):
+            # A stride of 2 maps 2n−1 and 2n pixels to n: the padding says which it was.
+            padding = (wide[1] + 1) % 2, (wide[2] + 1) % 2
+            layer = nn.ConvTranspose2d(
+                small[0], wide[0], 3, stride=2, padding=1, output_padding=padding
+            )
+            up += [self.activation(), layer]
+        return EncoderDecoder(
+            encoder=nn.Sequential(*down, nn.Flatten(), nn.Linear(features, outputs)),
+            decoder=nn.Sequential(
+                nn.Linear(code_dim, features), nn.Unflatten(1, shapes[-1]), *up
+            ),
+        )
+
+
+def _layers(sizes: Sequence[int]) -> list[nn.Linear]:
+    return [nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]

@@ -1,0 +1,82 @@
+"""Corruptions of the input, x → x̃, for denoising (Vincent et al. 2008, 2010).
+
+Each is a module that is the identity outside training; no noise is `torch.nn.Identity`.
+Images have values in [0, 1] and any shape `(B, …)`; the shape stays. The random numbers are
+torch's own, so that they follow the run's seed. `corrupt` draws whatever the mode.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from aecli.errors import check_number
+
+
+class Noise(nn.Module):
+    """x → x̃ in training, x → x otherwise. A subclass says how in `corrupt`."""
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Return a corrupted copy of `x` `(B, …)`, drawn anew at each call."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x̃ `(B, …)` in training mode and `x` itself otherwise."""
+        return self.corrupt(x) if self.training else x
+
+
+class Gaussian(Noise):
+    """x̃ = clamp(x + std · ε, 0, 1) with ε ~ N(0, 1) for each feature.
+
+    Args:
+        std: standard deviation in units of the data's range, ≥ 0.
+    """
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = check_number("noise.std", std, low=0)
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Return `x` with Gaussian noise, clamped to the data's range [0, 1]."""
+        return (x + self.std * torch.randn_like(x)).clamp_(0, 1)
+
+
+class SaltAndPepper(Noise):
+    """Each feature is replaced with probability `amount`: by 1 (salt) or by 0 (pepper).
+
+    Args:
+        amount: probability that a feature is replaced, in [0, 1].
+        salt: share of the replaced features that become 1, in [0, 1].
+    """
+
+    def __init__(self, amount: float, salt: float = 0.5) -> None:
+        super().__init__()
+        self.amount = check_number("noise.amount", amount, low=0, high=1)
+        self.salt = check_number("noise.salt", salt, low=0, high=1)
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Return `x` with salt and pepper. One uniform number decides about a feature."""
+        u = torch.rand_like(x)
+        salted = torch.where(u < self.amount * self.salt, 1.0, x)
+        return torch.where((u >= self.amount * self.salt) & (u < self.amount), 0.0, salted)
+
+
+class Masking(Noise):
+    """Exactly the fraction `amount` of each image's features is set to 0 (Vincent et al. 2008, §2.3).
+
+    The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each image at each call.
+
+    Args:
+        amount: fraction of the features, in [0, 1].
+    """
+
+    def __init__(self, amount: float) -> None:
+        super().__init__()
+        self.amount = check_number("noise.amount", amount, low=0, high=1)
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Return `x` with the masked features at 0."""
+        flat = x.flatten(1)
+        masked = int(self.amount * flat.shape[1] + 0.5)
+        # The features with the smallest of D uniform numbers are a uniform choice without
+        # replacement. The sort, unlike a threshold, keeps the count exact when numbers tie.
+        order = torch.rand_like(flat).argsort(dim=1)[:, :masked]
+        return flat.scatter(1, order, 0.0).view_as(x)

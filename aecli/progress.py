@@ -1,0 +1,59 @@
+"""Progress of a training: a bar on a terminal, short plain lines where the output goes elsewhere."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+LINE_EVERY = 2.0
+"""Seconds between two plain lines, at least."""
+
+
+class Progress(Callback):
+    """Epoch, speed and validation loss."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar, or start the clock of the lines."""
+        self._start = self._last = time.monotonic()
+        if sys.stdout.isatty() and sys.stderr.isatty():
+            steps = trainer.num_training_batches * (trainer.max_epochs or 0)
+            self._bar = tqdm(total=steps or None, unit="batch", dynamic_ncols=True, leave=False)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the epoch."""
+        if self._bar is not None:
+            self._bar.set_description(_epoch(trainer), refresh=False)
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Count; the bar redraws itself by time, not by batch."""
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the validation loss."""
+        loss = f"val/loss {trainer.callback_metrics['val/loss']:.4g}"
+        now = time.monotonic()
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if self._bar is not None:
+            self._bar.set_postfix_str(loss)
+        elif last or now - self._last >= LINE_EVERY:
+            self._last = now
+            log.info("%s  %s  %.0f s", _epoch(trainer), loss, now - self._start)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Close the bar, however the training ended."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _epoch(trainer: Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -1,0 +1,205 @@
+"""A run's directory: what lies where, how it is found, and how its model comes back.
+
+    <run>/.hydra/            the configuration as typed and composed
+    <run>/checkpoints/       best.ckpt (least val/loss) and last.ckpt
+    <run>/metrics.json       validation metrics; those of the test set after `aecli eval`
+    <run>/events.out…        TensorBoard
+    <run>/train.log          the log, with every warning
+    <run>/eval/, samples/    what the other two commands make
+"""
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from omegaconf import DictConfig, OmegaConf
+
+from aecli import __version__
+from aecli.build import build
+from aecli.data import InMemoryDataModule
+from aecli.errors import SettingError
+from aecli.models import Autoencoder
+
+BEST, LAST = "best", "last"
+KEY = "aecli"
+"""Where a checkpoint carries the run's configuration."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model on disk."""
+
+    directory: Path
+    checkpoint: Path
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run in memory."""
+
+    run: Run
+    config: DictConfig
+    choices: dict[str, str]
+    """The option chosen in each group, such as {"model": "vae"}."""
+    model: Autoencoder
+    """In evaluation mode, on the device asked for."""
+    data: InMemoryDataModule
+    """Set up, on the same device."""
+    step: int
+    """Optimizer steps that the checkpoint has seen."""
+
+
+def pack(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a checkpoint carries under `KEY`: plain values, so that it loads safely."""
+    plain = OmegaConf.to_container(config, resolve=True)
+    if plain["dataset"].get("root"):
+        plain["dataset"]["root"] = str(Path(plain["dataset"]["root"]).expanduser().resolve())
+    return {"version": __version__, "config": plain, "choices": dict(choices)}
+
+
+def find(spec: str, output_dir: str) -> list[Run]:
+    """Return the runs that `run=spec` means.
+
+    "latest" is the newest with a checkpoint under `output_dir`; else a checkpoint file, a run's
+    directory, or a sweep's with all of its runs.
+
+    Raises `SettingError` if there is none.
+    """
+    if spec == "latest":
+        return [_latest(Path(output_dir))]
+    path = Path(spec).expanduser()
+    if path.is_file():
+        inside = path.parent.name == "checkpoints"
+        return [Run(path.parent.parent if inside else path.parent, path)]
+    if not path.is_dir():
+        raise SettingError(
+            f"run={spec}: no such file or directory; must be a run's directory, a sweep's, a"
+            " checkpoint file, or latest"
+        )
+    if run := _in(path):
+        return [run]
+    runs = [run for child in sorted(path.iterdir(), key=_number) if (run := _in(child))]
+    if runs:
+        return runs
+    if (path / ".hydra").is_dir():
+        raise SettingError(
+            f"run={spec}: has no checkpoint: its training stopped before the end of an epoch, or"
+            " has not come so far yet"
+        )
+    raise SettingError(f"run={spec}: not a run's directory: it has no checkpoints in it")
+
+
+def load(
+    run: Run, device: str = "auto", root: str | None = None, seed: int | None = None
+) -> Loaded:
+    """Return the run's model and data.
+
+    `root` is where the data lies now, if not where it did in training.
+
+    Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
+    """
+    target = _device(device)
+    try:
+        # weights_only: a checkpoint may come from a stranger, and a pickle can run code.
+        checkpoint = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
+        raise SettingError(
+            f"run={run.checkpoint}: cannot be read as a checkpoint: damaged, cut off, or not"
+            f" made by aecli ({str(error).splitlines()[0][:100]})"
+        ) from error
+    packed = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    if not isinstance(packed, dict) or not {"config", "choices"} <= packed.keys():
+        raise SettingError(f"run={run.checkpoint}: a checkpoint, but not one made by aecli train")
+    config = OmegaConf.create(packed["config"])
+    if root is not None:
+        config.dataset.root = root
+    model = build(config, "model")
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, KeyError) as error:
+        raise SettingError(
+            f"run={run.checkpoint}: its weights do not fit its configuration; it was made by"
+            f" aecli {packed.get('version')}, this is {__version__}"
+        ) from error
+    data = build(config, "dataset")
+    data.setup()
+    data.move(target)
+    model = model.eval().requires_grad_(False).to(target)
+    return Loaded(run, config, packed["choices"], model, data, checkpoint["global_step"])
+
+
+def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:
+    """Add `values` to the run's `metrics.json` and return its path."""
+    path = directory / "metrics.json"
+    write_text(path, json.dumps(read_metrics(directory) | dict(values), indent=2) + "\n")
+    return path
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """Return what the run's `metrics.json` holds, nothing if there is none."""
+    path = directory / "metrics.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is either the old or the new one, whole, at any moment."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints are written to a temporary name, synced, then renamed: never cut off."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write `checkpoint` to `path`."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _in(directory: Path) -> Run | None:
+    for name in (BEST, LAST):
+        checkpoint = directory / "checkpoints" / f"{name}.ckpt"
+        if checkpoint.is_file():
+            return Run(directory, checkpoint)
+    return None
+
+
+def _latest(outputs: Path) -> Run:
+    made = [*outputs.glob("*/*/.hydra/config.yaml"), *outputs.glob("sweeps/*/*/.hydra/config.yaml")]
+    for config in sorted(made, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        if run := _in(config.parent.parent):
+            return run
+    raise SettingError(f"run=latest: no run with a checkpoint under {outputs}/; aecli train makes one")
+
+
+def _number(path: Path) -> tuple[int, str]:
+    """Sort a sweep's runs as they were numbered, 2 before 10."""
+    number = path.name.split("_")[0]
+    return (int(number) if number.isdigit() else -1, path.name)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise SettingError(f"device={name}: must be auto, cpu, or cuda where there is a GPU")
+    return torch.device(name)

@@ -1,0 +1,160 @@
+"""Sparsity: pre-activation a → (code z, penalty). Owns the nonlinearity of the code.
+
+All shapes are `(B, K)` for B images and K code units. The penalty is a scalar that joins the
+loss, in its units (nats per image), so that the whole loss is a mean over the batch.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from aecli.errors import check_choice, check_int, check_number
+
+
+class SparseCode(NamedTuple):
+    """What a sparsity makes of the pre-activation."""
+
+    code: Tensor
+    """z, `(B, K)`."""
+    penalty: Tensor
+    """Scalar, added to the loss."""
+
+
+class Sparsity(nn.Module):
+    """No sparsity: z = a (a linear code), penalty 0."""
+
+    def forward(self, a: Tensor) -> SparseCode:
+        """Return the code `(B, K)` of the pre-activation `a` `(B, K)` and its penalty."""
+        return SparseCode(a, a.new_zeros(()))
+
+    def active(self, code: Tensor) -> Tensor:
+        """Tell which units of the code `(B, K)` count as active: those that are not 0."""
+        return code != 0
+
+    def anneal(self, fraction: float) -> None:
+        """Move a schedule to `fraction` of the training, in [0, 1]. Most have none."""
+
+
+class L1(Sparsity):
+    """z = max(a, 0), penalty = weight · Σ_j |z_j|, mean over the batch.
+
+    Args:
+        weight: λ ≥ 0, nats per unit of activation.
+    """
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = check_number("sparsity.weight", weight, low=0)
+
+    def forward(self, a: Tensor) -> SparseCode:
+        """Rectify; penalize the sum of the activations."""
+        code = a.relu()
+        return SparseCode(code, self.weight * code.sum(dim=1).mean())
+
+
+class KL(Sparsity):
+    """z = sigmoid(a), penalty = β Σ_j KL(ρ ‖ ρ̂_j) (Ng, CS294A notes 2011, p. 15).
+
+    KL(ρ ‖ ρ̂) = ρ log(ρ/ρ̂) + (1−ρ) log((1−ρ)/(1−ρ̂)), with ρ̂_j the mean activation of unit j:
+    over the batch, or, with a momentum m, over the data set as the running mean
+    ρ̂ ← m ρ̂ + (1−m) · batch mean. The gradient goes through the batch mean in full in both
+    cases (the running mean only moves the point where it is taken), so that β means the same.
+
+    Args:
+        target: ρ in (0, 1).
+        weight: β ≥ 0, nats.
+        units: K, the size of the code.
+        momentum: None for the batch mean, else m in [0, 1).
+    """
+
+    running_mean: Tensor
+
+    def __init__(
+        self, target: float, weight: float, units: int, momentum: float | None = None
+    ) -> None:
+        super().__init__()
+        self.target = check_number(
+            "sparsity.target", target, low=0, high=1, open_low=True, open_high=True
+        )
+        self.weight = check_number("sparsity.weight", weight, low=0)
+        if momentum is not None:
+            check_number("sparsity.momentum", momentum, low=0, high=1, open_high=True)
+        self.momentum = momentum
+        # It starts at the target, where the penalty is 0: no jolt before it has seen data.
+        self.register_buffer("running_mean", torch.full((units,), self.target))
+
+    def forward(self, a: Tensor) -> SparseCode:
+        """Squash to (0, 1); penalize mean activations away from the target."""
+        code = a.sigmoid()
+        mean = code.mean(dim=0)
+        if self.momentum is not None:
+            if self.training:
+                self.running_mean.lerp_(mean.detach(), 1 - self.momentum)
+            mean = mean + (self.running_mean - mean).detach()
+        return SparseCode(code, self.weight * bernoulli_kl(self.target, mean).sum())
+
+    def active(self, code: Tensor) -> Tensor:
+        """A sigmoid is never 0: a unit is active when it is more on than off."""
+        return code > 0.5
+
+
+def bernoulli_kl(target: float, mean: Tensor) -> Tensor:
+    """Return KL(ρ ‖ ρ̂) in nats, elementwise, between Bernoulli variables of these means."""
+    # A saturated sigmoid gives exactly 0 or 1 in float32: the clamp keeps the value finite.
+    mean = mean.clamp(1e-6, 1 - 1e-6)
+    rho = torch.as_tensor(target, dtype=mean.dtype, device=mean.device)
+    return rho * (rho / mean).log() + (1 - rho) * ((1 - rho) / (1 - mean)).log()
+
+
+class TopK(Sparsity):
+    """z = a on the k largest units of each image and 0 elsewhere (Makhzani & Frey 2013, §2.1).
+
+    The gradient goes through the kept units alone. In training k falls linearly from `k_start`
+    to `k` over the first `anneal` of the steps (§4.2.1); outside training round(alpha · k) units
+    stay (§2.1), with the final k, so that validation means the same at every epoch.
+
+    Args:
+        k: units kept at the end of training, 1 … K.
+        units: K, the size of the code.
+        by: "value" as in the paper, or "magnitude" (|a|).
+        k_start: units kept at the start, k … K; None for k throughout.
+        anneal: share of the training over which k falls, in (0, 1].
+        alpha: factor on k outside training, ≥ 1; at most K units stay.
+    """
+
+    RANKS = ("value", "magnitude")
+
+    def __init__(
+        self,
+        k: int,
+        units: int,
+        by: str = "value",
+        k_start: int | None = None,
+        anneal: float = 0.5,
+        alpha: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.k = check_int("sparsity.k", k, 1, units, f"model.code_dim={units}")
+        if k_start is not None:
+            check_int("sparsity.k_start", k_start, k, units, f"from sparsity.k to model.code_dim={units}")
+        self.by = check_choice("sparsity.by", by, self.RANKS)
+        self.k_start = k if k_start is None else k_start
+        self.share = check_number("sparsity.anneal", anneal, low=0, high=1, open_low=True)
+        self.alpha = check_number("sparsity.alpha", alpha, low=1)
+        self.units = units
+        self.k_now = self.k_start
+
+    def anneal(self, fraction: float) -> None:
+        """Set the k of training for `fraction` of the steps done."""
+        done = min(fraction / self.share, 1.0)
+        self.k_now = round(self.k_start + (self.k - self.k_start) * done)
+
+    def forward(self, a: Tensor) -> SparseCode:
+        """Keep the k largest pre-activations of each image."""
+        k = self.k_now if self.training else min(round(self.alpha * self.k), self.units)
+        rank = a.detach().abs() if self.by == "magnitude" else a.detach()
+        kept = rank.topk(k, dim=1, sorted=False).indices
+        code = torch.zeros_like(a).scatter(1, kept, a.gather(1, kept))
+        return SparseCode(code, a.new_zeros(()))
+

@@ -1,0 +1,143 @@
+"""`aecli train`: build a model and its data, fit, and tell where the run is."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig
+
+from aecli import __version__
+from aecli.build import build
+from aecli.callbacks import BestEpoch, KeepConfiguration, TensorBoardPages
+from aecli.data import InMemoryDataModule
+from aecli.errors import check_int, check_number
+from aecli.models import Autoencoder
+from aecli.progress import Progress
+from aecli.runs import BEST, LAST, AtomicCheckpointIO, update_metrics
+
+log = logging.getLogger(__name__)
+
+MONITOR = "val/loss"
+
+
+def main(config: DictConfig) -> float:
+    """Train one run of the command line; return its least validation loss, for a sweeper."""
+    quieten()
+    hydra = HydraConfig.get()
+    groups = {name: str(choice) for name, choice in hydra.runtime.choices.items() if "/" not in name}
+    return train(config, Path(hydra.runtime.output_dir), groups)
+
+
+def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> float:
+    """Train the model that `config` describes into `directory`.
+
+    `choices` names the option of each group, for the people who read the run. Returns the least
+    validation loss; raises `SettingError` for a setting that cannot work.
+    """
+    pl.seed_everything(check_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
+    data = build(config, "dataset")
+    model = build(config, "model")
+    data.setup()
+    model.likelihood.check(data.values())
+    best = BestEpoch()
+    trainer = build(
+        config,
+        "trainer",
+        default_root_dir=str(directory),
+        logger=TensorBoardLogger(directory, name="", version=""),
+        callbacks=[
+            best,
+            KeepConfiguration(config, choices, directory),
+            TensorBoardPages(config, choices, check_int("pictures_every", config.pictures_every, 0)),
+            Progress(),
+            *_checkpoints(directory),
+            *_early_stopping(config.early_stopping),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    log.info(_headline(choices, data, model, trainer))
+    start = time.monotonic()
+    try:
+        trainer.fit(model, datamodule=data)
+    except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
+        log.info("interrupted; %s", _whereabouts(directory))
+        raise KeyboardInterrupt from None
+    seconds = time.monotonic() - start
+    update_metrics(
+        directory,
+        {
+            "version": __version__,
+            "choices": dict(choices),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "epochs": trainer.current_epoch,
+            "best_epoch": best.epoch,
+            "train_seconds": round(seconds, 1),
+            "val": best.metrics,
+        },
+    )
+    early = " (stopped early)" if trainer.current_epoch < (trainer.max_epochs or 0) else ""
+    log.info(
+        "done: %d epochs in %.0f s%s; best epoch %d", trainer.current_epoch, seconds, early, best.epoch
+    )
+    log.info("validation: %s", "  ".join(f"{k} {v:.4g}" for k, v in best.metrics.items()))
+    log.info(_whereabouts(directory, model.has_prior))
+    return best.metrics["loss"]
+
+
+def quieten() -> None:
+    """Send what other libraries say to the run's log; the terminal is for what a user can use."""
+    logging.captureWarnings(True)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
+    folder = directory / "checkpoints"
+    common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    return [
+        ModelCheckpoint(filename=BEST, monitor=MONITOR, mode="min", save_top_k=1, **common),
+        ModelCheckpoint(filename=LAST, **common),
+    ]
+
+
+def _early_stopping(config: DictConfig) -> list[EarlyStopping]:
+    if config.patience is None:
+        return []
+    patience = check_int("early_stopping.patience", config.patience, 1)
+    min_delta = check_number("early_stopping.min_delta", config.min_delta, low=0)
+    return [EarlyStopping(MONITOR, patience=patience, min_delta=min_delta, mode="min")]
+
+
+def _headline(
+    choices: Mapping[str, str], data: InMemoryDataModule, model: Autoencoder, trainer: pl.Trainer
+) -> str:
+    device = trainer.strategy.root_device
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    parameters = sum(p.numel() for p in model.parameters())
+    images = {name: len(split.images.labels) for name, split in data.splits.items()}
+    return (
+        f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
+        f" {images['validation']:,} validation images, {parameters:,} parameters,"
+        f" {device.type}{threads}"
+    )
+
+
+def _whereabouts(directory: Path, has_prior: bool = False) -> str:
+    run = os.path.relpath(directory)
+    kind = "prior" if has_prior else "reconstruct"
+    return (
+        f"run: {run}\nnext:\n"
+        f"  aecli eval run={run}\n"
+        f"  aecli sample run={run} kind={kind}\n"
+        f"  tensorboard --logdir {os.path.relpath(directory.parent)}"
+    )
