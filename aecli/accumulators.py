@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Means:
-    """Means over examples. A batch counts as often as it has examples: the mean of the whole set."""
+    """Means over examples: a batch counts as often as it has examples."""
 
     def __init__(self) -> None:
         self._count = 0

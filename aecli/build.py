@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from aecli.errors import SettingError
@@ -53,6 +54,8 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     """
     # Resolved first: what is checked is then what is called.
     plain = OmegaConf.to_container(config, resolve=True)
+    if key not in plain:
+        raise SettingError(f"the configuration has no '{key}'")
     for path, target in _targets(plain[key], key):
         if target not in ALLOWED:
             raise SettingError(f"{path}={target}: not a part of aecli; nothing of it was run")
@@ -80,7 +83,7 @@ def _mistake(error: Exception, key: str) -> Exception:
     while cause is not None:
         if isinstance(cause, SettingError):
             return cause
-        if isinstance(cause, TypeError | ValueError | KeyError):
+        if isinstance(cause, TypeError | ValueError | KeyError | MisconfigurationException):
             return SettingError(f"{key}: {cause}")
         cause = cause.__cause__
     return error

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -40,6 +41,14 @@ SHOWN = 12
 """Images in a row of reconstructions."""
 PROJECTED = 1000
 """Codes that the embedding projector gets."""
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's event files alone: the settings have their place in `.hydra/`."""
+
+    def save(self) -> None:
+        """Write no `hparams.yaml`."""
+        self.experiment.flush()
 
 
 class KeepConfiguration(Callback):
@@ -107,10 +116,10 @@ class TensorBoardPages(Callback):
         with torch.random.fork_rng():
             model.eval()
             images = _validation_images(trainer, SHOWN).to(model.device)
-            rows = {"input": images}
+            rows = [("input", images)]
             if not isinstance(model.noise, torch.nn.Identity):
-                rows["corrupted"] = model.noise.corrupt(images)
-            rows["output"] = model.reconstruct(list(rows.values())[-1])
+                rows.append(("corrupted", model.noise.corrupt(images)))
+            rows.append(("output", model.reconstruct(rows[-1][1])))
             writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)
             if model.has_prior:
                 samples = model.decode(model.sample_prior(64)).mean

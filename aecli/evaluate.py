@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 
 import lightning.pytorch as pl
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,6 +18,7 @@ from aecli import figures, metrics
 from aecli.errors import check_int
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
+from aecli.networks import TiedLinear
 from aecli.runs import Loaded, Run, find, load, read_metrics, update_metrics
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 SHOWN = 16
 """Images in the picture of reconstructions."""
 SHOWN_FILTERS = 200
+PIPED_WIDTH = 160
 SIDE_BY_SIDE = ("mse", "sse", "ssim", "elbo", "marginal_nll", "l0", "probe_error", "train_seconds")
 """Metrics of the table over several runs."""
 
@@ -85,11 +88,10 @@ def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
     model, folder = loaded.model, loaded.run.directory / "eval"
     test = loaded.data.batches("test", SHOWN)
     image = next(iter(test)).image
-    rows = {"input": image, "output": model.reconstruct(image)}
+    rows = [("input", image), ("output", model.reconstruct(image))]
     for level in levels:
         corrupted = NOISES[noise](level).corrupt(image)
-        rows[f"{noise} {level:g}"] = corrupted
-        rows[f"output, {noise} {level:g}"] = model.reconstruct(corrupted)
+        rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
     pictures = {
         "reconstructions": figures.save_figure(
             figures.labelled_rows(rows), folder / "reconstructions.png"
@@ -113,13 +115,13 @@ def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
 
 
 def _filters(model: Autoencoder, shape: torch.Size) -> Tensor | None:
-    """Return each unit's weights to, or from, the pixels `(N, C, H, W)`, if a linear layer has them.
+    """Return the weights between units and pixels `(N, C, H, W)`, if a linear layer has them.
 
     The decoder's, a column for each code unit, if it is one layer; else those of the units in
     the encoder's first layer.
     """
     decoder, encoder = list(model.decoder.children()), list(model.encoder.children())
-    if len(decoder) == 2 and hasattr(decoder[0], "weight"):
+    if len(decoder) == 2 and isinstance(decoder[0], nn.Linear | TiedLinear):
         weight = decoder[0].weight
         # Stored (D, K) by an ordinary layer; a tied one holds the encoder's (outputs, D).
         columns = weight.T if isinstance(decoder[0], nn.Linear) else weight[: model.code_dim]
@@ -140,7 +142,7 @@ def _print(loaded: Loaded, values: Mapping[str, float]) -> None:
     table = Table("metric", "value", "unit", title=title, title_justify="left")
     for name, value in values.items():
         table.add_row(name, f"{value:.5g}", _unit(name))
-    Console().print(table)
+    _show(table)
 
 
 def _unit(name: str) -> str:
@@ -161,12 +163,18 @@ def _unit(name: str) -> str:
 
 
 def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
-    table = Table("run", *SIDE_BY_SIDE, title="test set", title_justify="left")
+    run = Column("run", overflow="fold")
+    table = Table(run, *SIDE_BY_SIDE, title="test set", title_justify="left")
     for run, values in results.items():
         known = read_metrics(run.directory) | dict(values)
         cells = [f"{known[name]:.4g}" if name in known else "" for name in SIDE_BY_SIDE]
         table.add_row(run.directory.name, *cells)
-    Console().print(table)
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    # A pipe or a file has no width: nothing is cut off there.
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
 def _and_pictures(run: Run, config: DictConfig) -> str:

@@ -4,7 +4,7 @@ Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outsid
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ SMALLEST = 56
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
-    """Return images `(N, C, H, W)` side by side, row by row, with thin lines between, `(C, …, …)`."""
+    """Return images `(N, C, H, W)` row by row, with thin lines between, as one `(C, …, …)`."""
     images = images.detach().cpu().float().clamp(0, 1)
     factor = max(1, round(SMALLEST / images.shape[-1]))
     images = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
@@ -31,17 +31,18 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
 
-def labelled_rows(rows: Mapping[str, Tensor]) -> Figure:
-    """Return a figure with a row of images `(N, C, H, W)` under each name, N the same for all."""
-    count = len(next(iter(rows.values())))
-    picture = _bytes(grid(torch.cat(list(rows.values())), columns=count))
+def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
+    """Return a figure with rows of images `(N, C, H, W)`, each by its name, N the same for all."""
+    names, images = zip(*rows, strict=True)
+    count = len(images[0])
+    picture = _bytes(grid(torch.cat(images), columns=count))
     if picture.ndim == 2:
         picture = np.stack([picture] * 3, axis=-1)
     figure = Figure(figsize=(1.2 + 0.6 * count, 0.6 * len(rows)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(picture)
     height = picture.shape[0] / len(rows)
-    axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], list(rows))
+    axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], names)
     axes.set_xticks([])
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -50,7 +51,7 @@ def labelled_rows(rows: Mapping[str, Tensor]) -> Figure:
 
 
 def filters(weights: Tensor) -> Tensor:
-    """Return the weights `(N, C, H, W)` as images: 0 is mid-grey, each scaled by its own largest."""
+    """Return weights `(N, C, H, W)` as images: 0 is mid-grey, each scaled by its own largest."""
     scale = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
     return 0.5 + 0.5 * weights / scale
 

@@ -30,7 +30,7 @@ class Likelihood(nn.Module):
     """Base class. A subclass turns the decoder's output into a distribution in `forward`."""
 
     is_density = True
-    """Whether `log_prob` is a log density or log probability; else `nll` and `elbo` mean nothing."""
+    """Whether `log_prob` is a log density or probability; else `nll` and `elbo` mean nothing."""
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return p(x|z) for the decoder's output `(B, …)`."""
@@ -41,7 +41,7 @@ class Likelihood(nn.Module):
 
 
 class Bernoulli(Likelihood):
-    """p(x|z) = Π Bernoulli(x_i; sigmoid(l_i)) with the decoder's output as logits l; x in {0, 1}."""
+    """p(x|z) = Π Bernoulli(x_i; sigmoid(l_i)), the decoder's output as logits l; x in {0, 1}."""
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return Bernoulli variables with these logits, `(B, …)`."""

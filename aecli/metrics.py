@@ -24,9 +24,9 @@ NOISES: dict[str, type[Noise]] = {
     "masking": Masking,
 }
 ACTIVE_VARIANCE = 0.01
-"""Variance over images of a latent's posterior mean above which it is active (Burda et al. 2015)."""
-
+"""Variance over images of its posterior mean above which a latent is active (Burda et al. 2015)."""
 PROBE_STEPS = 100
+"""L-BFGS steps of the linear probe."""
 
 
 @torch.no_grad()
@@ -79,7 +79,9 @@ def noisy_reconstruction(
     means = Means()
     for _, image, _ in batches:
         errors = {
-            f"mse_{noise}_{level:g}": (model.reconstruct(noise_.corrupt(image)) - image).square().mean()
+            f"mse_{noise}_{level:g}": (model.reconstruct(noise_.corrupt(image)) - image)
+            .square()
+            .mean()
             for level, noise_ in noises.items()
         }
         means.add(errors, len(image))
@@ -143,9 +145,7 @@ def pixels(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
     return parts[0], parts[1]
 
 
-def probe_error(
-    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
-) -> float:
+def probe_error(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
     """Return the test error in % of scikit-learn's logistic regression on features `(N, K)`.
 
     The features are divided by one number, their standard deviation over everything, which keeps

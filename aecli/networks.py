@@ -5,6 +5,7 @@ pre-activations `(B, outputs)`, codes `(B, code_dim)`.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
@@ -117,7 +118,7 @@ class Conv:
             shapes.append((channels, (height + 1) // 2, (width + 1) // 2))
         features = prod(shapes[-1])
         down: list[nn.Module] = []
-        for wide, small in zip(shapes[:-1], shapes[1:], strict=True):
+        for wide, small in pairwise(shapes):
             down += [nn.Conv2d(wide[0], small[0], 3, stride=2, padding=1), self.activation()]
         up: list[nn.Module] = []
         for small, wide in zip(shapes[:0:-1], shapes[-2::-1], strict=True):
@@ -129,11 +130,9 @@ class Conv:
             up += [self.activation(), layer]
         return EncoderDecoder(
             encoder=nn.Sequential(*down, nn.Flatten(), nn.Linear(features, outputs)),
-            decoder=nn.Sequential(
-                nn.Linear(code_dim, features), nn.Unflatten(1, shapes[-1]), *up
-            ),
+            decoder=nn.Sequential(nn.Linear(code_dim, features), nn.Unflatten(1, shapes[-1]), *up),
         )
 
 
 def _layers(sizes: Sequence[int]) -> list[nn.Linear]:
-    return [nn.Linear(i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+    return [nn.Linear(i, o) for i, o in pairwise(sizes)]

@@ -60,7 +60,7 @@ class SaltAndPepper(Noise):
 
 
 class Masking(Noise):
-    """Exactly the fraction `amount` of each image's features is set to 0 (Vincent et al. 2008, §2.3).
+    """Exactly the fraction `amount` of each image's features is 0 (Vincent et al. 2008, §2.3).
 
     The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each image at each call.
 

@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, short plain lines where the output goes elsewhere."""
+"""Progress of a training: a bar on a terminal, short plain lines elsewhere."""
 
 import logging
 import sys

@@ -1,11 +1,11 @@
 """A run's directory: what lies where, how it is found, and how its model comes back.
 
-    <run>/.hydra/            the configuration as typed and composed
-    <run>/checkpoints/       best.ckpt (least val/loss) and last.ckpt
-    <run>/metrics.json       validation metrics; those of the test set after `aecli eval`
-    <run>/events.out…        TensorBoard
-    <run>/train.log          the log, with every warning
-    <run>/eval/, samples/    what the other two commands make
+<run>/.hydra/            the configuration as typed and composed
+<run>/checkpoints/       best.ckpt (least val/loss) and last.ckpt
+<run>/metrics.json       validation metrics; those of the test set after `aecli eval`
+<run>/events.out…        TensorBoard
+<run>/train.log          the log, with every warning
+<run>/eval/, samples/    what the other two commands make
 """
 
 import json
@@ -112,7 +112,7 @@ def load(
     except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
         raise SettingError(
             f"run={run.checkpoint}: cannot be read as a checkpoint: damaged, cut off, or not"
-            f" made by aecli ({str(error).splitlines()[0][:100]})"
+            f" made by aecli ({_first_line(error)})"
         ) from error
     packed = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(packed, dict) or not {"config", "choices"} <= packed.keys():
@@ -175,6 +175,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.unlink(missing_ok=True)
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+
+
 def _in(directory: Path) -> Run | None:
     for name in (BEST, LAST):
         checkpoint = directory / "checkpoints" / f"{name}.ckpt"
@@ -188,7 +192,9 @@ def _latest(outputs: Path) -> Run:
     for config in sorted(made, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         if run := _in(config.parent.parent):
             return run
-    raise SettingError(f"run=latest: no run with a checkpoint under {outputs}/; aecli train makes one")
+    raise SettingError(
+        f"run=latest: no run with a checkpoint under {outputs}/; aecli train makes one"
+    )
 
 
 def _number(path: Path) -> tuple[int, str]:

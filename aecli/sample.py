@@ -80,7 +80,9 @@ def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
     """Walk in straight lines between the codes of two images, or the mean codes of two classes."""
     model = loaded.model
     if config.classes is not None:
-        start, end = (_class_mean(loaded, label)[None] for label in _pair("classes", config.classes))
+        start, end = (
+            _class_mean(loaded, label)[None] for label in _pair("classes", config.classes)
+        )
     elif config.images is not None:
         start, end = (
             model.encode(_test_image(loaded, number)) for number in _pair("images", config.images)

@@ -137,7 +137,9 @@ class TopK(Sparsity):
         super().__init__()
         self.k = check_int("sparsity.k", k, 1, units, f"model.code_dim={units}")
         if k_start is not None:
-            check_int("sparsity.k_start", k_start, k, units, f"from sparsity.k to model.code_dim={units}")
+            check_int(
+                "sparsity.k_start", k_start, k, units, f"from sparsity.k to model.code_dim={units}"
+            )
         self.by = check_choice("sparsity.by", by, self.RANKS)
         self.k_start = k if k_start is None else k_start
         self.share = check_number("sparsity.anneal", anneal, low=0, high=1, open_low=True)
@@ -157,4 +159,3 @@ class TopK(Sparsity):
         kept = rank.topk(k, dim=1, sorted=False).indices
         code = torch.zeros_like(a).scatter(1, kept, a.gather(1, kept))
         return SparseCode(code, a.new_zeros(()))
-

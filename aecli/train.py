@@ -10,12 +10,11 @@ import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig
 
 from aecli import __version__
 from aecli.build import build
-from aecli.callbacks import BestEpoch, KeepConfiguration, TensorBoardPages
+from aecli.callbacks import BestEpoch, Events, KeepConfiguration, TensorBoardPages
 from aecli.data import InMemoryDataModule
 from aecli.errors import check_int, check_number
 from aecli.models import Autoencoder
@@ -31,7 +30,9 @@ def main(config: DictConfig) -> float:
     """Train one run of the command line; return its least validation loss, for a sweeper."""
     quieten()
     hydra = HydraConfig.get()
-    groups = {name: str(choice) for name, choice in hydra.runtime.choices.items() if "/" not in name}
+    groups = {
+        name: str(choice) for name, choice in hydra.runtime.choices.items() if "/" not in name
+    }
     return train(config, Path(hydra.runtime.output_dir), groups)
 
 
@@ -51,17 +52,20 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
         config,
         "trainer",
         default_root_dir=str(directory),
-        logger=TensorBoardLogger(directory, name="", version=""),
+        logger=Events(directory, name="", version=""),
         callbacks=[
             best,
             KeepConfiguration(config, choices, directory),
-            TensorBoardPages(config, choices, check_int("pictures_every", config.pictures_every, 0)),
+            TensorBoardPages(
+                config, choices, check_int("pictures_every", config.pictures_every, 0)
+            ),
             Progress(),
             *_checkpoints(directory),
             *_early_stopping(config.early_stopping),
         ],
         plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,
+        log_every_n_steps=1,  # nothing is logged by step, only by epoch
         enable_progress_bar=False,
         enable_model_summary=False,
     )
@@ -85,9 +89,14 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
             "val": best.metrics,
         },
     )
-    early = " (stopped early)" if trainer.current_epoch < (trainer.max_epochs or 0) else ""
+    stopper = trainer.early_stopping_callback
+    early = " (stopped early)" if stopper is not None and stopper.stopped_epoch else ""
     log.info(
-        "done: %d epochs in %.0f s%s; best epoch %d", trainer.current_epoch, seconds, early, best.epoch
+        "done: %d epochs in %.0f s%s; best epoch %d",
+        trainer.current_epoch,
+        seconds,
+        early,
+        best.epoch,
     )
     log.info("validation: %s", "  ".join(f"{k} {v:.4g}" for k, v in best.metrics.items()))
     log.info(_whereabouts(directory, model.has_prior))

@@ -71,7 +71,9 @@ def fetch(
                 for file, known in sha256.items()
             }
     except OSError as error:
-        raise SettingError(f"dataset.root={data_root(root)}: cannot be written ({error})") from error
+        raise SettingError(
+            f"dataset.root={data_root(root)}: cannot be written ({error})"
+        ) from error
 
 
 def _file(place: Path, name: str) -> Path | None:
@@ -117,4 +119,6 @@ def _picture(base: Path) -> Path | None:
 def _tell_if_other(name: str, sha256: Mapping[str, str], found: Mapping[str, Path]) -> None:
     for file, path in found.items():
         if path.suffix == ".gz" and pooch.file_hash(str(path)) != sha256[file]:
-            log.warning("%s is not the file published as %s (its SHA-256 differs); using it", path, name)
+            log.warning(
+                "%s is not the file published as %s (its SHA-256 differs); using it", path, name
+            )

@@ -103,6 +103,4 @@ class IDXFiles:
                 f"{label_file}: holds an array of shape {labels.shape};"
                 f" {image_file.name} needs ({len(pixels)},), a label for each image"
             )
-        return Images(
-            torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(labels).long(), 255
-        )
+        return Images(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(labels).long(), 255)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+from sklearn import decomposition
+from torch import nn
+
+from aecli.build import build
+from aecli.data import Digits
+from aecli.errors import SettingError
+from aecli.likelihoods import MSE
+from aecli.models import PCA
+from aecli.noise import Masking
+from aecli.optimizers import Optimization
+from aecli.sparsity import L1, Sparsity
+from tests.conftest import configure
+
+
+def pca(code_dim=10, noise=None, sparsity=None):
+    optimizer = Optimization("adam", 1e-3)
+    return PCA(
+        (1, 8, 8), code_dim, noise or nn.Identity(), sparsity or Sparsity(), MSE(), optimizer
+    )
+
+
+def solve(model, x):
+    x = x.flatten(1).double()
+    model.solve(x.sum(0), x.T @ x, len(x))
+
+
+def test_is_scikit_learns():
+    train, test = Digits().load(None)
+    x, y = train.pixels / 16, test.pixels / 16
+    model = pca()
+    solve(model, x)
+    reference = decomposition.PCA(10, svd_solver="full").fit(x.flatten(1).numpy())
+    codes = reference.transform(y.flatten(1).numpy())
+    # The sign of a component is nobody's choice.
+    assert np.allclose(np.abs(model.encode(y).numpy()), np.abs(codes), atol=1e-4)
+    expected = reference.inverse_transform(codes)
+    assert np.allclose(model.reconstruct(y).flatten(1).numpy(), expected, atol=1e-5)
+
+
+def test_all_components_lose_nothing(images):
+    model = pca(64)
+    solve(model, images)
+    assert torch.allclose(model.reconstruct(images), images, atol=1e-5)
+
+
+def test_reaches_the_published_error_on_mnist(mnist):
+    """13.87: Hinton & Salakhutdinov, Science 2006."""
+    config, _ = configure("model=pca", "dataset=mnist", f"dataset.root={mnist}")
+    data = build(config, "dataset")
+    data.setup()
+    model = build(config, "model")
+    train, test = (data.splits[name].images.pixels / 255 for name in ("train", "test"))
+    solve(model, train)
+    sse = (model.reconstruct(test) - test).square().flatten(1).sum(1).mean().item()
+    assert model.code_dim == 30
+    assert sse == pytest.approx(13.87, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"noise": Masking(0.1)}, "model=pca .* noise=none"),
+        ({"sparsity": L1(0.1)}, "model=pca .* sparsity=none"),
+        ({"code_dim": 65}, "model.code_dim=65: an image has only 64"),
+    ],
+)
+def test_parts_that_it_has_no_use_for_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
+        pca(**settings)

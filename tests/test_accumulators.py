@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+from aecli.accumulators import Activity, Means
+
+
+def test_means_weigh_batches_by_their_examples():
+    values = torch.rand(10)
+    means = Means()
+    for part in values.split(4):  # 4, 4 and 2
+        means.add({"a": part.mean(), "b": 2 * part.mean()}, len(part))
+    expected = {"a": values.mean().item(), "b": 2 * values.mean().item()}
+    assert means.compute() == pytest.approx(expected)
+    assert Means().compute() == {}
+
+
+def test_activity_is_that_of_the_whole_set():
+    codes = torch.tensor([[1.0, 0.0, 0.0], [2.0, 3.0, 0.0], [0.0, 1.0, 0.0]])
+    activity = Activity()
+    for code in codes.split(2):
+        activity.add(code, code != 0)
+    assert activity.unit_means.tolist() == pytest.approx([1, 4 / 3, 0])
+    expected = {"mean_activation": 7 / 9, "l0": 4 / 3, "dead_share": 1 / 3}
+    assert activity.compute() == pytest.approx(expected)

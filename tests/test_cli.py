@@ -1,0 +1,193 @@
+"""The command line as typed, in processes of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def aecli(*words, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "aecli", *words],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def complete(line, cwd):
+    return aecli("-sc", "query=bash", cwd=cwd, COMP_LINE=line, COMP_POINT=str(len(line)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train once from a folder of its own; return the folder and what was printed."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    done = aecli("train", "trainer.max_epochs=2", "network.hidden=[32]", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_bare_aecli_says_what_it_can_do(tmp_path):
+    for words in ([], ["--help"], ["-h"]):
+        done = aecli(*words, cwd=tmp_path)
+        assert done.returncode == 0
+        assert done.stdout.count("aecli train") >= 3
+        assert "aecli eval" in done.stdout
+        assert "aecli sample" in done.stdout
+    assert aecli("--version", cwd=tmp_path).stdout.startswith("aecli ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "sample"])
+def test_help_and_cfg(command, tmp_path):
+    done = aecli(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"aecli {command} [SETTING=VALUE ...]" in done.stdout
+    done = aecli(command, "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "output_dir: outputs" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_the_groups(tmp_path):
+    out = aecli("train", "--help", cwd=tmp_path).stdout
+    assert "model: ae, dae, ksparse_ae, pca, sparse_ae, vae" in out
+    assert "hydra" not in out.split("== Parts")[1].split("== Settings")[0]
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["train", "--help"], ["train", "modle=vae"], ["-sc", "query=bash"]]
+)
+def test_quick_answers_import_no_torch(words, tmp_path):
+    code = (
+        "import sys; sys.argv[0] = 'aecli'\n"
+        "from aecli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'lightning', 'sklearn', 'matplotlib'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=os.environ | {"COMP_LINE": "aecli train mod"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["fit"], 2, "aecli: no command 'fit': must be one of train, eval, sample"),
+        (["train", "modle=vae"], 1, "modle"),
+        (["train", "model=gan"], 1, "ksparse_ae"),
+        (["train", "noise.amount=0.3"], 1, "noise.amount"),
+        (["train", "seed=one"], 1, "one"),
+        (["train", "noise=masking", "noise.amount=1.5"], 1, "noise.amount=1.5: must be a number"),
+        (["train", "model=ksparse_ae", "sparsity.k=0"], 1, "sparsity.k=0: must be a whole number"),
+        (["train", "model=pca", "sparsity=topk"], 1, "model=pca"),
+        (["train", "trainer.accelerator=abacus"], 1, "trainer: "),
+        (["eval", "run=nowhere"], 1, "run=nowhere: no such file"),
+        (["eval"], 1, "run=latest: no run with a checkpoint under outputs"),
+    ],
+)
+def test_a_mistake_gets_plain_lines_and_no_traceback(words, code, message, tmp_path):
+    done = aecli(*words, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stderr.startswith("aecli: ")
+    assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
+    assert "HYDRA_FULL_ERROR" not in done.stderr
+
+
+def test_a_traceback_is_there_for_who_wants_it(tmp_path):
+    done = aecli("eval", "run=nowhere", cwd=tmp_path, HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_train_piped_prints_short_plain_lines_once(trained):
+    _, done = trained
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("vae on digits: 1,237 training")
+    assert sum("epoch 2/2" in line for line in lines) == 1
+    assert len(lines) == len(set(lines))
+    assert "\r" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_commands_that_train_names_work(trained):
+    folder, done = trained
+    named = [line.split() for line in done.stdout.splitlines() if line.startswith("  aecli")]
+    assert [words[1] for words in named] == ["eval", "sample"]
+    for words in named:
+        again = aecli(*words[1:], cwd=folder)
+        assert again.returncode == 0, again.stderr
+        assert again.stderr == ""
+    (run,) = (folder / "outputs" / "vae-digits").iterdir()
+    assert {"eval", "samples", "checkpoints", ".hydra", "metrics.json", "train.log"} <= {
+        path.name for path in run.iterdir()
+    }
+
+
+def test_runs_at_once_get_directories_of_their_own(tmp_path):
+    words = [sys.executable, "-m", "aecli", "train", "trainer=debug", "hydra.run.dir=same"]
+    jobs = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [job.wait(timeout=300) for job in jobs] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["same", "same-2"]
+
+
+def test_a_sweep_goes_on_after_a_mistake_and_tells_it(tmp_path):
+    done = aecli("train", "-m", "model=pca,ae", "noise=none,masking", "trainer=debug", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("model=pca is solved on clean images") == 1
+    assert "Traceback" not in done.stderr
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    finished = sorted(path.parent.name for path in sweep.glob("*/metrics.json"))
+    assert finished == [
+        "0_model-pca_noise-none_trainer-debug",
+        "2_model-ae_noise-none_trainer-debug",
+        "3_model-ae_noise-masking_trainer-debug",
+    ]
+
+
+def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
+    job = subprocess.Popen(
+        [sys.executable, "-m", "aecli", "train", "trainer.max_epochs=100000", "pictures_every=0"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in job.stdout:
+        if "epoch" in line:
+            break
+    time.sleep(1)
+    job.send_signal(signal.SIGINT)
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == 130
+    assert "Traceback" not in err
+    assert "interrupted" in out + err
+    (run,) = (tmp_path / "outputs" / "vae-digits").iterdir()
+    assert aecli("eval", f"run={run}/checkpoints/last.ckpt", "eval.probe=false", cwd=tmp_path).returncode == 0  # fmt: skip
+
+
+def test_completion_of_the_command_the_groups_and_the_settings(tmp_path):
+    assert complete("aecli tr", tmp_path).stdout.split() == ["train", "eval", "sample"]
+    assert "model=ksparse_ae" in complete("aecli train model=", tmp_path).stdout.split()
+    assert "noise.amount=" in complete("aecli train noise=masking noise.", tmp_path).stdout
+    assert "kind=" in complete("aecli sample ki", tmp_path).stdout
+    assert "complete" in aecli("-sc", "install=bash", cwd=tmp_path).stdout
+
+
+def test_metrics_json_is_json(trained):
+    folder, _ = trained
+    (path,) = (folder / "outputs").glob("*/*/metrics.json")
+    assert json.loads(path.read_text())["choices"]["model"] == "vae"

@@ -1,0 +1,89 @@
+"""Every YAML file under conf/ composes, and every `_target_` fits the signature it names."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from aecli.build import ALLOWED, build
+from aecli.models import VAE, Autoencoder
+from tests.conftest import VARIANTS, configure
+
+CONF = Path(__file__).parents[1] / "conf"
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in CONF.glob("*/*.yaml")
+    if path.parent.name != "hydra"
+)
+
+
+def targets(node):
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from targets(value)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_composes_and_binds(option):
+    config, choices = configure(option)
+    group, name = option.split("=")
+    assert choices[group] == name
+    found = list(targets(OmegaConf.to_container(config, resolve=True)))
+    assert len(found) >= 8
+    for node in found:
+        assert node["_target_"] in ALLOWED
+        arguments = {k: v for k, v in node.items() if not k.startswith("_")}
+        inspect.signature(get_object(node["_target_"])).bind(**arguments)
+
+
+@pytest.mark.parametrize("command", ["eval", "sample"])
+def test_the_other_commands_compose(command):
+    config, _ = configure(command=command)
+    assert config.run == "latest"
+
+
+def test_every_allowed_target_exists():
+    for target in ALLOWED:
+        assert get_object(target)
+
+
+@pytest.mark.parametrize("variant", ["ae", "vae"])
+@pytest.mark.parametrize("noise", ["none", "gaussian", "salt_and_pepper", "masking"])
+@pytest.mark.parametrize("sparsity", ["none", "l1", "kl", "topk"])
+def test_any_noise_and_sparsity_goes_with_ae_and_vae(variant, noise, sparsity):
+    config, _ = configure(f"model={variant}", f"noise={noise}", f"sparsity={sparsity}")
+    model = build(config, "model")
+    assert isinstance(model, VAE if variant == "vae" else Autoencoder)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_presets_choose_what_the_literature_reports(variant):
+    config, choices = configure(f"model={variant}")
+    is_vae = variant == "vae"
+    assert choices["likelihood"] == ("bernoulli" if is_vae else "mse")
+    assert config.dataset.binarize == ("dynamic" if is_vae else "none")
+
+
+def test_the_command_line_wins_over_a_preset():
+    config, choices = configure(
+        "model=dae", "noise=gaussian", "noise.std=0.7", "likelihood=gaussian"
+    )
+    assert choices["noise"] == "gaussian"
+    assert config.model.noise.std == 0.7
+    assert config.model.likelihood._target_ == "aecli.likelihoods.Gaussian"
+    config, _ = configure("model=vae", "dataset.binarize=none", "trainer.max_epochs=3")
+    assert (config.dataset.binarize, config.trainer.max_epochs) == ("none", 3)
+
+
+def test_debug_is_short_on_every_dataset():
+    assert configure("trainer=debug", "dataset=digits")[0].trainer.max_epochs == 1
+
+
+def test_a_setting_that_reaches_no_part_is_an_error():
+    with pytest.raises(HydraException, match=r"noise\.amount"):
+        configure("noise=none", "noise.amount=0.3")

@@ -1,0 +1,13 @@
+from concurrent.futures import ThreadPoolExecutor
+
+from aecli.directories import make_new
+
+
+def test_each_caller_gets_a_new_directory(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").touch()
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: make_new(tmp_path / "run"), range(20)))
+    assert len(set(made)) == 20
+    assert tmp_path / "run" not in made
+    assert not any(list(path.iterdir()) for path in made)

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from aecli.errors import SettingError
+from aecli.likelihoods import MSE, Bernoulli, ContinuousBernoulli, CrossEntropy, Gaussian
+
+GREY = torch.tensor([0.0, 0.25, 1.0])
+BINARY = torch.tensor([0.0, 1.0])
+
+
+@pytest.fixture
+def parameters():
+    return torch.randn(16, 1, 8, 8)
+
+
+def test_bernoulli_is_the_binary_cross_entropy_summed_over_pixels(parameters, images):
+    x = images.round()
+    expected = F.binary_cross_entropy_with_logits(parameters, x, reduction="none").sum((1, 2, 3))
+    for likelihood in (Bernoulli(), CrossEntropy()):
+        p = likelihood(parameters)
+        assert torch.allclose(-p.log_prob(x), expected, rtol=1e-5)
+        assert torch.allclose(p.mean, parameters.sigmoid())
+
+
+def test_gaussian_is_its_formula_and_sigma_can_be_learned(parameters, images):
+    likelihood = Gaussian(0.3, learn_sigma=True)
+    squares = (images - parameters).square().flatten(1).sum(1)
+    expected = -squares / (2 * 0.09) - 64 * (math.log(0.3) + 0.5 * math.log(2 * math.pi))
+    log_p = likelihood(parameters).log_prob(images)
+    assert torch.allclose(log_p, expected, rtol=1e-4)
+    log_p.sum().backward()
+    assert likelihood.log_sigma.grad != 0
+    assert not list(Gaussian(0.3).parameters())
+
+
+def test_mse_is_the_plain_squared_error(parameters, images):
+    p = MSE()(parameters)
+    assert torch.allclose(-p.log_prob(images), (images - parameters).square().sum((1, 2, 3)))
+    assert p.mean is parameters
+
+
+@pytest.mark.parametrize("logit", [-3.0, -0.01, 0.0, 2.0])
+def test_continuous_bernoulli_integrates_to_one_and_has_its_mean(logit):
+    x = torch.linspace(0, 1, 20001, dtype=torch.float64)
+    parameters = torch.full((20001, 1), logit, dtype=torch.float64)
+    p = ContinuousBernoulli()(parameters)
+    density = p.log_prob(x[:, None]).exp()
+    assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-4)
+    assert torch.trapezoid(x * density, x).item() == pytest.approx(p.mean[0].item(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "likelihood", [Bernoulli(), CrossEntropy(), ContinuousBernoulli(), Gaussian(1.0), MSE()]
+)
+def test_one_number_per_image_and_a_gradient(likelihood, parameters, images):
+    parameters.requires_grad_()
+    log_p = likelihood(parameters).log_prob(images.round())
+    assert log_p.shape == (16,)
+    log_p.sum().backward()
+    assert torch.isfinite(parameters.grad).all()
+    assert (parameters.grad != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "values", "fits"),
+    [
+        (Bernoulli(), BINARY, True),
+        (Bernoulli(), GREY, False),
+        (CrossEntropy(), GREY, True),
+        (CrossEntropy(), GREY * 2, False),
+        (ContinuousBernoulli(), GREY, True),
+        (ContinuousBernoulli(), GREY - 0.5, False),
+        (Gaussian(1.0), GREY * 9, True),
+        (MSE(), GREY * 9, True),
+    ],
+)
+def test_data_outside_the_support_is_refused(likelihood, values, fits):
+    if fits:
+        likelihood.check(values)
+    else:
+        with pytest.raises(SettingError, match="likelihood="):
+            likelihood.check(values)
+
+
+@pytest.mark.parametrize("sigma", [0, -1, "big"])
+def test_impossible_sigma_is_refused(sigma):
+    with pytest.raises(SettingError, match=f"likelihood.sigma={sigma}: must be a number above 0"):
+        Gaussian(sigma)
+
+
+def test_which_are_densities():
+    kinds = [Bernoulli, CrossEntropy, ContinuousBernoulli, MSE]
+    assert [kind().is_density for kind in kinds] == [True, False, True, False]

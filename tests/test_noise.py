@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from aecli.errors import SettingError
+from aecli.noise import Gaussian, Masking, SaltAndPepper
+
+KINDS = [Gaussian(0.3), SaltAndPepper(0.3), Masking(0.3)]
+
+
+@pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)
+def test_noise_acts_in_training_only_anew_each_time_and_keeps_the_range(noise, images):
+    first, second = noise.train()(images), noise.train()(images)
+    assert not torch.equal(first, images)
+    assert not torch.equal(first, second)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert noise.eval()(images) is images
+
+
+@pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)
+def test_noise_follows_the_seed_and_leaves_its_input_alone(noise, images):
+    before = images.clone()
+    torch.manual_seed(5)
+    first = noise.corrupt(images)
+    torch.manual_seed(5)
+    assert torch.equal(noise.corrupt(images), first)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1, 0.25, 1.0])
+def test_masking_zeroes_the_exact_fraction_of_each_image(amount):
+    x = torch.ones(50, 1, 8, 8)
+    zeros = (Masking(amount).corrupt(x) == 0).flatten(1).sum(1)
+    assert (zeros == int(amount * 64 + 0.5)).all()
+
+
+def test_masking_chooses_features_uniformly_and_per_image():
+    masked = (Masking(0.25).corrupt(torch.ones(8000, 1, 4, 4)) == 0).float()
+    assert torch.allclose(masked.mean(0), torch.tensor(0.25), atol=0.025)
+    assert len(masked.flatten(1).unique(dim=0)) > 1000
+
+
+def test_salt_and_pepper_has_the_stated_rates():
+    x = torch.full((2000, 1, 8, 8), 0.5)
+    noisy = SaltAndPepper(0.3, salt=0.25).corrupt(x)
+    assert (noisy == 1).float().mean().item() == pytest.approx(0.075, abs=0.003)
+    assert (noisy == 0).float().mean().item() == pytest.approx(0.225, abs=0.004)
+    assert ((noisy == 0.5) | (noisy == 0) | (noisy == 1)).all()
+
+
+def test_gaussian_has_the_stated_deviation_and_is_clamped():
+    x = torch.full((2000, 1, 8, 8), 0.5)
+    noisy = Gaussian(0.1).corrupt(x)
+    assert (noisy - 0.5).std().item() == pytest.approx(0.1, rel=0.01)
+    assert Gaussian(2.0).corrupt(x).max() == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Masking(1.5), r"noise.amount=1.5: must be a number in \[0, 1\]"),
+        (lambda: Masking("much"), "noise.amount=much: must be a number"),
+        (lambda: SaltAndPepper(-0.1), "noise.amount=-0.1"),
+        (lambda: SaltAndPepper(0.1, salt=2), "noise.salt=2"),
+        (lambda: Gaussian(-1), "noise.std=-1: must be a number of at least 0"),
+        (lambda: Gaussian(True), "noise.std=True"),
+        (lambda: Gaussian(float("nan")), "noise.std=nan"),
+    ],
+)
+def test_impossible_settings_are_refused(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()

@@ -1,0 +1,121 @@
+import os
+import pickle
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from aecli.errors import SettingError
+from aecli.runs import KEY, AtomicCheckpointIO, Run, find, load, pack, update_metrics
+
+
+def make_run(path, *names):
+    (path / ".hydra").mkdir(parents=True)
+    (path / ".hydra" / "config.yaml").touch()
+    for name in names:
+        (path / "checkpoints").mkdir(exist_ok=True)
+        (path / "checkpoints" / name).touch()
+    return path
+
+
+def test_find_takes_a_directory_a_file_a_sweep_and_latest(tmp_path):
+    old = make_run(tmp_path / "vae-digits" / "1", "best.ckpt", "last.ckpt")
+    other = make_run(tmp_path / "sweeps" / "now" / "10_b", "last.ckpt")
+    new = make_run(tmp_path / "sweeps" / "now" / "9_a", "best.ckpt")
+    make_run(tmp_path / "vae-digits" / "2")  # the newest, but with nothing to load
+    for age, path in enumerate([new, other, old]):
+        os.utime(path / ".hydra" / "config.yaml", (10**9 - age, 10**9 - age))
+    assert find(str(old), "") == [Run(old, old / "checkpoints" / "best.ckpt")]
+    last = old / "checkpoints" / "last.ckpt"
+    assert find(str(last), "") == [Run(old, last)]
+    assert [run.directory for run in find(str(tmp_path / "sweeps" / "now"), "")] == [new, other]
+    assert find("latest", str(tmp_path))[0].directory == new
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("nowhere", "run=.*nowhere: no such file or directory"),
+        ("half", "run=.*half: has no checkpoint: its training stopped"),
+        ("empty", "run=.*empty: not a run's directory"),
+    ],
+)
+def test_find_says_what_is_missing(tmp_path, spec, message):
+    make_run(tmp_path / "half")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SettingError, match=message):
+        find(str(tmp_path / spec), "")
+    with pytest.raises(SettingError, match="run=latest: no run with a checkpoint"):
+        find("latest", str(tmp_path))
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    path = tmp_path / "evil.ckpt"
+    for write in (torch.save, lambda value, to: to.write_bytes(pickle.dumps(value))):
+        write({KEY: Evil(str(tmp_path / "ran"))}, path)
+        with pytest.raises(SettingError, match="cannot be read"):
+            load(Run(tmp_path, path))
+    config = {"model": {"_target_": "os.mkdir", "path": str(tmp_path / "ran")}}
+    torch.save({KEY: {"config": config, "choices": {}}, "state_dict": {}}, path)
+    with pytest.raises(SettingError, match="not a part of aecli"):
+        load(Run(tmp_path, path))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": {}}, "not one made by aecli"),
+        ([1, 2], "not one made by aecli"),
+        ({KEY: {"config": {}, "choices": {}}}, "no 'model'"),
+    ],
+)
+def test_other_checkpoints_are_refused(tmp_path, content, message):
+    path = tmp_path / "other.ckpt"
+    torch.save(content, path)
+    with pytest.raises(SettingError, match=message):
+        load(Run(tmp_path, path))
+
+
+@pytest.mark.parametrize("size", [0, 10, 500, -1])
+def test_a_truncated_checkpoint_is_refused(tmp_path, size):
+    path = tmp_path / "cut.ckpt"
+    torch.save({"state_dict": {"w": torch.ones(500)}}, path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(SettingError, match=r"cut.ckpt: cannot be read as a checkpoint"):
+        load(Run(tmp_path, path))
+
+
+def test_an_interrupted_save_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    with pytest.raises(AttributeError):
+        AtomicCheckpointIO().save_checkpoint({"epoch": 2, "bad": lambda: 0}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_pack_is_plain_and_resolved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = OmegaConf.create({"a": "${dataset.root}", "dataset": {"root": "data"}})
+    packed = pack(config, {"model": "vae"})
+    assert type(packed["config"]) is dict
+    assert packed["config"]["dataset"]["root"] == str(tmp_path / "data")
+    assert packed["config"]["a"] == "data"
+
+
+def test_metrics_are_added_to(tmp_path):
+    update_metrics(tmp_path, {"val": {"loss": 1.0}})
+    update_metrics(tmp_path, {"test": {"loss": 2.0}})
+    text = (tmp_path / "metrics.json").read_text()
+    assert '"val"' in text
+    assert '"test"' in text
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from aecli.errors import SettingError
+from aecli.sparsity import KL, L1, Sparsity, TopK, bernoulli_kl
+
+
+def test_none_is_the_linear_code():
+    a = torch.randn(4, 5)
+    code, penalty = Sparsity()(a)
+    assert code is a
+    assert penalty == 0
+
+
+def test_l1_is_the_mean_over_images_of_the_sum_over_units():
+    a = torch.tensor([[1.0, -2.0, 3.0], [0.5, 0.0, -1.0]])
+    code, penalty = L1(0.1)(a)
+    assert torch.equal(code, a.clamp(min=0))
+    assert penalty.item() == pytest.approx(0.1 * (4.0 + 0.5) / 2)
+
+
+def test_bernoulli_kl_is_that_of_torch_distributions():
+    means = torch.tensor([0.01, 0.05, 0.3, 0.9], dtype=torch.float64)
+    bernoulli = torch.distributions.Bernoulli
+    expected = torch.distributions.kl_divergence(
+        bernoulli(torch.tensor(0.05, dtype=torch.float64)), bernoulli(means)
+    )
+    assert torch.allclose(bernoulli_kl(0.05, means), expected)
+    assert torch.isfinite(bernoulli_kl(0.05, torch.tensor([0.0, 1.0]))).all()
+
+
+def test_kl_penalty_has_the_value_and_gradient_of_the_formula():
+    target, weight = 0.1, 3.0
+    a = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    code, penalty = KL(target, weight, units=4)(a)
+    penalty.backward()
+    z = torch.sigmoid(a.detach())
+    mean = z.mean(0)
+    assert torch.equal(code.detach(), z)
+    assert penalty.item() == pytest.approx(weight * bernoulli_kl(target, mean).sum().item())
+    # Ng's notes: each unit's delta gets β (−ρ/ρ̂ + (1−ρ)/(1−ρ̂)) · f'(a), over the m images.
+    slope = weight * (-target / mean + (1 - target) / (1 - mean)) / len(a)
+    assert torch.allclose(a.grad, slope * z * (1 - z))
+
+
+def test_kl_running_mean_moves_the_point_of_the_gradient_and_not_its_size():
+    a = torch.randn(6, 4, requires_grad=True)
+    sparsity = KL(0.1, 3.0, units=4, momentum=0.9)
+    z = torch.sigmoid(a.detach())
+    running = 0.9 * torch.full((4,), 0.1) + 0.1 * z.mean(0)
+    _, penalty = sparsity(a)
+    penalty.backward()
+    assert torch.allclose(sparsity.running_mean, running)
+    assert penalty.item() == pytest.approx(3.0 * bernoulli_kl(0.1, running).sum().item(), rel=1e-5)
+    slope = 3.0 * (-0.1 / running + 0.9 / (1 - running)) / len(a)
+    assert torch.allclose(a.grad, slope * z * (1 - z), atol=1e-6)
+    before = sparsity.running_mean.clone()
+    sparsity.eval()(a)
+    assert torch.equal(sparsity.running_mean, before)
+
+
+@pytest.mark.parametrize("by", ["value", "magnitude"])
+def test_topk_keeps_exactly_the_k_largest_and_only_they_get_a_gradient(by):
+    a = torch.randn(32, 20, requires_grad=True)
+    code, penalty = TopK(5, units=20, by=by)(a)
+    (code * torch.randn_like(code)).sum().backward()
+    rank = a.abs() if by == "magnitude" else a
+    kept = rank >= rank.sort(dim=1, descending=True).values[:, 4:5]
+    assert ((code != 0).sum(1) == 5).all()
+    assert torch.equal(code, torch.where(kept, a, 0.0))
+    assert (a.grad[~kept] == 0).all()
+    assert (a.grad[kept] != 0).all()
+    assert penalty == 0
+
+
+def test_topk_keeps_k_even_among_equals_and_all_negative():
+    assert ((TopK(3, units=8)(torch.full((2, 8), -1.0)).code != 0).sum(1) == 3).all()
+
+
+def test_topk_anneals_k_and_widens_it_outside_training():
+    sparsity = TopK(10, units=100, k_start=50, anneal=0.5, alpha=1.5)
+    a = torch.randn(3, 100)
+
+    def kept():
+        return (sparsity(a).code != 0).sum(1).tolist()
+
+    assert kept() == [50] * 3
+    for fraction, k in [(0.0, 50), (0.25, 30), (0.5, 10), (1.0, 10)]:
+        sparsity.train().anneal(fraction)
+        assert kept() == [k] * 3
+        sparsity.eval()
+        assert kept() == [15] * 3
+    assert (TopK(10, units=12, alpha=4.0).eval()(a[:, :12]).code != 0).all()
+
+
+def test_active_units():
+    code = torch.tensor([[0.0, 0.6, 0.4]])
+    assert Sparsity().active(code).tolist() == [[False, True, True]]
+    assert KL(0.1, 1.0, units=3).active(code).tolist() == [[False, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TopK(0, units=10), r"sparsity.k=0: .* from 1 to 10 \(model.code_dim=10\)"),
+        (lambda: TopK(11, units=10), "sparsity.k=11"),
+        (lambda: TopK(2.5, units=10), "sparsity.k=2.5"),
+        (lambda: TopK(3, units=10, by="size"), "sparsity.by=size: must be one of value, magnitude"),
+        (lambda: TopK(3, units=10, k_start=2), "sparsity.k_start=2"),
+        (lambda: TopK(3, units=10, anneal=0), "sparsity.anneal=0"),
+        (lambda: TopK(3, units=10, alpha=0.5), "sparsity.alpha=0.5"),
+        (lambda: KL(0.0, 1.0, units=3), "sparsity.target=0.0"),
+        (lambda: KL(1.0, 1.0, units=3), "sparsity.target=1.0"),
+        (lambda: KL(0.1, -1.0, units=3), "sparsity.weight=-1.0"),
+        (lambda: KL(0.1, 1.0, units=3, momentum=1.0), "sparsity.momentum=1.0"),
+        (lambda: L1(-1), "sparsity.weight=-1"),
+    ],
+)
+def test_impossible_settings_are_refused(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()
