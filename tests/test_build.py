@@ -53,5 +53,5 @@ def test_a_mistake_in_a_part_comes_out_as_its_message(override, message):
 )
 def test_a_mistake_in_the_trainer_names_it(override):
     config, _ = configure(override)
-    with pytest.raises(SettingError, match="^trainer: "):
+    with pytest.raises(SettingError, match=r"^trainer: "):
         build(config, "trainer", logger=False, enable_checkpointing=False)

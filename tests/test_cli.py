@@ -176,7 +176,8 @@ def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
     assert "Traceback" not in err
     assert "interrupted" in out + err
     (run,) = (tmp_path / "outputs" / "vae-digits").iterdir()
-    assert aecli("eval", f"run={run}/checkpoints/last.ckpt", "eval.probe=false", cwd=tmp_path).returncode == 0  # fmt: skip
+    last = f"run={run}/checkpoints/last.ckpt"
+    assert aecli("eval", last, "eval.probe=false", cwd=tmp_path).returncode == 0
 
 
 def test_completion_of_the_command_the_groups_and_the_settings(tmp_path):

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pooch
@@ -38,13 +39,13 @@ def find(
     for place in places:
         found = {file: path for file in files if (path := _file(place, file)) is not None}
         if len(found) == len(files):
-            _tell_if_other(name, sha256, found)
+            _check_published(name, sha256, found)
             return found
         # A half-filled cache is an interrupted download, to be completed by `fetch`.
         if found and place != base / name:
             missing = ", ".join(file for file in files if file not in found)
             raise SettingError(f"dataset.root={base}: {place} lacks {missing}")
-    if root and (picture := _picture(base)):
+    if root and (picture := _picture(base, base / name)):
         raise SettingError(
             f"dataset.root={base}: holds pictures ({picture.name}) and not the IDX files of"
             f" dataset={name}: {', '.join(files)} (or unpacked, without .gz)"
@@ -103,22 +104,26 @@ def _download(name: str, file: str, sha256: str, mirrors: Sequence[str], place: 
 
 
 def _reason(error: Exception) -> str:
-    if "hash" in str(error):
+    if isinstance(error, ValueError) and "does not match the known hash" in str(error):
         return "the file's SHA-256 is wrong (truncated or not the published file)"
-    return f"{type(error).__name__} ({str(error).splitlines()[0][:120]})"
+    return f"{type(error).__name__} ({str(error)[:120]})".replace("\n", " ")
 
 
-def _picture(base: Path) -> Path | None:
-    for pattern in ("*", "*/*", "*/*/*"):
-        for path in base.glob(pattern):
-            if path.suffix.lower() in PICTURES:
-                return path
-    return None
+def _picture(base: Path, own: Path) -> Path | None:
+    """Return a picture in `base` itself, or in the data set's own folder or its subfolders."""
+    paths = chain(base.glob("*"), own.glob("*/*"), own.glob("*"))
+    return next((path for path in paths if path.suffix.lower() in PICTURES), None)
 
 
-def _tell_if_other(name: str, sha256: Mapping[str, str], found: Mapping[str, Path]) -> None:
+def _check_published(name: str, sha256: Mapping[str, str], found: Mapping[str, Path]) -> None:
+    """Refuse, or tell of, files that are not the published ones.
+
+    The data sets of the MNIST family share their file names. In a folder of the data set's name
+    other files are the user's choice; elsewhere they are more likely those of another data set.
+    """
     for file, path in found.items():
         if path.suffix == ".gz" and pooch.file_hash(str(path)) != sha256[file]:
-            log.warning(
-                "%s is not the file published as %s (its SHA-256 differs); using it", path, name
-            )
+            differs = f"{path} is not the file published as {name} (its SHA-256 differs)"
+            if path.parent.name not in (name, "raw"):
+                raise SettingError(f"{differs}; to use it all the same, put it in a folder {name}/")
+            log.warning("%s; using it all the same", differs)

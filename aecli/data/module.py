@@ -185,7 +185,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         if self.binarize == "none" or (self.binarize == "dynamic" and training):
             return None
         if self.binarize == "round":
-            return (images.pixels * 2 >= images.maximum).to(torch.uint8)
+            return (images.pixels >= (images.maximum + 1) // 2).to(torch.uint8)
         generator = torch.Generator().manual_seed(self.binarize_seed + number)
         chunks = images.pixels.split(4096)  # a float copy of the whole set would be 4 times it
         draws = [
