@@ -19,6 +19,7 @@ from aecli.errors import check_int
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
+from aecli.progress import track
 from aecli.runs import Loaded, Run, find, load, read_metrics, update_metrics
 
 log = logging.getLogger(__name__)
@@ -62,17 +63,20 @@ def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
 def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
     model, data = loaded.model, loaded.data
     test = data.batches("test", settings.batch_size)
-    values: dict[str, float] = metrics.reconstruction(model, test)
-    values |= metrics.noisy_reconstruction(model, test, settings.noise, settings.noise_levels)
+    values: dict[str, float] = metrics.reconstruction(model, track(test, "reconstructions"))
+    values |= metrics.noisy_reconstruction(
+        model, track(test, "noisy reconstructions"), settings.noise, settings.noise_levels
+    )
     if isinstance(model, VAE):
         values["active_units"] = metrics.active_units(model, test)
         if settings.importance_samples and model.likelihood.is_density:
+            tracked = track(test, f"-log p(x) by {settings.importance_samples} importance samples")
             values["marginal_nll"] = metrics.marginal_nll(
-                model, test, settings.importance_samples, settings.decoded_at_once
+                model, tracked, settings.importance_samples, settings.decoded_at_once
             )
     if settings.probe:
         train = data.batches("train", settings.batch_size)
-        log.info("fitting the linear probes")
+        log.info("linear probes: logistic regression on codes and on pixels")
         values["probe_error"] = metrics.probe_error(
             metrics.codes(model, train), metrics.codes(model, test)
         )

@@ -5,7 +5,7 @@ Nats per image, unless a name says otherwise; images are grey `(B, C, H, W)` in 
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from aecli.accumulators import Activity, Means
-from aecli.data import Batches
+from aecli.data import Batch
 from aecli.errors import check_choice, check_int, check_number
 from aecli.models import VAE, Autoencoder
 from aecli.noise import Gaussian, Masking, Noise, SaltAndPepper
@@ -30,7 +30,7 @@ PROBE_STEPS = 100
 
 
 @torch.no_grad()
-def reconstruction(model: Autoencoder, batches: Batches) -> dict[str, float]:
+def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, float]:
     """Return the loss's terms on x, and how well grey images come back.
 
     - `loss`, `penalty`, and `nll`, `kl`, `elbo` where they exist: on x, binarized if so set;
@@ -66,7 +66,7 @@ def ssim(output: Tensor, image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def noisy_reconstruction(
-    model: Autoencoder, batches: Batches, noise: str, levels: Sequence[float]
+    model: Autoencoder, batches: Iterable[Batch], noise: str, levels: Sequence[float]
 ) -> dict[str, float]:
     """Return `mse_<noise>_<level>`: mean squared error per pixel against the clean image.
 
@@ -89,14 +89,14 @@ def noisy_reconstruction(
 
 
 @torch.no_grad()
-def active_units(model: VAE, batches: Batches) -> int:
+def active_units(model: VAE, batches: Iterable[Batch]) -> int:
     """Return how many latents the model uses: Var_x E_q[z_j] > 0.01 (Burda et al. 2015, §3)."""
     means = torch.cat([model.posterior(x).mean for x, _, _ in batches])
     return int((means.var(dim=0) > ACTIVE_VARIANCE).sum())
 
 
 @torch.no_grad()
-def marginal_nll(model: VAE, batches: Batches, samples: int, at_once: int) -> float:
+def marginal_nll(model: VAE, batches: Iterable[Batch], samples: int, at_once: int) -> float:
     """Return the mean of −log p(x) estimated with `samples` importance samples for each image.
 
     `at_once` bounds the memory: that many images are decoded at the same time.
@@ -131,14 +131,14 @@ def importance_bound(model: VAE, x: Tensor, samples: int, at_once: int) -> Tenso
 
 
 @torch.no_grad()
-def codes(model: Autoencoder, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+def codes(model: Autoencoder, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes `(N, K)` of the grey images and their labels `(N,)`."""
     pairs = [(model.encode(image).cpu(), label.cpu()) for _, image, label in batches]
     parts = [torch.cat(part).numpy() for part in zip(*pairs, strict=True)]
     return parts[0], parts[1]
 
 
-def pixels(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+def pixels(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Return the grey images as rows `(N, D)` and their labels `(N,)`."""
     pairs = [(image.flatten(1).cpu(), label.cpu()) for _, image, label in batches]
     parts = [torch.cat(part).numpy() for part in zip(*pairs, strict=True)]

@@ -76,7 +76,7 @@ class Masking(Noise):
         """Return `x` with the masked features at 0."""
         flat = x.flatten(1)
         masked = int(self.amount * flat.shape[1] + 0.5)
-        # The features with the smallest of D uniform numbers are a uniform choice without
-        # replacement. The sort, unlike a threshold, keeps the count exact when numbers tie.
-        order = torch.rand_like(flat).argsort(dim=1)[:, :masked]
-        return flat.scatter(1, order, 0.0).view_as(x)
+        # The features with the largest of D uniform numbers are a uniform choice without
+        # replacement; topk, unlike a threshold, keeps the count exact when numbers tie.
+        chosen = torch.rand_like(flat).topk(masked, dim=1, sorted=False).indices
+        return flat.scatter(1, chosen, 0.0).view_as(x)

@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Iterable, Sized
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,6 +15,19 @@ LINE_EVERY = 2.0
 """Seconds between two plain lines, at least."""
 
 
+def is_terminal() -> bool:
+    """Tell whether a person watches: neither output goes elsewhere."""
+    return sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def track(items: Sized, what: str) -> Iterable[Any]:
+    """Return `items`, with a bar named `what` on a terminal and one line saying so elsewhere."""
+    if is_terminal():
+        return tqdm(items, desc=what, dynamic_ncols=True, leave=False)
+    log.info(what)
+    return items
+
+
 class Progress(Callback):
     """Epoch, speed and validation loss."""
 
@@ -23,7 +37,7 @@ class Progress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar, or start the clock of the lines."""
         self._start = self._last = time.monotonic()
-        if sys.stdout.isatty() and sys.stderr.isatty():
+        if is_terminal():
             steps = trainer.num_training_batches * (trainer.max_epochs or 0)
             self._bar = tqdm(total=steps or None, unit="batch", dynamic_ncols=True, leave=False)
 
