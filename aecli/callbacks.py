@@ -115,7 +115,7 @@ class TensorBoardPages(Callback):
         # Pictures draw random numbers of their own: the training goes on as if there were none.
         with torch.random.fork_rng():
             model.eval()
-            images = _validation_images(trainer, SHOWN).to(model.device)
+            images = _validation_images(trainer, SHOWN).to(model.dtype)
             rows = [("input", images)]
             if not isinstance(model.noise, torch.nn.Identity):
                 rows.append(("corrupted", model.noise.corrupt(images)))
@@ -135,9 +135,9 @@ class TensorBoardPages(Callback):
             return
         split = trainer.datamodule.splits["validation"].images
         images = _validation_images(trainer, PROJECTED)
-        codes = pl_module.eval().encode(images.to(pl_module.device))
+        codes = pl_module.eval().encode(images.to(pl_module.dtype))
         _writer(trainer).add_embedding(
-            codes.cpu(),
+            codes.float().cpu(),
             metadata=split.labels[: len(images)].tolist(),
             label_img=images.cpu(),
             global_step=trainer.global_step,

@@ -72,8 +72,12 @@ def _run(command: str) -> None:
             failed.append(str(error) if number is None else f"job {number}: {error}")
             print(f"aecli: {failed[-1]}", file=sys.stderr)  # noqa: T201
             return None
+        except Exception as error:
+            bugs.append(error)
+            raise
 
     failed: list[str] = []
+    bugs: list[Exception] = []
     register()
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors over, to be told here
@@ -82,32 +86,22 @@ def _run(command: str) -> None:
     except KeyboardInterrupt:
         _fail(130, "interrupted")
     except Exception as error:
-        message = _plain(error)
-        if message is None or traceback_wanted:
+        if error in bugs or traceback_wanted:
             raise
-        _fail(1, message)
+        _fail(1, _plain(error))
     if len(failed) > 1:
         print(f"aecli: {len(failed)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)  # noqa: T201
     if failed:
         sys.exit(1)
 
 
-def _plain(error: Exception) -> str | None:
-    """Return what to tell about a mistake in what was typed, or None if it is a bug."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from aecli.errors import SettingError
-
-    if isinstance(error, SettingError):
-        return str(error)
-    if isinstance(error, HydraException | OmegaConfBaseException | ValueError):
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
-        lines = f"{error}\n{cause or ''}".splitlines()
-        # Hydra's lists of options stay; OmegaConf's notes on its own types go.
-        told = [line.strip() for line in lines if line.strip() and "object_type=" not in line]
-        return "\n  ".join(told)
-    return None
+def _plain(error: Exception) -> str:
+    """Return Hydra's error about what was typed, without its notes on its own types."""
+    lines = f"{error}\n{error.__cause__ or ''}".splitlines()
+    noise = ("object_type=", "full_key:", "reference_type=")
+    return "\n  ".join(
+        line.strip() for line in lines if line.strip() and not line.strip().startswith(noise)
+    )
 
 
 def _fail(code: int, message: str) -> None:

@@ -9,6 +9,7 @@
 """
 
 import json
+import logging
 import os
 import pickle
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from aecli.build import build
 from aecli.data import InMemoryDataModule
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
+
+log = logging.getLogger(__name__)
 
 BEST, LAST = "best", "last"
 KEY = "aecli"
@@ -85,8 +88,11 @@ def find(spec: str, output_dir: str) -> list[Run]:
         )
     if run := _in(path):
         return [run]
-    runs = [run for child in sorted(path.iterdir(), key=_number) if (run := _in(child))]
-    if runs:
+    children = sorted((child for child in path.iterdir() if child.is_dir()), key=_number)
+    if runs := [run for child in children if (run := _in(child))]:
+        for child in children:
+            if (child / ".hydra").is_dir() and not _in(child):
+                log.warning("left out: %s has no checkpoint", child)
         return runs
     if (path / ".hydra").is_dir():
         raise SettingError(
@@ -115,7 +121,8 @@ def load(
             f" made by aecli ({_first_line(error)})"
         ) from error
     packed = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
-    if not isinstance(packed, dict) or not {"config", "choices"} <= packed.keys():
+    choices = packed.get("choices") if isinstance(packed, dict) else None
+    if not isinstance(choices, dict) or not {"model", "dataset"} <= choices.keys():
         raise SettingError(f"run={run.checkpoint}: a checkpoint, but not one made by aecli train")
     config = OmegaConf.create(packed["config"])
     if root is not None:
@@ -132,7 +139,7 @@ def load(
     data.setup()
     data.move(target)
     model = model.eval().requires_grad_(False).to(target)
-    return Loaded(run, config, packed["choices"], model, data, checkpoint["global_step"])
+    return Loaded(run, config, choices, model, data, checkpoint["global_step"])
 
 
 def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:

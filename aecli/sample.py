@@ -43,6 +43,10 @@ def main(config: DictConfig) -> None:
     check_int("n", config.n, 1)
     check_int("steps", config.steps, 2)
     check_number("span", config.span, low=0, open_low=True)
+    for key in ("density", "images", "classes"):
+        if config[key] is not None and key not in TAKES.get(config.kind, ()):
+            fitting = ", ".join(kind for kind, keys in TAKES.items() if key in keys)
+            raise SettingError(f"{key}={config[key]}: goes with kind={fitting}, not {config.kind}")
     runs = find(config.run, config.output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
@@ -79,6 +83,8 @@ def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:
 def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
     """Walk in straight lines between the codes of two images, or the mean codes of two classes."""
     model = loaded.model
+    if config.classes is not None and config.images is not None:
+        raise SettingError("images, classes: kind=interpolate takes one of the two")
     if config.classes is not None:
         start, end = (
             _class_mean(loaded, label)[None] for label in _pair("classes", config.classes)
@@ -151,6 +157,8 @@ KINDS: dict[str, Callable[[Loaded, DictConfig], Samples]] = {
     "manifold": manifold,
     "traverse": traverse,
 }
+TAKES = {"prior": ("density",), "interpolate": ("images", "classes"), "traverse": ("images",)}
+"""The settings that only some kinds take."""
 
 
 def _write(loaded: Loaded, kind: str, samples: Samples) -> None:

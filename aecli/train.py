@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
 
@@ -16,7 +17,7 @@ from aecli import __version__
 from aecli.build import build
 from aecli.callbacks import BestEpoch, Events, KeepConfiguration, TensorBoardPages
 from aecli.data import InMemoryDataModule
-from aecli.errors import check_int, check_number
+from aecli.errors import SettingError, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.progress import Progress
 from aecli.runs import BEST, LAST, AtomicCheckpointIO, update_metrics
@@ -73,6 +74,8 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     start = time.monotonic()
     try:
         trainer.fit(model, datamodule=data)
+    except MisconfigurationException as error:
+        raise SettingError(f"trainer: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
         log.info("interrupted; %s", _whereabouts(directory))
         raise KeyboardInterrupt from None

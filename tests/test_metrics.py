@@ -22,7 +22,9 @@ SIGMA = 0.7
 @pytest.fixture
 def batches():
     pixels = torch.randint(0, 256, (50, 1, 12, 12), dtype=torch.uint8)
-    return Batches(Split(Images(pixels, torch.arange(50) % 3, 255)), batch_size=16)
+    return Batches(
+        Split(Images(pixels, torch.arange(50) % 3, 255)), batch_size=16, device=torch.device("cpu")
+    )
 
 
 def parts(shape, likelihood):

@@ -64,7 +64,9 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
         with pytest.raises(SettingError, match="cannot be read"):
             load(Run(tmp_path, path))
     config = {"model": {"_target_": "os.mkdir", "path": str(tmp_path / "ran")}}
-    torch.save({KEY: {"config": config, "choices": {}}, "state_dict": {}}, path)
+    torch.save(
+        {KEY: {"config": config, "choices": {"model": "a", "dataset": "b"}}, "state_dict": {}}, path
+    )
     with pytest.raises(SettingError, match="not a part of aecli"):
         load(Run(tmp_path, path))
     assert not (tmp_path / "ran").exists()
@@ -75,7 +77,8 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     [
         ({"state_dict": {}}, "not one made by aecli"),
         ([1, 2], "not one made by aecli"),
-        ({KEY: {"config": {}, "choices": {}}}, "no 'model'"),
+        ({KEY: {"config": {}, "choices": {}}}, "not one made by aecli"),
+        ({KEY: {"config": {}, "choices": {"model": "a", "dataset": "b"}}}, "no 'model'"),
     ],
 )
 def test_other_checkpoints_are_refused(tmp_path, content, message):

@@ -193,6 +193,8 @@ def test_sample_writes_a_picture_and_arrays_and_overwrites_nothing(runs, variant
         ("vae", ["kind=interpolate", "images=[0,360]"], "images=360: .* from 0 to 359"),
         ("vae", ["kind=traverse", "images=[0,1]"], "takes one test image"),
         ("vae", ["kind=traverse", "steps=1"], "steps=1"),
+        ("vae", ["density=gmm", "kind=traverse"], "density=gmm: goes with kind=prior, not"),
+        ("vae", ["kind=interpolate", "images=[0,1]", "classes=[0,1]"], "one of the two"),
         ("vae", ["device=tpu"], "device=tpu"),
         (".", [], "holds 6 runs; name one"),
     ],

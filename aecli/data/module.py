@@ -39,11 +39,12 @@ class Split(NamedTuple):
 
 
 class Batches:
-    """The batches of a split: one index operation each, on the device where the split lies.
+    """The batches of a split: one index operation each, where the split lies.
 
     Args:
         split: the images.
         batch_size: B; the last batch may be smaller.
+        device: where the batches go.
         seed: gives the seed of the next pass, for its order and its `dynamic` binarization;
             None for the split's own order.
         dynamic: draw x ~ Bernoulli(image) anew in each pass.
@@ -53,11 +54,13 @@ class Batches:
         self,
         split: Split,
         batch_size: int,
+        device: torch.device,
         seed: Callable[[], int] | None = None,
         dynamic: bool = False,
     ) -> None:
         self.split = split
         self.batch_size = batch_size
+        self.device = device
         self.seed = seed
         self.dynamic = dynamic
 
@@ -66,20 +69,22 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         images, binary = self.split
-        count, device = len(images.labels), images.pixels.device
-        order, generator = torch.arange(count, device=device), None
+        count, home = len(images.labels), images.pixels.device
+        order, generator = torch.arange(count, device=home), None
         if self.seed is not None:
-            generator = torch.Generator(device).manual_seed(self.seed())
-            order = torch.randperm(count, generator=generator, device=device)
+            seed = self.seed()
+            shuffler = torch.Generator(home).manual_seed(seed)
+            order = torch.randperm(count, generator=shuffler, device=home)
+            generator = torch.Generator(self.device).manual_seed(seed + 1)
         for index in order.split(self.batch_size):
-            image = images.pixels[index].float().div_(images.maximum)
+            image = images.pixels[index].to(self.device).float().div_(images.maximum)
             if binary is not None:
-                x = binary[index].float()
+                x = binary[index].to(self.device).float()
             elif self.dynamic:
                 x = torch.bernoulli(image, generator=generator)
             else:
                 x = image
-            yield Batch(x, image, images.labels[index])
+            yield Batch(x, image, images.labels[index].to(self.device))
 
 
 class InMemoryDataModule(pl.LightningDataModule):
@@ -119,6 +124,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         self.binarize = check_choice("dataset.binarize", binarize, BINARIZE)
         self.binarize_seed = check_int("dataset.binarize_seed", binarize_seed, 0)
         self.splits: dict[str, Split] = {}
+        self.device = torch.device("cpu")
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split and binarize; on a GPU that has room, move everything there."""
@@ -134,11 +140,13 @@ class InMemoryDataModule(pl.LightningDataModule):
             self.move(self.trainer.strategy.root_device)
 
     def move(self, device: torch.device) -> None:
-        """Put the splits on `device` if that is no GPU or has twice the room."""
+        """Send batches to `device`, and put the splits there if it has the room for them."""
+        self.device = device
         if device.type == "cuda":
             size = sum(split.images.pixels.nbytes for split in self.splits.values())
-            if 2 * 2 * size > torch.cuda.mem_get_info(device)[0]:
-                return  # Lightning moves each batch
+            # Twice for the binary form, and as much again for the network.
+            if 4 * size > torch.cuda.mem_get_info(device)[0]:
+                return
         self.splits = {name: split.to(device) for name, split in self.splits.items()}
 
     def values(self) -> Tensor:
@@ -150,12 +158,13 @@ class InMemoryDataModule(pl.LightningDataModule):
 
     def batches(self, name: str, batch_size: int | None = None) -> Batches:
         """Return the batches of the split `name` in its own order, binarized as in evaluation."""
-        return Batches(self.splits[name], batch_size or self.batch_size)
+        return Batches(self.splits[name], batch_size or self.batch_size, self.device)
 
     def train_dataloader(self) -> Batches:
         """Return shuffled batches; the order is a function of the run's seed and the epoch."""
         dynamic = self.binarize == "dynamic"
-        return Batches(self.splits["train"], self.batch_size, self._epoch_seed, dynamic)
+        split = self.splits["train"]
+        return Batches(split, self.batch_size, self.device, self._epoch_seed, dynamic)
 
     def val_dataloader(self) -> Batches:
         """Return the validation batches."""

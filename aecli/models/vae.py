@@ -22,7 +22,7 @@ class Posterior(NamedTuple):
 
     def sample(self, samples: int = 1) -> Tensor:
         """Return z = μ + σ ⊙ ε, ε ~ N(0, I), `(samples, B, K)`: gradients reach μ and σ."""
-        noise = torch.randn(samples, *self.mean.shape, device=self.mean.device)
+        noise = torch.randn_like(self.mean.expand(samples, *self.mean.shape))
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def kl(self) -> Tensor:
