@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from aecli.errors import SettingError
 
@@ -53,9 +54,12 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
             a setting that it does not have.
     """
     # Resolved first: what is checked is then what is called.
-    plain = OmegaConf.to_container(config, resolve=True)
-    if key not in plain:
-        raise SettingError(f"the configuration has no '{key}'")
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise SettingError(str(error).splitlines()[0]) from error
+    if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
+        raise SettingError(f"{key}={plain.get(key)}: must be one of the options of this group")
     for path, target in _targets(plain[key], key):
         if target not in ALLOWED:
             raise SettingError(f"{path}={target}: not a part of aecli; nothing of it was run")

@@ -96,12 +96,30 @@ def _run(command: str) -> None:
 
 
 def _plain(error: Exception) -> str:
-    """Return Hydra's error about what was typed, without its notes on its own types."""
-    lines = f"{error}\n{error.__cause__ or ''}".splitlines()
-    noise = ("object_type=", "full_key:", "reference_type=")
-    return "\n  ".join(
-        line.strip() for line in lines if line.strip() and not line.strip().startswith(noise)
-    )
+    """Return Hydra's error about what was typed as one line: key, value, what is allowed."""
+    import re
+    from difflib import get_close_matches
+
+    from hydra.errors import MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name}: must be one of {', '.join(error.options)}"
+    unknown = re.match(r"Could not override '([^']*)'", str(error))
+    if unknown and isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
+        parent, _, key = unknown[1].rpartition(".")
+        hidden = ("_", "hydra")
+        known = [str(name) for name in cause.parent_node if not str(name).startswith(hidden)]
+        close = get_close_matches(key, known, n=1)
+        hint = f"; did you mean {'.'.join(filter(None, [parent, close[0]]))}?" if close else ""
+        settings = f"has the settings {', '.join(known)}" if known else "has no settings"
+        return f"{unknown[1]}: no such setting{hint} ({parent or 'it'} {settings} as chosen here)"
+    # Without OmegaConf's notes on its own types.
+    lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines()]
+    noise = ("object_type=", "full_key:", "reference_type=", "See https")
+    return "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(noise))
 
 
 def _fail(code: int, message: str) -> None:

@@ -49,7 +49,40 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     data.setup()
     model.likelihood.check(data.values())
     best = BestEpoch()
-    trainer = build(
+    trainer = _trainer(config, directory, choices, best)
+    log.info(_headline(choices, data, model, trainer))
+    start = time.monotonic()
+    try:
+        trainer.fit(model, datamodule=data)
+    except MisconfigurationException as error:
+        raise SettingError(f"trainer: {error}") from error
+    except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
+        log.info("interrupted; %s", _whereabouts(directory, model.has_prior))
+        raise KeyboardInterrupt from None
+    results = {
+        "version": __version__,
+        "choices": dict(choices),
+        "parameters": _parameters(model),
+        "epochs": trainer.current_epoch,
+        "best_epoch": best.epoch,
+        "train_seconds": round(time.monotonic() - start, 1),
+        "val": best.metrics,
+    }
+    update_metrics(directory, results)
+    stopper = trainer.early_stopping_callback
+    early = " (stopped early)" if stopper is not None and stopper.stopped_epoch else ""
+    log.info("done: {epochs} epochs in {train_seconds:.0f} s".format(**results) + early)
+    values = "  ".join(f"{name} {value:.4g}" for name, value in best.metrics.items())
+    log.info("validation, best epoch %d: %s", best.epoch, values)
+    log.info(_whereabouts(directory, model.has_prior))
+    return best.metrics["loss"]
+
+
+def _trainer(
+    config: DictConfig, directory: Path, choices: Mapping[str, str], best: BestEpoch
+) -> pl.Trainer:
+    every = check_int("pictures_every", config.pictures_every, 0)
+    return build(
         config,
         "trainer",
         default_root_dir=str(directory),
@@ -57,9 +90,7 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
         callbacks=[
             best,
             KeepConfiguration(config, choices, directory),
-            TensorBoardPages(
-                config, choices, check_int("pictures_every", config.pictures_every, 0)
-            ),
+            TensorBoardPages(config, choices, every),
             Progress(),
             *_checkpoints(directory),
             *_early_stopping(config.early_stopping),
@@ -70,40 +101,6 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    log.info(_headline(choices, data, model, trainer))
-    start = time.monotonic()
-    try:
-        trainer.fit(model, datamodule=data)
-    except MisconfigurationException as error:
-        raise SettingError(f"trainer: {error}") from error
-    except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
-        log.info("interrupted; %s", _whereabouts(directory))
-        raise KeyboardInterrupt from None
-    seconds = time.monotonic() - start
-    update_metrics(
-        directory,
-        {
-            "version": __version__,
-            "choices": dict(choices),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "epochs": trainer.current_epoch,
-            "best_epoch": best.epoch,
-            "train_seconds": round(seconds, 1),
-            "val": best.metrics,
-        },
-    )
-    stopper = trainer.early_stopping_callback
-    early = " (stopped early)" if stopper is not None and stopper.stopped_epoch else ""
-    log.info(
-        "done: %d epochs in %.0f s%s; best epoch %d",
-        trainer.current_epoch,
-        seconds,
-        early,
-        best.epoch,
-    )
-    log.info("validation: %s", "  ".join(f"{k} {v:.4g}" for k, v in best.metrics.items()))
-    log.info(_whereabouts(directory, model.has_prior))
-    return best.metrics["loss"]
 
 
 def quieten() -> None:
@@ -135,16 +132,19 @@ def _headline(
 ) -> str:
     device = trainer.strategy.root_device
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    parameters = sum(p.numel() for p in model.parameters())
     images = {name: len(split.images.labels) for name, split in data.splits.items()}
     return (
         f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
-        f" {images['validation']:,} validation images, {parameters:,} parameters,"
+        f" {images['validation']:,} validation images, {_parameters(model):,} parameters,"
         f" {device.type}{threads}"
     )
 
 
-def _whereabouts(directory: Path, has_prior: bool = False) -> str:
+def _parameters(model: Autoencoder) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _whereabouts(directory: Path, has_prior: bool) -> str:
     run = os.path.relpath(directory)
     kind = "prior" if has_prior else "reconstruct"
     return (

@@ -88,10 +88,12 @@ def test_quick_answers_import_no_torch(words, tmp_path):
     ("words", "code", "message"),
     [
         (["fit"], 2, "aecli: no command 'fit': must be one of train, eval, sample"),
-        (["train", "modle=vae"], 1, "modle"),
-        (["train", "model=gan"], 1, "ksparse_ae"),
-        (["train", "noise.amount=0.3"], 1, "noise.amount"),
-        (["train", "seed=one"], 1, "one"),
+        (["train", "modle=vae"], 1, "modle: no such setting; did you mean model?"),
+        (["train", "model=gan"], 1, "model=gan: must be one of ae, dae, ksparse_ae, pca"),
+        (["train", "noise.amount=0.3"], 1, "noise.amount: no such setting (noise has no settings"),
+        (["train", "seed=one"], 1, "seed=one; Value 'one' of type 'str' could not be converted"),
+        (["train", "~model"], 1, "model=???: must be one of"),
+        (["train", "network.hidden=${no}"], 1, "Interpolation key 'no' not found"),
         (["train", "noise=masking", "noise.amount=1.5"], 1, "noise.amount=1.5: must be a number"),
         (["train", "model=ksparse_ae", "sparsity.k=0"], 1, "sparsity.k=0: must be a whole number"),
         (["train", "model=pca", "sparsity=topk"], 1, "model=pca"),
@@ -105,9 +107,7 @@ def test_a_mistake_gets_plain_lines_and_no_traceback(words, code, message, tmp_p
     assert done.returncode == code
     assert message in done.stderr
     assert done.stderr.startswith("aecli: ")
-    assert "Traceback" not in done.stderr
-    assert "Error executing job" not in done.stderr
-    assert "HYDRA_FULL_ERROR" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_traceback_is_there_for_who_wants_it(tmp_path):

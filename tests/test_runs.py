@@ -78,7 +78,10 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
         ({"state_dict": {}}, "not one made by aecli"),
         ([1, 2], "not one made by aecli"),
         ({KEY: {"config": {}, "choices": {}}}, "not one made by aecli"),
-        ({KEY: {"config": {}, "choices": {"model": "a", "dataset": "b"}}}, "no 'model'"),
+        (
+            {KEY: {"config": {}, "choices": {"model": "a", "dataset": "b"}}},
+            "model=None: must be one of",
+        ),
     ],
 )
 def test_other_checkpoints_are_refused(tmp_path, content, message):
