@@ -9,12 +9,12 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aecli.errors import SettingError
 
+TRAINER = "lightning.pytorch.Trainer"
 ALLOWED = frozenset(
     {
         "aecli.data.Digits",
@@ -38,7 +38,7 @@ ALLOWED = frozenset(
         "aecli.sparsity.L1",
         "aecli.sparsity.Sparsity",
         "aecli.sparsity.TopK",
-        "lightning.pytorch.Trainer",
+        TRAINER,
         "torch.nn.Identity",
     }
 )
@@ -61,7 +61,7 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
         raise SettingError(f"{key}={plain.get(key)}: must be one of the options of this group")
     for path, target in _targets(plain[key], key):
-        if target not in ALLOWED:
+        if target not in ALLOWED or (target == TRAINER and path != "trainer._target_"):
             raise SettingError(f"{path}={target}: not a part of aecli; nothing of it was run")
     try:
         return instantiate(plain[key], _convert_="all", **arguments)
@@ -81,13 +81,15 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _targets(value, f"{path}[{index}]")
 
 
-def _mistake(error: Exception, key: str) -> Exception:
-    """Return the `SettingError` under Hydra's error, or one that tells a wrong argument."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, SettingError):
-            return cause
-        if isinstance(cause, TypeError | ValueError | KeyError | MisconfigurationException):
-            return SettingError(f"{key}: {cause}")
+def _mistake(error: InstantiationException, key: str) -> SettingError:
+    """Return the `SettingError` under Hydra's error, or one that tells the innermost cause.
+
+    A part is made of settings alone: if making it fails, a setting was wrong.
+    """
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, SettingError):
         cause = cause.__cause__
-    return error
+    if isinstance(cause, SettingError):
+        return cause
+    told = str(cause) or type(cause).__name__
+    return SettingError(f"{key}: {' '.join(told.split())}")

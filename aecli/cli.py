@@ -5,6 +5,7 @@ Imports neither torch nor lightning: help, completion and mistyped options answe
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -34,7 +35,12 @@ Completion in bash: eval "$(aecli -sc install=bash)"
 
 def main() -> None:
     """Run the command in `sys.argv` and exit: 0 done, 1 failed, 2 mistyped, 130 interrupted."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `aecli … | head` ends like any command
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if word == "--config-name" and len(sys.argv) > 2:  # a process that replays sys.argv
+        del sys.argv[1]
+        word = sys.argv[1]
     if word in ("-sc", "--shell_completion", "--shell-completion"):
         word = _completed_command()
     if word in ("-h", "--help", "help"):
@@ -57,6 +63,7 @@ def main() -> None:
 
 def _run(command: str) -> None:
     import hydra
+    from omegaconf.errors import OmegaConfBaseException
 
     from aecli.config import register
     from aecli.errors import SettingError
@@ -64,12 +71,13 @@ def _run(command: str) -> None:
     def job(config: Any) -> Any:
         try:
             return importlib.import_module(COMMANDS[command]).main(config)
-        except SettingError as error:
+        except (SettingError, OSError, OmegaConfBaseException) as error:  # not a bug
             if traceback_wanted:
                 raise
+            told = str(error) if isinstance(error, SettingError) else str(error).splitlines()[0]
             # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
             number = _sweep_job()
-            failed.append(str(error) if number is None else f"job {number}: {error}")
+            failed.append(told if number is None else f"job {number}: {told}")
             print(f"aecli: {failed[-1]}", file=sys.stderr)  # noqa: T201
             return None
         except Exception as error:
@@ -115,7 +123,8 @@ def _plain(error: Exception) -> str:
         close = get_close_matches(key, known, n=1)
         hint = f"; did you mean {'.'.join(filter(None, [parent, close[0]]))}?" if close else ""
         settings = f"has the settings {', '.join(known)}" if known else "has no settings"
-        return f"{unknown[1]}: no such setting{hint} ({parent or 'it'} {settings} as chosen here)"
+        where = cause.parent_node._get_full_key(None) or "this command"
+        return f"{unknown[1]}: no such setting{hint} ({where} {settings} as chosen here)"
     # Without OmegaConf's notes on its own types.
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines()]
     noise = ("object_type=", "full_key:", "reference_type=", "See https")

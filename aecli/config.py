@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, OmegaConf
 
 NAME_LENGTH = 100
@@ -42,15 +43,35 @@ class TrainConfig:
 
 
 @dataclass
+class DataPlace:
+    """Where the data files lie now."""
+
+    root: str | None = None
+
+
+@dataclass
+class EvalSettings:
+    """What `aecli eval` measures; see `conf/eval.yaml`."""
+
+    batch_size: int = MISSING
+    importance_samples: int = MISSING
+    decoded_at_once: int = MISSING
+    noise: str = MISSING
+    noise_levels: list[float] = MISSING
+    probe: bool = MISSING
+    pictures: bool = MISSING
+
+
+@dataclass
 class EvalConfig:
     """`conf/eval.yaml`."""
 
     run: str = MISSING
     output_dir: str = MISSING
-    dataset: Any = MISSING
+    dataset: DataPlace = field(default_factory=DataPlace)
     device: str = MISSING
     seed: int = 0
-    eval: Any = MISSING
+    eval: EvalSettings = field(default_factory=EvalSettings)
 
 
 @dataclass
@@ -59,7 +80,7 @@ class SampleConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
-    dataset: Any = MISSING
+    dataset: DataPlace = field(default_factory=DataPlace)
     device: str = MISSING
     seed: int = 0
     kind: str = MISSING
@@ -83,10 +104,16 @@ def label(overrides: Sequence[str], *without: str) -> str:
     return "".join(f"_{part}" for part in parts)[:NAME_LENGTH]
 
 
+def _label_of_this_run(*without: str) -> str:
+    # As typed: an interpolation in it would be resolved in the wrong place.
+    task = HydraConfig.get().overrides.task
+    return label(OmegaConf.to_container(task, resolve=False), *without)
+
+
 def register() -> None:
     """Make the schemas and the resolver known to Hydra."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="sample_schema", node=SampleConfig)
-    OmegaConf.register_new_resolver("label", label, replace=True)
+    OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)

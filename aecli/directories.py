@@ -1,5 +1,6 @@
 """A directory of its own for every run: nothing that is there already is written to."""
 
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,13 @@ class NewDirectory(Callback):
 
 
 def _claim(node: DictConfig) -> None:
-    with read_write(node), open_dict(node):
-        node.dir = str(make_new(Path(node.dir)))
+    try:
+        with read_write(node), open_dict(node):
+            node.dir = str(make_new(Path(node.dir)))
+    except OSError as error:
+        # Hydra would only warn of an exception, and go on.
+        print(f"aecli: output_dir: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
 
 
 def make_new(path: Path) -> Path:

@@ -4,6 +4,9 @@ import math
 from collections.abc import Collection
 from typing import Any
 
+LARGEST = 2**31 - 1
+"""No count or size in here is larger: beyond it is a slip of the finger."""
+
 
 class SettingError(ValueError):
     """A setting that cannot work: its message names the key, the value and what is allowed.
@@ -40,7 +43,7 @@ def check_int(key: str, value: Any, low: int, high: int | None = None, why: str 
     Raises `SettingError` naming `key`, the value, the range and `why` it ends there.
     """
     is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not is_int or value < low or (high is not None and value > high):
+    if not is_int or not low <= value <= (LARGEST if high is None else high):
         span = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise SettingError(f"{key}={value}: must be a whole number {span}{why and f' ({why})'}")
     return value
@@ -48,8 +51,20 @@ def check_int(key: str, value: Any, low: int, high: int | None = None, why: str 
 
 def check_choice(key: str, value: Any, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`; raise `SettingError` listing them otherwise."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SettingError(f"{key}={value}: must be one of {', '.join(choices)}")
+    return value
+
+
+def check_seed(key: str, value: Any) -> int:
+    """Return `value` if every random number generator takes it as a seed."""
+    return check_int(key, value, 0, 2**32 - 1)
+
+
+def check_bool(key: str, value: Any) -> bool:
+    """Return `value` if it is true or false."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{key}={value}: must be true or false")
     return value
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, metrics
-from aecli.errors import check_int
+from aecli.errors import check_int, check_seed
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
@@ -44,8 +45,9 @@ def main(config: DictConfig) -> None:
 def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
     """Compute a run's test metrics, write and print them; return them by name."""
     log.info("evaluating %s", os.path.relpath(run.checkpoint))
+    read_metrics(run.directory)  # a damaged file is told now, not after the work
     loaded = load(run, config.device, config.dataset.root)
-    pl.seed_everything(config.seed, verbose=False)
+    pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     values = _measure(loaded, config.eval)
     test = {"checkpoint": run.checkpoint.name, **values}
     path = update_metrics(run.directory, {"test": test})
@@ -76,6 +78,9 @@ def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
             )
     if settings.probe:
         train = data.batches("train", settings.batch_size)
+        if len(data.splits["train"].images.labels.unique()) < 2:
+            log.info("no linear probe: the training images have one class only")
+            return values
         log.info("linear probes: logistic regression on codes and on pixels")
         values["probe_error"] = metrics.probe_error(
             metrics.codes(model, train), metrics.codes(model, test)
@@ -109,7 +114,7 @@ def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
         )
     points, labels = metrics.codes(model, loaded.data.batches("test"))
     name = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}"
-    if points.shape[1] >= 2:
+    if min(points.shape) >= 2:
         if points.shape[1] > 2:
             points, name = _principal(points), f"{name}: first two principal components"
         pictures["codes"] = figures.save_figure(
@@ -171,8 +176,11 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
     table = Table(run, *SIDE_BY_SIDE, title="test set", title_justify="left")
     for run, values in results.items():
         known = read_metrics(run.directory) | dict(values)
-        cells = [f"{known[name]:.4g}" if name in known else "" for name in SIDE_BY_SIDE]
-        table.add_row(run.directory.name, *cells)
+        cells = [
+            f"{known[name]:.4g}" if isinstance(known.get(name), int | float) else ""
+            for name in SIDE_BY_SIDE
+        ]
+        table.add_row(escape(run.directory.name), *cells)
     _show(table)
 
 

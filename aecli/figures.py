@@ -4,6 +4,7 @@ Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outsid
 """
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,6 +96,6 @@ def _bytes(picture: Tensor) -> np.ndarray:
 
 def _save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     image.save(temporary, format="PNG", optimize=True)
     temporary.replace(path)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as d
 
-from aecli.errors import SettingError, check_number
+from aecli.errors import SettingError, check_bool, check_number
 
 
 class Distribution(Protocol):
@@ -97,10 +97,8 @@ class Gaussian(Likelihood):
     def __init__(self, sigma: float, learn_sigma: bool = False) -> None:
         super().__init__()
         sigma = check_number("likelihood.sigma", sigma, low=0, open_low=True)
-        if not isinstance(learn_sigma, bool):
-            raise SettingError(f"likelihood.learn_sigma={learn_sigma}: must be true or false")
         log_sigma = torch.tensor(log(sigma))
-        if learn_sigma:
+        if check_bool("likelihood.learn_sigma", learn_sigma):
             self.log_sigma = nn.Parameter(log_sigma)
         else:
             self.register_buffer("log_sigma", log_sigma)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from aecli.errors import SettingError, check_choice, check_int
+from aecli.errors import SettingError, check_bool, check_choice, check_int
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -53,9 +53,7 @@ class MLP:
         self.shape = tuple(shape)
         self.hidden = [check_int("network.hidden", size, 1) for size in hidden]
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
-        if not isinstance(tied, bool):
-            raise SettingError(f"network.tied={tied}: must be true or false")
-        self.tied = tied
+        self.tied = check_bool("network.tied", tied)
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""

@@ -52,11 +52,14 @@ class Optimization:
         # One fused kernel per step instead of a handful of operations per parameter.
         lr = check_number("optimizer.lr", lr, low=0, open_low=True)
         self.settings = {"lr": lr, "fused": True, **settings}
+        weight = nn.Parameter(torch.zeros(1))
+        weight.grad = torch.zeros(1)
         try:
-            self.optimizer([nn.Parameter(torch.zeros(1))])
+            self.optimizer([weight]).step()
         except (TypeError, ValueError, RuntimeError) as error:
             given = ", ".join(f"{key}={value}" for key, value in settings.items())
-            raise SettingError(f"optimizer={algorithm} ({given}): {error}") from error
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SettingError(f"optimizer={algorithm} ({given}): {told}") from error
 
     @property
     def is_constant(self) -> bool:

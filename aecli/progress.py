@@ -17,7 +17,7 @@ LINE_EVERY = 2.0
 
 def is_terminal() -> bool:
     """Tell whether a person watches: neither output goes elsewhere."""
-    return sys.stdout.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 def track(items: Sized, what: str) -> Iterable[Any]:
@@ -53,14 +53,15 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the validation loss."""
-        loss = f"val/loss {trainer.callback_metrics['val/loss']:.4g}"
+        loss = trainer.callback_metrics.get("val/loss")
+        told = "" if loss is None else f"val/loss {loss:.4g}"
         now = time.monotonic()
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if self._bar is not None:
-            self._bar.set_postfix_str(loss)
+            self._bar.set_postfix_str(told)
         elif last or now - self._last >= LINE_EVERY:
             self._last = now
-            log.info("%s  %s  %.0f s", _epoch(trainer), loss, now - self._start)
+            log.info("%s  %s  %.0f s", _epoch(trainer), told, now - self._start)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Close the bar, however the training ended."""

@@ -11,19 +11,22 @@
 import json
 import logging
 import os
-import pickle
+import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__
 from aecli.build import build
+from aecli.config import register
 from aecli.data import InMemoryDataModule
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
@@ -79,8 +82,9 @@ def find(spec: str, output_dir: str) -> list[Run]:
         return [_latest(Path(output_dir))]
     path = Path(spec).expanduser()
     if path.is_file():
-        inside = path.parent.name == "checkpoints"
-        return [Run(path.parent.parent if inside else path.parent, path)]
+        inside = path.parent.name == "checkpoints" and (path.parent.parent / ".hydra").is_dir()
+        # What is made of a file that lies elsewhere gets a folder of its own beside it.
+        return [Run(path.parent.parent if inside else path.with_name(f"{path.stem}-aecli"), path)]
     if not path.is_dir():
         raise SettingError(
             f"run={spec}: no such file or directory; must be a run's directory, a sweep's, a"
@@ -102,44 +106,67 @@ def find(spec: str, output_dir: str) -> list[Run]:
     raise SettingError(f"run={spec}: not a run's directory: it has no checkpoints in it")
 
 
-def load(
-    run: Run, device: str = "auto", root: str | None = None, seed: int | None = None
-) -> Loaded:
+def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
     """Return the run's model and data.
 
-    `root` is where the data lies now, if not where it did in training.
+    `root` is where the data lies now, if not where it did in training. A checkpoint may come from
+    a stranger: nothing in it is run, and where data is fetched from is taken from this aecli.
 
     Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
     """
     target = _device(device)
     try:
-        # weights_only: a checkpoint may come from a stranger, and a pickle can run code.
         checkpoint = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever the reading of arbitrary bytes can raise
         raise SettingError(
             f"run={run.checkpoint}: cannot be read as a checkpoint: damaged, cut off, or not"
             f" made by aecli ({_first_line(error)})"
         ) from error
     packed = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
-    choices = packed.get("choices") if isinstance(packed, dict) else None
-    if not isinstance(choices, dict) or not {"model", "dataset"} <= choices.keys():
+    if not isinstance(packed, dict):
         raise SettingError(f"run={run.checkpoint}: a checkpoint, but not one made by aecli train")
-    config = OmegaConf.create(packed["config"])
-    if root is not None:
-        config.dataset.root = root
-    model = build(config, "model")
     try:
-        model.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, KeyError) as error:
+        return _restore(run, checkpoint, packed, target, root)
+    except SettingError:
+        raise
+    except Exception as error:  # whatever a made-up configuration or made-up weights can raise
         raise SettingError(
-            f"run={run.checkpoint}: its weights do not fit its configuration; it was made by"
-            f" aecli {packed.get('version')}, this is {__version__}"
+            f"run={run.checkpoint}: holds no run that aecli {__version__} can load; it was made by"
+            f" aecli {packed.get('version')} ({_first_line(error)})"
         ) from error
-    data = build(config, "dataset")
+
+
+def _restore(
+    run: Run, checkpoint: dict, packed: dict, device: torch.device, root: str | None
+) -> Loaded:
+    choices = {str(group): str(option) for group, option in packed["choices"].items()}
+    if not all(re.fullmatch(r"\w+", option) for option in choices.values()):
+        raise SettingError(f"run={run.checkpoint}: its choices are no names of options")
+    if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
+        raise SettingError(f"run={run.checkpoint}: its configuration was tampered with")
+    config = OmegaConf.create(packed["config"])
+    config.dataset.source = _own_source(choices["dataset"])
+    known = config.dataset.get("root")
+    config.dataset.root = root or (known if known and Path(known).is_dir() else None)
+    model, data = build(config, "model"), build(config, "dataset")
+    if not isinstance(model, Autoencoder) or not isinstance(data, InMemoryDataModule):
+        raise SettingError(f"run={run.checkpoint}: its configuration is not that of a run")
+    model.load_state_dict(checkpoint["state_dict"])
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        raise SettingError(f"run={run.checkpoint}: has weights that are not finite")
     data.setup()
-    data.move(target)
-    model = model.eval().requires_grad_(False).to(target)
-    return Loaded(run, config, choices, model, data, checkpoint["global_step"])
+    data.move(device)
+    model = model.eval().requires_grad_(False).to(device)
+    return Loaded(run, config, choices, model, data, int(checkpoint["global_step"]))
+
+
+def _own_source(dataset: str) -> DictConfig:
+    """Return the source of a data set, its addresses and sums, as this aecli has it."""
+    register()
+    composing = GlobalHydra.instance().is_initialized()
+    with nullcontext() if composing else initialize_config_module("aecli.conf", version_base="1.3"):
+        source = compose("train", [f"dataset={dataset}"]).dataset.source
+    return OmegaConf.create(OmegaConf.to_container(source, resolve=True))
 
 
 def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:
@@ -150,13 +177,23 @@ def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
-    """Return what the run's `metrics.json` holds, nothing if there is none."""
+    """Return what the run's `metrics.json` holds, nothing if there is none.
+
+    Raises `SettingError` if the file is damaged.
+    """
     path = directory / "metrics.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        values = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise SettingError(f"{path}: damaged; move it away and try again")
+    return values
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is either the old or the new one, whole, at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(path)

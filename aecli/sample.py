@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, metrics
-from aecli.errors import SettingError, check_choice, check_int, check_number
+from aecli.errors import SettingError, check_choice, check_int, check_number, check_seed
 from aecli.models import VAE
 from aecli.runs import Loaded, find, load
 
@@ -51,7 +51,7 @@ def main(config: DictConfig) -> None:
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
     loaded = load(runs[0], config.device, config.dataset.root)
-    pl.seed_everything(config.seed, verbose=False)
+    pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     with torch.no_grad():
         samples = make(loaded, config)
     _write(loaded, config.kind, samples)
@@ -163,7 +163,7 @@ TAKES = {"prior": ("density",), "interpolate": ("images", "classes"), "traverse"
 
 def _write(loaded: Loaded, kind: str, samples: Samples) -> None:
     folder = loaded.run.directory / "samples"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = _free(folder, kind)
     picture = figures.save_grid(samples.images, samples.columns, path)
     arrays = path.with_suffix(".npz")
@@ -176,11 +176,14 @@ def _write(loaded: Loaded, kind: str, samples: Samples) -> None:
 
 
 def _free(folder: Path, kind: str) -> Path:
-    """Return a path for the picture that is not taken: prior.png, prior-2.png, …"""
+    """Return a path for the picture that was not taken: prior.png, prior-2.png, …"""
     for number in count(1):
         path = folder / (f"{kind}.png" if number == 1 else f"{kind}-{number}.png")
-        if not path.exists():
-            return path
+        try:
+            path.touch(exist_ok=False)  # taken at once: another process may be sampling too
+        except FileExistsError:
+            continue
+        return path
     raise AssertionError("unreachable")
 
 
@@ -223,6 +226,8 @@ def _test_image(loaded: Loaded, number: int) -> Tensor:
 
 def _other_class(labels: Tensor, index: Tensor) -> Tensor:
     others = (labels != labels[index]).nonzero().flatten()
+    if not len(others):
+        raise SettingError("kind=interpolate: the test set has one class only; use images=[0,1]")
     return others[torch.randint(len(others), ())]
 
 

@@ -17,7 +17,7 @@ from aecli import __version__
 from aecli.build import build
 from aecli.callbacks import BestEpoch, Events, KeepConfiguration, TensorBoardPages
 from aecli.data import InMemoryDataModule
-from aecli.errors import SettingError, check_int, check_number
+from aecli.errors import SettingError, check_int, check_number, check_seed
 from aecli.models import Autoencoder
 from aecli.progress import Progress
 from aecli.runs import BEST, LAST, AtomicCheckpointIO, update_metrics
@@ -43,7 +43,7 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     `choices` names the option of each group, for the people who read the run. Returns the least
     validation loss; raises `SettingError` for a setting that cannot work.
     """
-    pl.seed_everything(check_int("seed", config.seed, 0, 2**32 - 1), verbose=False)
+    pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     data = build(config, "dataset")
     model = build(config, "model")
     data.setup()
@@ -57,8 +57,11 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     except MisconfigurationException as error:
         raise SettingError(f"trainer: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
-        log.info("interrupted; %s", _whereabouts(directory, model.has_prior))
+        if trainer.global_step:
+            log.info(_whereabouts(directory, model.has_prior))
         raise KeyboardInterrupt from None
+    if best.epoch == 0:
+        raise SettingError("trainer: ended before any validation, so that there is no best epoch")
     results = {
         "version": __version__,
         "choices": dict(choices),
@@ -82,7 +85,13 @@ def _trainer(
     config: DictConfig, directory: Path, choices: Mapping[str, str], best: BestEpoch
 ) -> pl.Trainer:
     every = check_int("pictures_every", config.pictures_every, 0)
-    return build(
+    check_int("trainer.max_epochs", config.trainer.max_epochs, 1)
+    for key in ("limit_train_batches", "limit_val_batches"):
+        if config.trainer.get(key) is not None:
+            check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
+    if config.trainer.get("fast_dev_run"):
+        raise SettingError("trainer.fast_dev_run: leaves no run behind; use trainer=debug")
+    trainer: pl.Trainer = build(
         config,
         "trainer",
         default_root_dir=str(directory),
@@ -101,6 +110,9 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    if trainer.world_size > 1:
+        raise SettingError(f"trainer.devices={config.trainer.devices}: a run uses one device")
+    return trainer
 
 
 def quieten() -> None:

@@ -63,10 +63,9 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
         write({KEY: Evil(str(tmp_path / "ran"))}, path)
         with pytest.raises(SettingError, match="cannot be read"):
             load(Run(tmp_path, path))
-    config = {"model": {"_target_": "os.mkdir", "path": str(tmp_path / "ran")}}
-    torch.save(
-        {KEY: {"config": config, "choices": {"model": "a", "dataset": "b"}}, "state_dict": {}}, path
-    )
+    model = {"_target_": "os.mkdir", "path": str(tmp_path / "ran")}
+    packed = {"config": {"model": model, "dataset": {}}, "choices": {"dataset": "digits"}}
+    torch.save({KEY: packed}, path)
     with pytest.raises(SettingError, match="not a part of aecli"):
         load(Run(tmp_path, path))
     assert not (tmp_path / "ran").exists()
@@ -77,11 +76,8 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     [
         ({"state_dict": {}}, "not one made by aecli"),
         ([1, 2], "not one made by aecli"),
-        ({KEY: {"config": {}, "choices": {}}}, "not one made by aecli"),
-        (
-            {KEY: {"config": {}, "choices": {"model": "a", "dataset": "b"}}},
-            "model=None: must be one of",
-        ),
+        ({KEY: {"config": {}, "choices": {}}}, "holds no run that aecli"),
+        ({KEY: 3}, "not one made by aecli"),
     ],
 )
 def test_other_checkpoints_are_refused(tmp_path, content, message):
@@ -125,3 +121,88 @@ def test_metrics_are_added_to(tmp_path):
     assert '"val"' in text
     assert '"test"' in text
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from aecli.train import train
+    from tests.conftest import configure
+
+    directory = tmp_path_factory.mktemp("run")
+    config, choices = configure("trainer=debug", "model=ae")
+    train(config, directory, choices)
+    return torch.load(directory / "checkpoints" / "best.ckpt", weights_only=True)
+
+
+def save(trained, path, **changes):
+    packed = trained[KEY]
+    config = OmegaConf.create(packed["config"])
+    for key, value in changes.pop("config", {}).items():
+        OmegaConf.update(config, key, value, merge=False)
+    packed = packed | {"config": OmegaConf.to_container(config)} | changes.pop("packed", {})
+    torch.save(trained | {KEY: packed} | changes, path)
+    return Run(path.parent, path)
+
+
+def test_where_data_comes_from_is_not_taken_from_a_checkpoint(trained, tmp_path):
+    source = {
+        "_target_": "aecli.data.IDXFiles",
+        "name": "../planted",
+        "folder": "x",
+        "mirrors": ["http://127.0.0.1:9/"],
+        "sha256": {"../planted/sitecustomize.py": "0"},
+        "shape": [1, 8, 8],
+    }
+    run = save(trained, tmp_path / "a.ckpt", config={"dataset.source": source})
+    loaded = load(run)
+    assert type(loaded.data.source).__name__ == "Digits"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+def test_an_interpolation_in_a_checkpoint_is_not_resolved(trained, tmp_path):
+    run = save(trained, tmp_path / "a.ckpt", config={"dataset.root": "${oc.env:HOME}"})
+    with pytest.raises(SettingError, match="tampered"):
+        load(run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"packed": {"config": None}},
+        {"packed": {"config": [1]}},
+        {"packed": {"choices": {"model": "ae", "dataset": "../mnist"}}},
+        {"packed": {"choices": {"model": "ae", "dataset": "nothing"}}},
+        {"config": {"model.noise": {"_target_": "lightning.pytorch.Trainer"}}},
+        {"config": {"model": {"_target_": "torch.nn.Identity"}}},
+        {"config": {"model.likelihood": {"_target_": "torch.nn.Identity"}}},
+        {"config": {"model.network": None}},
+        {"config": {"model.code_dim": 10**12}},
+        {"config": {"model.code_dim": 31}},
+        {"state_dict": None},
+        {"state_dict": {"a": torch.ones(1)}},
+        {"global_step": "x"},
+    ],
+)
+def test_a_hostile_checkpoint_is_refused_plainly(trained, tmp_path, changes):
+    run = save(trained, tmp_path / "a.ckpt", **changes)
+    with pytest.raises(SettingError):
+        load(run)
+
+
+def test_weights_that_are_not_finite_are_refused(trained, tmp_path):
+    state = {key: torch.full_like(value, torch.nan) for key, value in trained["state_dict"].items()}
+    with pytest.raises(SettingError, match="not finite"):
+        load(save(trained, tmp_path / "a.ckpt", state_dict=state))
+
+
+def test_results_of_a_lone_checkpoint_go_beside_it_into_a_folder_of_their_own(tmp_path):
+    (tmp_path / "metrics.json").write_text("mine")
+    (tmp_path / "a.ckpt").touch()
+    assert find(str(tmp_path / "a.ckpt"), "")[0].directory == tmp_path / "a-aecli"
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", "null", '{"test": 3'])
+def test_damaged_metrics_are_told(tmp_path, text):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(SettingError, match=r"metrics\.json: damaged"):
+        update_metrics(tmp_path, {"a": 1})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aecli.data.sources import Images, Source
-from aecli.errors import SettingError, check_choice, check_int
+from aecli.errors import SettingError, check_choice, check_int, check_seed
 
 BINARIZE = ("none", "round", "fixed", "dynamic")
 
@@ -116,13 +116,15 @@ class InMemoryDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.source = source
+        if not isinstance(root, str | None):
+            raise SettingError(f"dataset.root={root}: must be the path of a folder, or null")
         self.root = root
         self.shape = tuple(shape)
         self.batch_size = check_int("dataset.batch_size", batch_size, 1)
         self.validation_size = check_int("dataset.validation_size", validation_size, 1)
-        self.split_seed = check_int("dataset.split_seed", split_seed, 0)
+        self.split_seed = check_seed("dataset.split_seed", split_seed)
         self.binarize = check_choice("dataset.binarize", binarize, BINARIZE)
-        self.binarize_seed = check_int("dataset.binarize_seed", binarize_seed, 0)
+        self.binarize_seed = check_seed("dataset.binarize_seed", binarize_seed)
         self.splits: dict[str, Split] = {}
         self.device = torch.device("cpu")
 
@@ -130,6 +132,11 @@ class InMemoryDataModule(pl.LightningDataModule):
         """Load, split and binarize; on a GPU that has room, move everything there."""
         if not self.splits:
             train, test = self.source.load(self.root)
+            if train.pixels.shape[1:] != self.shape:
+                raise SettingError(
+                    f"dataset.shape={list(self.shape)}: the images are"
+                    f" {list(train.pixels.shape[1:])}"
+                )
             train, validation = self._split(train)
             self.splits = {
                 "train": Split(train, self._draw(train, 0, training=True)),

@@ -11,6 +11,7 @@ from aecli.data import Batch
 from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.networks import EncoderDecoder
+from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import Sparsity
 
@@ -69,6 +70,10 @@ class Autoencoder(pl.LightningModule):
         optimizer: Optimization,
     ) -> None:
         super().__init__()
+        _check_part("noise", noise, Noise | nn.Identity)
+        _check_part("sparsity", sparsity, Sparsity)
+        _check_part("likelihood", likelihood, Likelihood)
+        _check_part("optimizer", optimizer, Optimization)
         self.code_dim = check_int("model.code_dim", code_dim, 1)
         self.encoder, self.decoder = network.build(code_dim, self.outputs)
         self.noise = noise
@@ -160,3 +165,8 @@ class Autoencoder(pl.LightningModule):
                 " trainer.gradient_clip_val=1"
             )
         self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+
+
+def _check_part(name: str, part: Any, kind: Any) -> None:
+    if not isinstance(part, kind):
+        raise SettingError(f"model.{name}={part}: is no {name}; choose one by {name}=…")

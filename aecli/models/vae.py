@@ -98,7 +98,7 @@ class VAE(Autoencoder):
 
     def sample_prior(self, count: int) -> Tensor:
         """Return z ~ N(0, I), `(count, K)`."""
-        return torch.randn(count, self.code_dim, device=self.device)
+        return torch.randn(count, self.code_dim, device=self.device, dtype=self.dtype)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Return log p(z) for z `(…, K)`, `(…)`, nats."""
