@@ -32,6 +32,7 @@ ALLOWED = frozenset(
         "aecli.networks.MLP",
         "aecli.noise.Gaussian",
         "aecli.noise.Masking",
+        "aecli.noise.Noise",
         "aecli.noise.SaltAndPepper",
         "aecli.optimizers.Optimization",
         "aecli.sparsity.KL",
@@ -39,7 +40,6 @@ ALLOWED = frozenset(
         "aecli.sparsity.Sparsity",
         "aecli.sparsity.TopK",
         TRAINER,
-        "torch.nn.Identity",
     }
 )
 

@@ -14,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from aecli.figures import grid, labelled_rows, pixels_of
+from aecli.noise import Noise
 from aecli.runs import KEY, LAST, pack
 
 HPARAMS = {
@@ -117,7 +118,7 @@ class TensorBoardPages(Callback):
             model.eval()
             images = _validation_images(trainer, SHOWN).to(model.dtype)
             rows = [("input", images)]
-            if not isinstance(model.noise, torch.nn.Identity):
+            if type(model.noise) is not Noise:
                 rows.append(("corrupted", model.noise.corrupt(images)))
             rows.append(("output", model.reconstruct(rows[-1][1])))
             writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)

@@ -16,6 +16,9 @@ COMMANDS = {
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
+HIDDEN = ("_", "hydra")
+"""Keys that are Hydra's own."""
+
 USAGE = """\
 aecli trains, evaluates and samples autoencoders, and keeps runs that compare.
 
@@ -70,6 +73,7 @@ def _run(command: str) -> None:
 
     def job(config: Any) -> Any:
         try:
+            _refuse_unknown(config)
             return importlib.import_module(COMMANDS[command]).main(config)
         except (SettingError, OSError, OmegaConfBaseException) as error:  # not a bug
             if traceback_wanted:
@@ -103,10 +107,22 @@ def _run(command: str) -> None:
         sys.exit(1)
 
 
+def _refuse_unknown(config: Any) -> None:
+    """Refuse root keys added by + that nothing would read."""
+    from dataclasses import fields
+
+    from omegaconf import OmegaConf
+
+    from aecli.errors import SettingError
+
+    known = [field.name for field in fields(OmegaConf.get_type(config))]
+    for key in set(config) - set(known):
+        raise SettingError(f"{key}: no such setting; must be one of {', '.join(known)}")
+
+
 def _plain(error: Exception) -> str:
     """Return Hydra's error about what was typed as one line: key, value, what is allowed."""
     import re
-    from difflib import get_close_matches
 
     from hydra.errors import MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
@@ -117,18 +133,36 @@ def _plain(error: Exception) -> str:
         return f"{group}={name}: must be one of {', '.join(error.options)}"
     unknown = re.match(r"Could not override '([^']*)'", str(error))
     if unknown and isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
-        parent, _, key = unknown[1].rpartition(".")
-        hidden = ("_", "hydra")
-        known = [str(name) for name in cause.parent_node if not str(name).startswith(hidden)]
-        close = get_close_matches(key, known, n=1)
-        hint = f"; did you mean {'.'.join(filter(None, [parent, close[0]]))}?" if close else ""
+        hint = _similar(unknown[1], cause.parent_node)
+        known = [str(name) for name in cause.parent_node if not str(name).startswith(HIDDEN)]
         settings = f"has the settings {', '.join(known)}" if known else "has no settings"
         where = cause.parent_node._get_full_key(None) or "this command"
         return f"{unknown[1]}: no such setting{hint} ({where} {settings} as chosen here)"
+    if "missing EQUAL" in str(error):
+        return f"{str(error).splitlines()[0]}: must be SETTING=VALUE, such as model=vae"
+    if "no viable alternative" in str(error):
+        first = str(error).splitlines()[0]
+        return f"{first}: put a value with spaces or special characters in quotes"
     # Without OmegaConf's notes on its own types.
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines()]
     noise = ("object_type=", "full_key:", "reference_type=", "See https")
     return "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(noise))
+
+
+def _similar(typed: str, node: Any) -> str:
+    """Return a hint at a setting of a similar name, in the same place or in another."""
+    from difflib import get_close_matches
+
+    parent, _, key = typed.rpartition(".")
+    root = node._get_root()
+    paths = {str(name): str(name) for name in node if not str(name).startswith(HIDDEN)}
+    paths = {name: f"{parent}.{name}" if parent else name for name in paths}
+    for group in root:
+        if group != "hydra" and hasattr(root._get_node(group), "keys"):
+            inside = [str(name) for name in root._get_node(group) if not str(name).startswith("_")]
+            paths |= {name: f"{group}.{name}" for name in inside if name not in paths}
+    close = get_close_matches(key, paths, n=1)
+    return f"; did you mean {paths[close[0]]}?" if close else ""
 
 
 def _fail(code: int, message: str) -> None:

@@ -1,5 +1,6 @@
 """A directory of its own for every run: nothing that is there already is written to."""
 
+import os
 import sys
 from itertools import count
 from pathlib import Path
@@ -21,6 +22,11 @@ class NewDirectory(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a sweep; its runs are numbered within."""
         _claim(config.hydra.sweep)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say how to compare the runs of the sweep."""
+        sweep = os.path.relpath(config.hydra.sweep.dir)
+        print(f"sweep: {sweep}\nnext:\n  aecli eval run={sweep}\n  tensorboard --logdir {sweep}")  # noqa: T201
 
 
 def _claim(node: DictConfig) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 16
 """Images in the picture of reconstructions."""
-SHOWN_FILTERS = 200
+SHOWN_FILTERS = 100
 PIPED_WIDTH = 160
 SIDE_BY_SIDE = ("mse", "sse", "ssim", "elbo", "marginal_nll", "l0", "probe_error", "train_seconds")
 """Metrics of the table over several runs."""
@@ -49,7 +49,8 @@ def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
     loaded = load(run, config.device, config.dataset.root)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     values = _measure(loaded, config.eval)
-    test = {"checkpoint": run.checkpoint.name, **values}
+    settings = OmegaConf.to_container(config.eval)
+    test = {"checkpoint": run.checkpoint.name, "seed": config.seed, "settings": settings, **values}
     path = update_metrics(run.directory, {"test": test})
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
@@ -65,14 +66,21 @@ def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
 def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
     model, data = loaded.model, loaded.data
     test = data.batches("test", settings.batch_size)
-    values: dict[str, float] = metrics.reconstruction(model, track(test, "reconstructions"))
+    values: dict[str, float] = metrics.reconstruction(
+        model, track(test, "measuring the reconstructions")
+    )
     values |= metrics.noisy_reconstruction(
-        model, track(test, "noisy reconstructions"), settings.noise, settings.noise_levels
+        model,
+        track(test, f"measuring the reconstructions from {settings.noise} noise"),
+        settings.noise,
+        settings.noise_levels,
     )
     if isinstance(model, VAE):
         values["active_units"] = metrics.active_units(model, test)
         if settings.importance_samples and model.likelihood.is_density:
-            tracked = track(test, f"-log p(x) by {settings.importance_samples} importance samples")
+            tracked = track(
+                test, f"estimating -log p(x) by {settings.importance_samples} importance samples"
+            )
             values["marginal_nll"] = metrics.marginal_nll(
                 model, tracked, settings.importance_samples, settings.decoded_at_once
             )
@@ -81,7 +89,7 @@ def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
         if len(data.splits["train"].images.labels.unique()) < 2:
             log.info("no linear probe: the training images have one class only")
             return values
-        log.info("linear probes: logistic regression on codes and on pixels")
+        log.info("fitting the linear probes: logistic regression on codes and on pixels")
         values["probe_error"] = metrics.probe_error(
             metrics.codes(model, train), metrics.codes(model, test)
         )
@@ -107,18 +115,16 @@ def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
         )
     }
     if (weights := _filters(model, image.shape[1:])) is not None:
-        shown = weights[:SHOWN_FILTERS]
-        columns = round(len(shown) ** 0.5 * 1.4)
-        pictures["filters"] = figures.save_grid(
-            figures.filters(shown), columns, folder / "filters.png"
-        )
+        picture = figures.filters(weights[:SHOWN_FILTERS], columns=10)
+        pictures["filters"] = figures.save(picture, folder / "filters.png")
     points, labels = metrics.codes(model, loaded.data.batches("test"))
-    name = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}"
+    title = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}, test set"
+    axis = "unit"
     if min(points.shape) >= 2:
         if points.shape[1] > 2:
-            points, name = _principal(points), f"{name}: first two principal components"
+            points, axis = _principal(points), "principal component"
         pictures["codes"] = figures.save_figure(
-            figures.code_map(points, labels, name), folder / "codes.png"
+            figures.code_map(points, labels, title, axis), folder / "codes.png"
         )
     return pictures
 
@@ -172,16 +178,29 @@ def _unit(name: str) -> str:
 
 
 def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
-    run = Column("run", overflow="fold")
-    table = Table(run, *SIDE_BY_SIDE, title="test set", title_justify="left")
-    for run, values in results.items():
-        known = read_metrics(run.directory) | dict(values)
-        cells = [
-            f"{known[name]:.4g}" if isinstance(known.get(name), int | float) else ""
-            for name in SIDE_BY_SIDE
-        ]
-        table.add_row(escape(run.directory.name), *cells)
+    """Print a table with a row a run, without the columns that no run has."""
+    rows = {run: read_metrics(run.directory) | dict(values) for run, values in results.items()}
+    noisy = [name for values in results.values() for name in values if name.startswith("mse_")]
+    columns = [
+        name
+        for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:]])
+        if any(isinstance(values.get(name), int | float) for values in rows.values())
+    ]
+    table = Table(Column("run", overflow="fold"), *columns, title="test set", title_justify="left")
+    names = _without_common_end([run.directory.name for run in rows])
+    for name, values in zip(names, rows.values(), strict=True):
+        cells = (values.get(column) for column in columns)
+        told = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
+        table.add_row(escape(name), *told)
     _show(table)
+
+
+def _without_common_end(names: list[str]) -> list[str]:
+    """Leave out of a sweep's run names the settings that all of them end with."""
+    parts = [name.split("_") for name in names]
+    while all(len(part) > 2 and part[-1] == parts[0][-1] for part in parts):
+        parts = [part[:-1] for part in parts]
+    return ["_".join(part) for part in parts]
 
 
 def _show(table: Table) -> None:

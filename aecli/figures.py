@@ -19,15 +19,15 @@ SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
 
 
-def grid(images: Tensor, columns: int) -> Tensor:
-    """Return images `(N, C, H, W)` row by row, with thin lines between, as one `(C, …, …)`."""
+def grid(images: Tensor, columns: int, line: float = 0.5) -> Tensor:
+    """Return images `(N, C, H, W)` row by row, with lines of this grey between: `(C, …, …)`."""
     images = images.detach().cpu().float().clamp(0, 1)
     factor = max(1, round(SMALLEST / images.shape[-1]))
     images = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    images = F.pad(images, (0, 2, 0, 2), value=0.5)
+    images = F.pad(images, (0, 2, 0, 2), value=line)
     count, channels, height, width = images.shape
     rows = -(-count // columns)
-    empty = images.new_full((rows * columns - count, channels, height, width), 0.5)
+    empty = images.new_full((rows * columns - count, channels, height, width), line)
     cells = torch.cat([images, empty]).view(rows, columns, channels, height, width)
     return cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
@@ -51,33 +51,34 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
     return figure
 
 
-def filters(weights: Tensor) -> Tensor:
-    """Return weights `(N, C, H, W)` as images: 0 is mid-grey, each scaled by its own largest."""
+def filters(weights: Tensor, columns: int) -> Tensor:
+    """Return a grid of weights `(N, C, H, W)`: 0 is mid-grey, each scaled by its own largest."""
     scale = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
-    return 0.5 + 0.5 * weights / scale
+    return grid(0.5 + 0.5 * weights / scale, columns, line=1.0)
 
 
-def code_map(points: np.ndarray, labels: np.ndarray, title: str) -> Figure:
-    """Return a scatter of points `(N, 2)` coloured by label `(N,)`."""
+def code_map(points: np.ndarray, labels: np.ndarray, title: str, axis: str) -> Figure:
+    """Return a scatter of points `(N, 2)` coloured by label `(N,)`; `axis` names the axes."""
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
-    colours = axes.scatter(*points.T, c=labels, cmap="tab10", s=4, alpha=0.7, linewidths=0)
-    figure.colorbar(colours, ticks=np.unique(labels), label="label")
-    axes.set_title(title)
+    size = min(max(20_000 / len(points), 3), 30)
+    for label in np.unique(labels):
+        axes.scatter(*points[labels == label].T, s=size, alpha=0.7, linewidths=0, label=str(label))
+    legend = axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])
+    axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
     return figure
 
 
 def save_figure(figure: Figure, path: Path) -> Tensor:
     """Write a figure as a PNG and return its pixels `(3, H, W)` in [0, 1]."""
-    pixels = pixels_of(figure)
-    _save(Image.fromarray(_bytes(pixels)), path)
-    return pixels
+    return save(pixels_of(figure), path)
 
 
-def save_grid(images: Tensor, columns: int, path: Path) -> Tensor:
-    """Write `grid(images, columns)` as a PNG and return it."""
-    picture = grid(images, columns)
-    _save(Image.fromarray(_bytes(picture)), path)
+def save(picture: Tensor, path: Path) -> Tensor:
+    """Write a picture `(C, H, W)` as a PNG and return it."""
+    _write(Image.fromarray(_bytes(picture)), path)
     return picture
 
 
@@ -94,7 +95,7 @@ def _bytes(picture: Tensor) -> np.ndarray:
     return (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).squeeze(-1).numpy()
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def _write(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     image.save(temporary, format="PNG", optimize=True)

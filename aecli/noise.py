@@ -1,6 +1,6 @@
 """Corruptions of the input, x → x̃, for denoising (Vincent et al. 2008, 2010).
 
-Each is a module that is the identity outside training; no noise is `torch.nn.Identity`.
+Each is a module that is the identity outside training; `Noise` itself is no noise.
 Images have values in [0, 1] and any shape `(B, …)`; the shape stays. The random numbers are
 torch's own, so that they follow the run's seed. `corrupt` draws whatever the mode.
 """
@@ -12,11 +12,14 @@ from aecli.errors import check_number
 
 
 class Noise(nn.Module):
-    """x → x̃ in training, x → x otherwise. A subclass says how in `corrupt`."""
+    """x → x̃ in training, x → x otherwise. This one does nothing; a subclass says how.
+
+    Not `torch.nn.Identity`, which takes any setting in silence.
+    """
 
     def corrupt(self, x: Tensor) -> Tensor:
-        """Return a corrupted copy of `x` `(B, …)`, drawn anew at each call."""
-        raise NotImplementedError
+        """Return a corrupted copy of `x` `(B, …)`, drawn anew at each call; here `x` itself."""
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x̃ `(B, …)` in training mode and `x` itself otherwise."""

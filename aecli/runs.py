@@ -250,6 +250,6 @@ def _number(path: Path) -> tuple[int, str]:
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise SettingError(f"device={name}: must be auto, cpu, or cuda where there is a GPU")
-    return torch.device(name)
+    if name not in ("cpu", "gpu") or (name == "gpu" and not torch.cuda.is_available()):
+        raise SettingError(f"device={name}: must be auto, cpu, or gpu where there is one")
+    return torch.device("cuda" if name == "gpu" else "cpu")

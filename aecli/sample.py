@@ -165,7 +165,7 @@ def _write(loaded: Loaded, kind: str, samples: Samples) -> None:
     folder = loaded.run.directory / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     path = _free(folder, kind)
-    picture = figures.save_grid(samples.images, samples.columns, path)
+    picture = figures.save(figures.grid(samples.images, samples.columns), path)
     arrays = path.with_suffix(".npz")
     np.savez_compressed(
         arrays, images=samples.images.cpu().numpy(), codes=samples.codes.cpu().numpy()

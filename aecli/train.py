@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
@@ -34,7 +35,11 @@ def main(config: DictConfig) -> float:
     groups = {
         name: str(choice) for name, choice in hydra.runtime.choices.items() if "/" not in name
     }
-    return train(config, Path(hydra.runtime.output_dir), groups)
+    directory = Path(hydra.runtime.output_dir)
+    loss = train(config, directory, groups)
+    if hydra.mode != RunMode.MULTIRUN:  # a sweep says once, at its end, what to do next
+        log.info(_next_lines(directory, config.output_dir, groups["model"]))
+    return loss
 
 
 def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> float:
@@ -58,7 +63,8 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
         raise SettingError(f"trainer: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
         if trainer.global_step:
-            log.info(_whereabouts(directory, model.has_prior))
+            last = directory / "checkpoints" / f"{LAST}.ckpt"
+            log.info("saved: %s", os.path.relpath(last))
         raise KeyboardInterrupt from None
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
@@ -77,7 +83,7 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     log.info("done: {epochs} epochs in {train_seconds:.0f} s".format(**results) + early)
     values = "  ".join(f"{name} {value:.4g}" for name, value in best.metrics.items())
     log.info("validation, best epoch %d: %s", best.epoch, values)
-    log.info(_whereabouts(directory, model.has_prior))
+    log.info("run: %s", os.path.relpath(directory))
     return best.metrics["loss"]
 
 
@@ -156,12 +162,12 @@ def _parameters(model: Autoencoder) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _whereabouts(directory: Path, has_prior: bool) -> str:
+def _next_lines(directory: Path, output_dir: str, model: str) -> str:
     run = os.path.relpath(directory)
-    kind = "prior" if has_prior else "reconstruct"
+    kind = "prior" if model == "vae" else "reconstruct"
     return (
-        f"run: {run}\nnext:\n"
+        f"next:\n"
         f"  aecli eval run={run}\n"
         f"  aecli sample run={run} kind={kind}\n"
-        f"  tensorboard --logdir {os.path.relpath(directory.parent)}"
+        f"  tensorboard --logdir {output_dir}"
     )

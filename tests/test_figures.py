@@ -20,7 +20,7 @@ def test_grid_puts_images_where_they_belong(channels):
 
 def test_saved_pictures_are_what_was_drawn(tmp_path):
     images = torch.rand(4, 1, 28, 28) * 3 - 1
-    picture = figures.save_grid(images, 2, tmp_path / "new" / "grid.png")
+    picture = figures.save(figures.grid(images, 2), tmp_path / "new" / "grid.png")
     loaded = np.asarray(Image.open(tmp_path / "new" / "grid.png")) / 255
     assert np.abs(loaded - picture[0].numpy()).max() < 0.003
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["grid.png"]
@@ -30,7 +30,7 @@ def test_figures_have_pixels(tmp_path):
     rows = figures.labelled_rows(
         [("input", torch.rand(4, 1, 8, 8)), ("out", torch.rand(4, 1, 8, 8))]
     )
-    points = figures.code_map(np.random.rand(50, 2), np.arange(50) % 3, "codes")
+    points = figures.code_map(np.random.rand(50, 2), np.arange(50) % 3, "codes", "unit")
     for figure in (rows, points):
         pixels = figures.save_figure(figure, tmp_path / "figure.png")
         assert pixels.shape[0] == 3
@@ -39,5 +39,7 @@ def test_figures_have_pixels(tmp_path):
 
 def test_filters_keep_zero_at_mid_grey_and_use_the_whole_range():
     weights = torch.tensor([0.0, -2.0, 1.0]).view(1, 1, 1, 3)
-    assert figures.filters(weights).flatten().tolist() == [0.5, 0.0, 0.75]
-    assert figures.filters(torch.zeros(1, 1, 2, 2)).eq(0.5).all()
+    picture = figures.filters(weights, columns=1)
+    assert picture[0, 0, ::19][:3].tolist() == [0.5, 0.0, 0.75]  # each pixel enlarged 19 times
+    assert (picture[0, -1] == 1).all()
+    assert figures.filters(torch.zeros(1, 1, 4, 4), columns=1)[0, 0, 0] == 0.5

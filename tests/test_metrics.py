@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.distributions import MultivariateNormal
 
 from aecli import metrics
@@ -13,6 +12,7 @@ from aecli.errors import SettingError
 from aecli.likelihoods import MSE, Gaussian
 from aecli.models import VAE, Autoencoder
 from aecli.networks import MLP
+from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import Sparsity
 
@@ -30,7 +30,7 @@ def batches():
 def parts(shape, likelihood):
     return {
         "network": MLP(shape, [], "relu"),
-        "noise": nn.Identity(),
+        "noise": Noise(),
         "sparsity": Sparsity(),
         "likelihood": likelihood,
         "optimizer": Optimization("adam", 1e-3),

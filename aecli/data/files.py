@@ -34,6 +34,8 @@ def find(
     Raises `SettingError` if a place holds some of the files only, or pictures instead of them.
     """
     base = data_root(root)
+    if root and not base.is_dir():
+        raise SettingError(f"dataset.root={root}: no such folder")
     places = [base / name, base / folder / "raw", base]
     files = list(sha256)
     for place in places:
@@ -106,7 +108,8 @@ def _download(name: str, file: str, sha256: str, mirrors: Sequence[str], place: 
 def _reason(error: Exception) -> str:
     if isinstance(error, ValueError) and "does not match the known hash" in str(error):
         return "the file's SHA-256 is wrong (truncated or not the published file)"
-    return f"{type(error).__name__} ({str(error)[:120]})".replace("\n", " ")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return type(error).__name__ if status is None else f"{type(error).__name__}, status {status}"
 
 
 def _picture(base: Path, own: Path) -> Path | None:

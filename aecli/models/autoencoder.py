@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple, Protocol
 
 import lightning.pytorch as pl
-from torch import Tensor, nn
+from torch import Tensor
 
 from aecli.accumulators import Activity, Means
 from aecli.data import Batch
@@ -64,13 +64,13 @@ class Autoencoder(pl.LightningModule):
         self,
         network: Network,
         code_dim: int,
-        noise: nn.Module,
+        noise: Noise,
         sparsity: Sparsity,
         likelihood: Likelihood,
         optimizer: Optimization,
     ) -> None:
         super().__init__()
-        _check_part("noise", noise, Noise | nn.Identity)
+        _check_part("noise", noise, Noise)
         _check_part("sparsity", sparsity, Sparsity)
         _check_part("likelihood", likelihood, Likelihood)
         _check_part("optimizer", optimizer, Optimization)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import SGD
 
 from aecli.data import Batch
@@ -11,6 +11,7 @@ from aecli.errors import SettingError
 from aecli.likelihoods import Likelihood
 from aecli.models.autoencoder import Autoencoder
 from aecli.networks import MLP
+from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import Sparsity
 
@@ -35,12 +36,12 @@ class PCA(Autoencoder):
         self,
         shape: Sequence[int],
         code_dim: int,
-        noise: nn.Module,
+        noise: Noise,
         sparsity: Sparsity,
         likelihood: Likelihood,
         optimizer: Optimization,
     ) -> None:
-        if not isinstance(noise, nn.Identity):
+        if type(noise) is not Noise:
             raise SettingError("model=pca is solved on clean images: it takes only noise=none")
         if type(sparsity) is not Sparsity:
             raise SettingError("model=pca has no code to make sparse: it takes only sparsity=none")

@@ -1,12 +1,11 @@
 import pytest
 import torch
-from torch import nn
 
 from aecli.errors import SettingError
 from aecli.likelihoods import MSE, Bernoulli
 from aecli.models import Autoencoder
 from aecli.networks import MLP
-from aecli.noise import Masking
+from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import KL, L1, Sparsity, TopK
 
@@ -15,7 +14,7 @@ def autoencoder(noise=None, sparsity=None, likelihood=None, code_dim=5):
     return Autoencoder(
         MLP((1, 8, 8), [16], "relu"),
         code_dim,
-        noise or nn.Identity(),
+        noise or Noise(),
         sparsity or Sparsity(),
         likelihood or MSE(),
         Optimization("adam", 1e-3),

@@ -2,14 +2,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn import decomposition
-from torch import nn
 
 from aecli.build import build
 from aecli.data import Digits
 from aecli.errors import SettingError
 from aecli.likelihoods import MSE
 from aecli.models import PCA
-from aecli.noise import Masking
+from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import L1, Sparsity
 from tests.conftest import configure
@@ -17,9 +16,7 @@ from tests.conftest import configure
 
 def pca(code_dim=10, noise=None, sparsity=None):
     optimizer = Optimization("adam", 1e-3)
-    return PCA(
-        (1, 8, 8), code_dim, noise or nn.Identity(), sparsity or Sparsity(), MSE(), optimizer
-    )
+    return PCA((1, 8, 8), code_dim, noise or Noise(), sparsity or Sparsity(), MSE(), optimizer)
 
 
 def solve(model, x):

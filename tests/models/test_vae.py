@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from aecli.errors import SettingError
@@ -8,7 +7,7 @@ from aecli.likelihoods import Bernoulli, Gaussian
 from aecli.models import VAE
 from aecli.models.vae import Posterior, log_normal
 from aecli.networks import MLP
-from aecli.noise import Masking
+from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import KL, L1, Sparsity, TopK
 
@@ -17,7 +16,7 @@ def vae(sparsity=None, likelihood=None, **settings):
     return VAE(
         network=MLP((1, 8, 8), [16], "tanh"),
         code_dim=5,
-        noise=nn.Identity(),
+        noise=Noise(),
         sparsity=sparsity or Sparsity(),
         likelihood=likelihood or Bernoulli(),
         optimizer=Optimization("adam", 1e-3),
