@@ -92,6 +92,15 @@ def test_quick_answers_import_no_torch(words, tmp_path):
         (["train", "model=gan"], 1, "model=gan: must be one of ae, dae, ksparse_ae, pca"),
         (["train", "noise.amount=0.3"], 1, "noise.amount: no such setting (noise has no settings"),
         (["train", "seed=one"], 1, "seed=one; Value 'one' of type 'str' could not be converted"),
+        (["train", "epochs=2"], 1, "did you mean trainer.max_epochs?"),
+        (["train", "+epochs=2"], 1, "epochs: no such setting; must be one of dataset, trainer"),
+        (["train", "noise=none", "+noise.std=0.3"], 1, "unexpected keyword argument 'std'"),
+        (["train", "trainer.devices=2"], 1, "trainer.devices=2: a run uses one device"),
+        (["train", "trainer.max_epochs=0"], 1, "trainer.max_epochs=0: must be a whole number"),
+        (["train", "dataset=mnist", "dataset.root=nowhere"], 1, "dataset.root=nowhere: no such"),
+        (["train", "network.hidden=[10, 5]"], 1, "no viable alternative"),
+        (["eval", "latest"], 1, "must be SETTING=VALUE, such as model=vae"),
+        (["eval", "eval.noise_levels=0.3"], 1, "0.3"),
         (["train", "~model"], 1, "model=???: must be one of"),
         (["train", "network.hidden=${no}"], 1, "Interpolation key 'no' not found"),
         (["train", "noise=masking", "noise.amount=1.5"], 1, "noise.amount=1.5: must be a number"),
@@ -154,6 +163,7 @@ def test_a_sweep_goes_on_after_a_mistake_and_tells_it(tmp_path):
     assert "Traceback" not in done.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     finished = sorted(path.parent.name for path in sweep.glob("*/metrics.json"))
+    assert f"aecli eval run={sweep.relative_to(tmp_path)}" in done.stdout
     assert finished == [
         "0_model-pca_noise-none_trainer-debug",
         "2_model-ae_noise-none_trainer-debug",
@@ -192,3 +202,24 @@ def test_metrics_json_is_json(trained):
     folder, _ = trained
     (path,) = (folder / "outputs").glob("*/*/metrics.json")
     assert json.loads(path.read_text())["choices"]["model"] == "vae"
+
+
+def test_a_lone_checkpoint_is_evaluated_without_touching_its_neighbours(trained, tmp_path):
+    folder, _ = trained
+    (best,) = (folder / "outputs").glob("*/*/checkpoints/best.ckpt")
+    (tmp_path / "mine.ckpt").write_bytes(best.read_bytes())
+    (tmp_path / "metrics.json").write_text("precious")
+    words = ["eval.probe=false", "eval.pictures=false", "eval.importance_samples=0"]
+    done = aecli("eval", "run=mine.ckpt", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "metrics.json").read_text() == "precious"
+    assert (tmp_path / "mine-aecli" / "metrics.json").exists()
+
+
+def test_a_pipe_that_closes_ends_it_in_silence(tmp_path):
+    line = f"{sys.executable} -m aecli train trainer=debug | head -1"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from aecli.callbacks import METRICS
 from aecli.errors import SettingError
+from aecli.evaluate import _without_common_end
 from aecli.evaluate import main as evaluate
 from aecli.runs import find, load, read_metrics
 from aecli.sample import KINDS
@@ -148,6 +149,12 @@ def test_eval_of_a_folder_of_runs_compares_them(runs, capsys):
     evaluate(config)
     table = capsys.readouterr().out.split("test set")[-1]
     assert all(variant[:8] in table for variant in VARIANTS)
+
+
+def test_a_table_of_a_sweep_leaves_out_what_all_names_end_with():
+    names = ["0_model-pca_dataset-mnist_seed-1", "1_model-sparse_ae_dataset-mnist_seed-1"]
+    assert _without_common_end(names) == ["0_model-pca", "1_model-sparse_ae"]
+    assert _without_common_end(["a", "b_c"]) == ["a", "b_c"]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ def test_idx_files_are_fetched(tmp_path, monkeypatch):
 
     monkeypatch.setattr("aecli.data.sources.fetch", fetch)
     root = str(tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
     train, _ = source(["http://a"]).load(root)
     assert calls == [("made_up", dict.fromkeys(FILES, "0" * 64), ["http://a"], root)]
     assert len(train.pixels) == 6
