@@ -98,7 +98,7 @@ def test_quick_answers_import_no_torch(words, tmp_path):
         (["train", "trainer.devices=2"], 1, "trainer.devices=2: a run uses one device"),
         (["train", "trainer.max_epochs=0"], 1, "trainer.max_epochs=0: must be a whole number"),
         (["train", "dataset=mnist", "dataset.root=nowhere"], 1, "dataset.root=nowhere: no such"),
-        (["train", "network.hidden=[10, 5]"], 1, "no viable alternative"),
+        (["train", "network.hidden=[10,", "5]"], 1, "in quotes"),
         (["eval", "latest"], 1, "must be SETTING=VALUE, such as model=vae"),
         (["eval", "eval.noise_levels=0.3"], 1, "0.3"),
         (["train", "~model"], 1, "model=???: must be one of"),

@@ -56,10 +56,13 @@ def test_find_mixed_and_in_order(tmp_path):
     assert [path.suffix for path in paths.values()] == [".gz", ".gz", "", ""]
 
 
-@pytest.mark.parametrize("name", ["here", "not/here"])
-def test_find_nothing(tmp_path, name):
-    (tmp_path / "here").mkdir()
-    assert found(tmp_path / name) is None
+def test_find_nothing(tmp_path):
+    assert found(tmp_path) is None
+
+
+def test_find_refuses_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(SettingError, match="not_here: no such folder"):
+        found(tmp_path / "not_here")
 
 
 def test_find_default_root(tmp_path, monkeypatch):
