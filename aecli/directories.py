@@ -1,6 +1,5 @@
 """A directory of its own for every run: nothing that is there already is written to."""
 
-import os
 import sys
 from itertools import count
 from pathlib import Path
@@ -25,7 +24,7 @@ class NewDirectory(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Say how to compare the runs of the sweep."""
-        sweep = os.path.relpath(config.hydra.sweep.dir)
+        sweep = shown(config.hydra.sweep.dir)
         print(f"sweep: {sweep}\nnext:\n  aecli eval run={sweep}\n  tensorboard --logdir {sweep}")  # noqa: T201
 
 
@@ -53,3 +52,9 @@ def make_new(path: Path) -> Path:
             continue
         return new
     raise AssertionError("unreachable")
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as one would type it here: relative if it lies below the working directory."""
+    path = Path(path).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,7 +1,6 @@
 """`aecli eval`: test metrics of runs, as a table, `metrics.json` and pictures."""
 
 import logging
-import os
 import sys
 from collections.abc import Mapping
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, metrics
+from aecli.directories import shown
 from aecli.errors import check_int, check_seed
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
@@ -44,7 +44,7 @@ def main(config: DictConfig) -> None:
 
 def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
     """Compute a run's test metrics, write and print them; return them by name."""
-    log.info("evaluating %s", os.path.relpath(run.checkpoint))
+    log.info("evaluating %s", shown(run.checkpoint))
     read_metrics(run.directory)  # a damaged file is told now, not after the work
     loaded = load(run, config.device, config.dataset.root)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
@@ -59,7 +59,7 @@ def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
             for name, picture in _draw(loaded, config.eval.noise, config.eval.noise_levels).items():
                 writer.add_image(f"test/{name}", picture, loaded.step)
     _print(loaded, values)
-    log.info("written: %s%s", os.path.relpath(path), _and_pictures(run, config))
+    log.info("written: %s%s", shown(path), _and_pictures(run, config))
     return values
 
 
@@ -209,4 +209,4 @@ def _show(table: Table) -> None:
 
 
 def _and_pictures(run: Run, config: DictConfig) -> str:
-    return f", {os.path.relpath(run.directory / 'eval')}/*.png" if config.eval.pictures else ""
+    return f", {shown(run.directory / 'eval')}/*.png" if config.eval.pictures else ""

@@ -1,7 +1,6 @@
 """`aecli sample`: images from a run, as a PNG grid and an `.npz`, and into its TensorBoard."""
 
 import logging
-import os
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, metrics
+from aecli.directories import shown
 from aecli.errors import SettingError, check_choice, check_int, check_number, check_seed
 from aecli.models import VAE
 from aecli.runs import Loaded, find, load
@@ -172,7 +172,7 @@ def _write(loaded: Loaded, kind: str, samples: Samples) -> None:
     )
     with SummaryWriter(str(loaded.run.directory)) as writer:
         writer.add_image(f"samples/{path.stem}", picture, loaded.step)
-    log.info("written: %s, %s", os.path.relpath(path), os.path.relpath(arrays))
+    log.info("written: %s, %s", shown(path), shown(arrays))
 
 
 def _free(folder: Path, kind: str) -> Path:

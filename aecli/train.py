@@ -1,7 +1,6 @@
 """`aecli train`: build a model and its data, fit, and tell where the run is."""
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from aecli import __version__
 from aecli.build import build
 from aecli.callbacks import BestEpoch, Events, KeepConfiguration, TensorBoardPages
 from aecli.data import InMemoryDataModule
+from aecli.directories import shown
 from aecli.errors import SettingError, check_int, check_number, check_seed
 from aecli.models import Autoencoder
 from aecli.progress import Progress
@@ -64,7 +64,7 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
         if trainer.global_step:
             last = directory / "checkpoints" / f"{LAST}.ckpt"
-            log.info("saved: %s", os.path.relpath(last))
+            log.info("saved: %s", shown(last))
         raise KeyboardInterrupt from None
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
@@ -83,7 +83,7 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     log.info("done: {epochs} epochs in {train_seconds:.0f} s".format(**results) + early)
     values = "  ".join(f"{name} {value:.4g}" for name, value in best.metrics.items())
     log.info("validation, best epoch %d: %s", best.epoch, values)
-    log.info("run: %s", os.path.relpath(directory))
+    log.info("run: %s", shown(directory))
     return best.metrics["loss"]
 
 
@@ -163,7 +163,7 @@ def _parameters(model: Autoencoder) -> int:
 
 
 def _next_lines(directory: Path, output_dir: str, model: str) -> str:
-    run = os.path.relpath(directory)
+    run = shown(directory)
     kind = "prior" if model == "vae" else "reconstruct"
     return (
         f"next:\n"

@@ -94,7 +94,9 @@ def _download(name: str, file: str, sha256: str, mirrors: Sequence[str], place: 
         log.info("downloading %s", url)
         try:
             downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
-            return Path(pooch.retrieve(url, f"sha256:{sha256}", file, place, downloader=downloader))
+            path = pooch.retrieve(url, f"sha256:{sha256}", file, place, downloader=downloader)
+            Path(path).chmod(0o644)  # the cache may be shared; pooch leaves it to its owner alone
+            return Path(path)
         except Exception as error:  # whatever a network and its libraries can raise
             tried.append(f"  {url}: {_reason(error)}")
     raise SettingError(
