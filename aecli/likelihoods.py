@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributions as d
 
-from aecli.errors import SettingError, check_bool, check_number
+from aecli.errors import SettingError, check_bool, check_choice, check_number
 
 
 class Distribution(Protocol):
@@ -31,6 +31,8 @@ class Likelihood(nn.Module):
 
     is_density = True
     """Whether `log_prob` is a log density or probability; else `nll` and `elbo` mean nothing."""
+    takes_logits = False
+    """Whether the mean is the sigmoid of the decoder's output."""
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return p(x|z) for the decoder's output `(B, …)`."""
@@ -42,6 +44,8 @@ class Likelihood(nn.Module):
 
 class Bernoulli(Likelihood):
     """p(x|z) = Π Bernoulli(x_i; sigmoid(l_i)), the decoder's output as logits l; x in {0, 1}."""
+
+    takes_logits = True
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return Bernoulli variables with these logits, `(B, …)`."""
@@ -109,24 +113,37 @@ class Gaussian(Likelihood):
 
 
 class MSE(Likelihood):
-    """−log p = Σ (x_i − y_i)² with y the decoder's output: the plain squared error, no density."""
+    """−log p = weight · Σ (x_i − y_i)² with y the decoder's output: the squared error, no density.
+
+    Args:
+        weight: > 0; 1 is the plain squared error, ½ that of Ng's cost.
+        output: "linear", or "sigmoid" for y in (0, 1).
+    """
 
     is_density = False
+    OUTPUTS = ("linear", "sigmoid")
+
+    def __init__(self, weight: float = 1.0, output: str = "linear") -> None:
+        super().__init__()
+        self.weight = check_number("likelihood.weight", weight, low=0, open_low=True)
+        self.takes_logits = check_choice("likelihood.output", output, self.OUTPUTS) == "sigmoid"
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return the squared error's stand-in for a distribution, with this mean `(B, …)`."""
-        return SquaredError(parameters)
+        mean = parameters.sigmoid() if self.takes_logits else parameters
+        return SquaredError(mean, self.weight)
 
 
 class SquaredError:
-    """Speaks like a distribution: `log_prob(x)` is minus the squared error summed over features."""
+    """Speaks like a distribution: `log_prob(x)` is minus the weighted sum of squared errors."""
 
-    def __init__(self, mean: Tensor) -> None:
+    def __init__(self, mean: Tensor, weight: float) -> None:
         self.mean = mean
+        self.weight = weight
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return −Σ (x − mean)², `(B,)`."""
-        return -(value - self.mean).square().flatten(1).sum(dim=1)
+        """Return −weight · Σ (x − mean)², `(B,)`."""
+        return -self.weight * (value - self.mean).square().flatten(1).sum(dim=1)
 
 
 def _sum_features(distribution: d.Distribution) -> d.Distribution:

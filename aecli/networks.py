@@ -43,10 +43,19 @@ class MLP:
         tied: each decoder layer uses the transposed weights of the encoder layer it mirrors
             (biases are its own). Of an encoder with several outputs per code unit (a VAE's mean
             and log-variance) the first `code_dim` rows, the mean's, are tied.
+        batch_norm: normalize each hidden layer before its activation (Ioffe & Szegedy 2015).
+
+    Sigmoid networks start at four times Glorot's range, at which their layers neither saturate
+    nor go linear (Glorot & Bengio 2010, and the Theano tutorials); others at torch's.
     """
 
     def __init__(
-        self, shape: Sequence[int], hidden: Sequence[int], activation: str, tied: bool = False
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int],
+        activation: str,
+        tied: bool = False,
+        batch_norm: bool = False,
     ) -> None:
         if isinstance(hidden, str) or not isinstance(hidden, Sequence):
             raise SettingError(f"network.hidden={hidden}: must be a list such as [400] or []")
@@ -54,11 +63,12 @@ class MLP:
         self.hidden = [check_int("network.hidden", size, 1) for size in hidden]
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
         self.tied = check_bool("network.tied", tied)
+        self.batch_norm = check_bool("network.batch_norm", batch_norm)
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
         pixels = prod(self.shape)
-        down = _layers([pixels, *self.hidden, outputs])
+        down = self._layers([pixels, *self.hidden, outputs])
         if self.tied:
             sizes = [code_dim, *reversed(self.hidden), pixels]
             up: list[nn.Module] = [
@@ -66,15 +76,28 @@ class MLP:
                 for layer, inputs in zip(reversed(down), sizes[:-1], strict=True)
             ]
         else:
-            up = list(_layers([code_dim, *reversed(self.hidden), pixels]))
+            up = list(self._layers([code_dim, *reversed(self.hidden), pixels]))
         return EncoderDecoder(
-            encoder=nn.Sequential(nn.Flatten(), *self._activate(down)),
-            decoder=nn.Sequential(*self._activate(up), nn.Unflatten(1, self.shape)),
+            encoder=nn.Sequential(nn.Flatten(), *self._activate(down, self.hidden)),
+            decoder=nn.Sequential(
+                *self._activate(up, self.hidden[::-1]), nn.Unflatten(1, self.shape)
+            ),
         )
 
-    def _activate(self, layers: Sequence[nn.Module]) -> list[nn.Module]:
-        first, *rest = layers
-        return [first, *(module for layer in rest for module in (self.activation(), layer))]
+    def _layers(self, sizes: Sequence[int]) -> list[nn.Linear]:
+        layers = [nn.Linear(i, o) for i, o in pairwise(sizes)]
+        if self.activation is nn.Sigmoid:
+            for layer in layers:
+                nn.init.xavier_uniform_(layer.weight, gain=4)
+                nn.init.zeros_(layer.bias)
+        return layers
+
+    def _activate(self, layers: Sequence[nn.Module], hidden: Sequence[int]) -> list[nn.Module]:
+        modules: list[nn.Module] = []
+        for layer, size in zip(layers, hidden, strict=False):  # one layer more than hidden ones
+            norm = [nn.BatchNorm1d(size)] if self.batch_norm else []
+            modules += [layer, *norm, self.activation()]
+        return [*modules, layers[-1]]
 
 
 class TiedLinear(nn.Module):
@@ -130,7 +153,3 @@ class Conv:
             encoder=nn.Sequential(*down, nn.Flatten(), nn.Linear(features, outputs)),
             decoder=nn.Sequential(nn.Linear(code_dim, features), nn.Unflatten(1, shapes[-1]), *up),
         )
-
-
-def _layers(sizes: Sequence[int]) -> list[nn.Linear]:
-    return [nn.Linear(i, o) for i, o in pairwise(sizes)]

@@ -1,7 +1,7 @@
 """The optimizer and its schedule, as one setting that checks itself."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -11,16 +11,58 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from aecli.errors import SettingError, check_choice, check_number
 
+
+class LBFGS(torch.optim.LBFGS):
+    """L-BFGS on loss + (λ/2) Σ ‖W‖², W the weights without the biases (Ng, CS294A notes 2011).
+
+    torch's has no weight decay; here it belongs to the cost, as the line search needs it. The
+    batch should be the whole training set: dataset.batch_size=null.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0, **settings: Any
+    ) -> None:
+        super().__init__(params, lr, **settings)
+        self.weight_decay = check_number("optimizer.weight_decay", weight_decay, low=0)
+
+    def step(self, closure: Callable[[], Any]) -> Any:
+        """Take `max_iter` iterations on what `closure` computes and differentiates."""
+        weights = [p for group in self.param_groups for p in group["params"] if p.ndim > 1]
+
+        @torch.enable_grad()
+        def cost() -> Any:
+            loss = closure()
+            with torch.no_grad():
+                for weight in weights:
+                    loss = loss + 0.5 * self.weight_decay * weight.square().sum()
+                    weight.grad.add_(weight, alpha=self.weight_decay)
+            return loss
+
+        return super().step(cost)
+
+
 ALGORITHMS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
     "sgd": SGD,
     "adagrad": Adagrad,
+    "lbfgs": LBFGS,
 }
+
+
+def burda(done: float) -> float:
+    """Return 10^(−i/7) in stage i of 3^i parts, i = 0 … 7 (Burda et al. 2015, §5)."""
+    ends = [(3 ** (stage + 1) - 1) // 2 for stage in range(8)]  # 1, 4, 13, …, 3280
+    stage = sum(done * ends[-1] >= end for end in ends[:-1])
+    return 10 ** (-stage / 7)
+
+
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "steps": lambda done: 1.0,  # with settings of its own
+    "burda": burda,
 }
 
 
@@ -30,8 +72,11 @@ class Optimization:
     Args:
         algorithm: a name in `ALGORITHMS`.
         lr: learning rate > 0 at its peak.
-        schedule: "constant", or "linear" or "cosine" down to 0 at the end of training.
+        schedule: "constant"; "linear" or "cosine" down to 0 at the end of training; "steps", down
+            by `step_factor` after each of the shares `steps` of the training; "burda", the eight
+            stages of Burda et al.: 3^i parts of the training at the rate 10^(−i/7), i = 0 … 7.
         warmup: share of the training, in [0, 1), over which the rate first climbs from 0.
+        steps, step_factor: of schedule=steps: shares in (0, 1), and a factor in (0, 1].
         settings: the algorithm's own, as torch names them (weight_decay, betas, momentum, …).
 
     Raises:
@@ -44,18 +89,26 @@ class Optimization:
         lr: float,
         schedule: str = "constant",
         warmup: float = 0.0,
+        steps: Sequence[float] = (),
+        step_factor: float = 0.1,
         **settings: Any,
     ) -> None:
         self.algorithm = ALGORITHMS[check_choice("optimizer.algorithm", algorithm, ALGORITHMS)]
         self.schedule = SCHEDULES[check_choice("optimizer.schedule", schedule, SCHEDULES)]
+        if schedule == "steps":
+            within = {"low": 0, "high": 1, "open_low": True}
+            shares = [check_number("optimizer.steps", share, **within) for share in steps]
+            factor = check_number("optimizer.step_factor", step_factor, **within)
+            self.schedule = lambda done: factor ** sum(done >= share for share in shares)
         self.warmup = check_number("optimizer.warmup", warmup, low=0, high=1, open_high=True)
-        # One fused kernel per step instead of a handful of operations per parameter.
         lr = check_number("optimizer.lr", lr, low=0, open_low=True)
-        self.settings = {"lr": lr, "fused": True, **settings}
+        # One fused kernel per step instead of a handful of operations per parameter.
+        fused = {} if self.algorithm is LBFGS else {"fused": True}
+        self.settings = {"lr": lr, **fused, **settings}
         weight = nn.Parameter(torch.zeros(1))
         weight.grad = torch.zeros(1)
         try:
-            self.optimizer([weight]).step()
+            self.optimizer([weight]).step(lambda: 0.0)
         except (TypeError, ValueError, RuntimeError) as error:
             given = ", ".join(f"{key}={value}" for key, value in settings.items())
             told = (str(error).splitlines() or [type(error).__name__])[0]

@@ -53,7 +53,19 @@ class L1(Sparsity):
         return SparseCode(code, self.weight * code.sum(dim=1).mean())
 
 
-class KL(Sparsity):
+class Sigmoid(Sparsity):
+    """z = sigmoid(a), penalty 0: a code in (0, 1) as a hidden layer of the classic networks."""
+
+    def forward(self, a: Tensor) -> SparseCode:
+        """Squash to (0, 1)."""
+        return SparseCode(a.sigmoid(), a.new_zeros(()))
+
+    def active(self, code: Tensor) -> Tensor:
+        """A sigmoid is never 0: a unit is active when it is more on than off."""
+        return code > 0.5
+
+
+class KL(Sigmoid):
     """z = sigmoid(a), penalty = β Σ_j KL(ρ ‖ ρ̂_j) (Ng, CS294A notes 2011, p. 15).
 
     KL(ρ ‖ ρ̂) = ρ log(ρ/ρ̂) + (1−ρ) log((1−ρ)/(1−ρ̂)), with ρ̂_j the mean activation of unit j:
@@ -93,10 +105,6 @@ class KL(Sparsity):
                 self.running_mean.lerp_(mean.detach(), 1 - self.momentum)
             mean = mean + (self.running_mean - mean).detach()
         return SparseCode(code, self.weight * bernoulli_kl(self.target, mean).sum())
-
-    def active(self, code: Tensor) -> Tensor:
-        """A sigmoid is never 0: a unit is active when it is more on than off."""
-        return code > 0.5
 
 
 def bernoulli_kl(target: float, mean: Tensor) -> Tensor:

@@ -42,6 +42,24 @@ def test_mse_is_the_plain_squared_error(parameters, images):
     assert p.mean is parameters
 
 
+def test_mse_has_a_weight_and_a_sigmoid_output(parameters, images):
+    p = MSE(weight=0.5, output="sigmoid")(parameters)
+    expected = 0.5 * (images - parameters.sigmoid()).square().sum((1, 2, 3))
+    assert torch.allclose(-p.log_prob(images), expected)
+    assert torch.equal(p.mean, parameters.sigmoid())
+    with pytest.raises(SettingError, match=r"likelihood\.weight=0: must be"):
+        MSE(weight=0)
+    with pytest.raises(SettingError, match=r"likelihood\.output=tanh: must be one of linear, sig"):
+        MSE(output="tanh")
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), CrossEntropy(), MSE(output="sigmoid")])
+def test_who_takes_logits_has_their_sigmoid_as_mean(likelihood, parameters):
+    assert likelihood.takes_logits
+    assert torch.allclose(likelihood(parameters).mean, parameters.sigmoid())
+    assert not any(other.takes_logits for other in (MSE(), Gaussian(1.0), ContinuousBernoulli()))
+
+
 @pytest.mark.parametrize("logit", [-3.0, -0.01, 0.0, 2.0])
 def test_continuous_bernoulli_integrates_to_one_and_has_its_mean(logit):
     x = torch.linspace(0, 1, 20001, dtype=torch.float64)

@@ -64,3 +64,28 @@ def test_of_two_outputs_per_unit_the_first_are_tied():
 def test_impossible_settings_are_refused(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+def test_batch_norm_stands_before_each_hidden_activation():
+    encoder, decoder = MLP((1, 8, 8), [32, 16], "relu", batch_norm=True).build(4, 4)
+    kinds = [type(module).__name__ for module in encoder]
+    hidden = ["Linear", "BatchNorm1d", "ReLU"]
+    assert kinds == ["Flatten", *hidden, *hidden, "Linear"]
+    assert [type(module).__name__ for module in decoder] == [
+        *hidden,
+        *hidden,
+        "Linear",
+        "Unflatten",
+    ]
+    assert [m.num_features for m in [*encoder, *decoder] if hasattr(m, "num_features")] == [
+        32, 16, 16, 32,
+    ]  # fmt: skip
+    assert decoder(encoder(torch.rand(5, 1, 8, 8))).shape == (5, 1, 8, 8)
+
+
+def test_sigmoid_layers_start_at_four_times_glorots_range():
+    encoder, _ = MLP((1, 8, 8), [36], "sigmoid").build(4, 4)
+    bound = 4 * (6 / (64 + 36)) ** 0.5
+    weight = encoder[1].weight
+    assert 0.98 * bound < weight.abs().max() <= bound
+    assert not encoder[1].bias.any()

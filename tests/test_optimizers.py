@@ -3,18 +3,53 @@ import torch
 from torch import nn
 
 from aecli.errors import SettingError
-from aecli.optimizers import ALGORITHMS, Optimization
+from aecli.optimizers import ALGORITHMS, Optimization, burda
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_each_algorithm_descends(algorithm):
     weight = nn.Parameter(torch.ones(3))
     optimizer = Optimization(algorithm, lr=0.1).optimizer([weight])
-    for _ in range(20):
+
+    def closure():
         optimizer.zero_grad()
-        weight.square().sum().backward()
-        optimizer.step()
+        loss = weight.square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(20):
+        optimizer.step(closure)
     assert weight.abs().max() < 0.6
+
+
+def test_lbfgs_minimizes_the_cost_with_the_decay_of_the_weights_but_not_of_the_biases():
+    weight, bias = nn.Parameter(torch.zeros(1, 2)), nn.Parameter(torch.zeros(2))
+    settings = {"weight_decay": 0.25, "line_search_fn": "strong_wolfe"}
+    optimizer = Optimization("lbfgs", lr=1.0, **settings).optimizer([weight, bias])
+
+    def closure():
+        optimizer.zero_grad()
+        loss = 0.5 * (weight - 3).square().sum() + 0.5 * (bias - 3).square().sum()
+        loss.backward()
+        return loss
+
+    first = optimizer.step(closure)
+    assert float(first) == pytest.approx(18)
+    assert weight.tolist()[0] == pytest.approx([3 / 1.25] * 2, rel=1e-4)
+    assert bias.tolist() == pytest.approx([3, 3], rel=1e-4)
+
+
+def test_steps_fall_by_their_factor():
+    optimization = Optimization("adam", 1.0, schedule="steps", steps=[0.4, 0.7], step_factor=0.5)
+    assert [optimization.factor(done) for done in (0, 0.39, 0.4, 0.7, 1)] == [1, 1, 0.5, 0.25, 0.25]
+    assert not optimization.is_constant
+
+
+def test_burda_has_stages_of_3_to_the_i_parts():
+    epochs = [round(10 ** (-i / 7), 6) for i in range(8) for _ in range(3**i)]
+    assert len(epochs) == 3280
+    assert [round(burda(epoch / 3280), 6) for epoch in range(3280)] == epochs
+    assert burda(1.0) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +82,9 @@ def test_schedules(schedule, warmup, expected):
         ({"lr": "fast"}, "optimizer.lr=fast"),
         ({"schedule": "step"}, "optimizer.schedule=step"),
         ({"warmup": 1}, "optimizer.warmup=1"),
+        ({"schedule": "steps", "steps": [2]}, "optimizer.steps=2: must be a number in"),
+        ({"schedule": "steps", "step_factor": 0}, "optimizer.step_factor=0"),
+        ({"algorithm": "lbfgs", "weight_decay": -1}, "optimizer.weight_decay=-1"),
         ({"weight_decay": -1}, r"optimizer=adam \(weight_decay=-1\): .*-1"),
         ({"betas": [0.9, 2]}, "optimizer=adam"),
         ({"momentum": 0.9}, "optimizer=adam .*momentum"),

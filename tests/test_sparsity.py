@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from aecli.errors import SettingError
-from aecli.sparsity import KL, L1, Sparsity, TopK, bernoulli_kl
+from aecli.sparsity import KL, L1, Sigmoid, Sparsity, TopK, bernoulli_kl
 
 
 def test_none_is_the_linear_code():
@@ -119,3 +119,11 @@ def test_active_units():
 def test_impossible_settings_are_refused(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+def test_sigmoid_squashes_without_a_penalty():
+    a = torch.randn(5, 3)
+    code, penalty = Sigmoid()(a)
+    assert torch.equal(code, a.sigmoid())
+    assert penalty == 0
+    assert torch.equal(Sigmoid().active(code), a > 0)

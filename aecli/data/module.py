@@ -1,6 +1,6 @@
 """One DataModule for every data set: images stay bytes in memory and become batches by an index."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -11,6 +11,8 @@ from aecli.data.sources import Images, Source
 from aecli.errors import SettingError, check_choice, check_int, check_seed
 
 BINARIZE = ("none", "round", "fixed", "dynamic")
+EVALUATED_AT_ONCE = 5000
+"""Images in a batch of an evaluation, where training takes the whole set at once."""
 
 
 class Batch(NamedTuple):
@@ -94,9 +96,13 @@ class InMemoryDataModule(pl.LightningDataModule):
         source: where the images come from.
         root: folder of the data files; None for the platform's cache directory.
         shape: (C, H, W) of an image, which the network is built for.
-        batch_size: images a step.
+        batch_size: images a step; None for the whole set, as L-BFGS needs it.
         validation_size: images split off the training set, chosen by `split_seed`.
-        split_seed: of the validation split; apart from the run's seed, so that runs compare.
+        train_size: images to train on, drawn from the rest; None for all of it.
+        test_size: images to test on; None for the source's own test set, else the two sets are
+            pooled, and all splits are drawn from that.
+        classes: labels of the images that are kept, in every split; None for all.
+        split_seed: of the splits; apart from the run's seed, so that runs compare.
         binarize: "none"; "round" (at half of the range); "fixed": one draw x ~ Bernoulli(image)
             for each image, by `binarize_seed`; "dynamic": a fresh draw each epoch in training
             and the fixed one in validation and test.
@@ -108,8 +114,11 @@ class InMemoryDataModule(pl.LightningDataModule):
         source: Source,
         root: str | None,
         shape: list[int],
-        batch_size: int,
+        batch_size: int | None,
         validation_size: int,
+        train_size: int | None = None,
+        test_size: int | None = None,
+        classes: Sequence[int] | None = None,
         split_seed: int = 0,
         binarize: str = "none",
         binarize_seed: int = 0,
@@ -120,8 +129,11 @@ class InMemoryDataModule(pl.LightningDataModule):
             raise SettingError(f"dataset.root={root}: must be the path of a folder, or null")
         self.root = root
         self.shape = tuple(shape)
-        self.batch_size = check_int("dataset.batch_size", batch_size, 1)
+        self.batch_size = _or_all("dataset.batch_size", batch_size)
         self.validation_size = check_int("dataset.validation_size", validation_size, 1)
+        self.train_size = _or_all("dataset.train_size", train_size)
+        self.test_size = _or_all("dataset.test_size", test_size)
+        self.classes = classes
         self.split_seed = check_seed("dataset.split_seed", split_seed)
         self.binarize = check_choice("dataset.binarize", binarize, BINARIZE)
         self.binarize_seed = check_seed("dataset.binarize_seed", binarize_seed)
@@ -137,7 +149,7 @@ class InMemoryDataModule(pl.LightningDataModule):
                     f"dataset.shape={list(self.shape)}: the images are"
                     f" {list(train.pixels.shape[1:])}"
                 )
-            train, validation = self._split(train)
+            train, validation, test = self._split(self._kept(train), self._kept(test))
             self.splits = {
                 "train": Split(train, self._draw(train, 0, training=True)),
                 "validation": Split(validation, self._draw(validation, 1, training=False)),
@@ -165,13 +177,18 @@ class InMemoryDataModule(pl.LightningDataModule):
 
     def batches(self, name: str, batch_size: int | None = None) -> Batches:
         """Return the batches of the split `name` in its own order, binarized as in evaluation."""
-        return Batches(self.splits[name], batch_size or self.batch_size, self.device)
+        split = self.splits[name]
+        size = batch_size or self.batch_size or EVALUATED_AT_ONCE
+        return Batches(split, size, self.device)
 
     def train_dataloader(self) -> Batches:
         """Return shuffled batches; the order is a function of the run's seed and the epoch."""
-        dynamic = self.binarize == "dynamic"
-        split = self.splits["train"]
-        return Batches(split, self.batch_size, self.device, self._epoch_seed, dynamic)
+        return self.shuffled("train", self.batch_size, self._epoch_seed)
+
+    def shuffled(self, name: str, batch_size: int | None, seed: Callable[[], int]) -> Batches:
+        """Return the batches of a split in an order drawn by `seed`, binarized as in training."""
+        split, dynamic = self.splits[name], self.binarize == "dynamic"
+        return Batches(split, batch_size or len(split.images.labels), self.device, seed, dynamic)
 
     def val_dataloader(self) -> Batches:
         """Return the validation batches."""
@@ -181,20 +198,42 @@ class InMemoryDataModule(pl.LightningDataModule):
         seed, epoch = torch.initial_seed(), self.trainer.current_epoch if self.trainer else 0
         return hash((seed, epoch)) % 2**63
 
-    def _split(self, images: Images) -> tuple[Images, Images]:
-        count = len(images.labels)
-        if self.validation_size >= count:
+    def _kept(self, images: Images) -> Images:
+        """Leave out the images of other classes than those wanted."""
+        if self.classes is None:
+            return images
+        known = images.labels.unique().tolist()
+        wanted = self.classes if isinstance(self.classes, Sequence) else []
+        if not wanted or not set(wanted) <= set(known):
             raise SettingError(
-                f"dataset.validation_size={self.validation_size}: must leave some of the"
-                f" {count} training images"
+                f"dataset.classes={self.classes}: must be a list out of {known}, or null"
             )
+        return _at(images, torch.isin(images.labels, torch.tensor(list(wanted))))
+
+    def _split(self, images: Images, test: Images) -> tuple[Images, Images, Images]:
+        """Return the training, validation and test images."""
+        if self.test_size is not None:
+            pixels = torch.cat([images.pixels, test.pixels])
+            images = Images(pixels, torch.cat([images.labels, test.labels]), images.maximum)
+        sizes = {
+            "validation_size": self.validation_size,
+            "test_size": self.test_size or 0,
+            "train_size": self.train_size or 1,
+        }
+        count = len(images.labels)
+        if sum(sizes.values()) > count:
+            asked = {key: getattr(self, key) for key in sizes}
+            told = ", ".join(f"dataset.{k}={v}" for k, v in asked.items() if v is not None)
+            raise SettingError(f"{told}: must leave images to train on, of the {count} there are")
         generator = torch.Generator().manual_seed(self.split_seed)
         order = torch.randperm(count, generator=generator)
-        validation, train = order[: self.validation_size], order[self.validation_size :].sort()[0]
-        return tuple(
-            Images(images.pixels[index], images.labels[index], images.maximum)
-            for index in (train, validation)
+        validation, tested, rest = order.tensor_split(
+            [self.validation_size, self.validation_size + sizes["test_size"]]
         )
+        if self.test_size is not None:
+            test = _at(images, tested)
+        train = rest[: self.train_size or len(rest)].sort()[0]
+        return _at(images, train), _at(images, validation), test
 
     def _draw(self, images: Images, number: int, *, training: bool) -> Tensor | None:
         """Return the once-and-for-all binary form of a split, if it has one."""
@@ -209,3 +248,11 @@ class InMemoryDataModule(pl.LightningDataModule):
             for chunk in chunks
         ]
         return torch.cat(draws)
+
+
+def _at(images: Images, index: Tensor) -> Images:
+    return Images(images.pixels[index], images.labels[index], images.maximum)
+
+
+def _or_all(key: str, value: int | None) -> int | None:
+    return None if value is None else check_int(key, value, 1)

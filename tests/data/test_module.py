@@ -312,3 +312,63 @@ def test_moves_where_there_is_room(monkeypatch, free, moved):
     monkeypatch.setattr(Split, "to", lambda split, device: went.append(device) or split)
     module.move(torch.device("cuda", 1))
     assert went == [torch.device("cuda", 1)] * 3 * moved
+
+
+def kept(module, name):
+    return module.splits[name].images.labels.tolist()
+
+
+def test_train_size_draws_from_what_validation_leaves():
+    whole, part = make(), make(train_size=10)
+    assert kept(part, "validation") == kept(whole, "validation")
+    assert len(kept(part, "train")) == 10
+    assert set(kept(part, "train")) < set(kept(whole, "train"))
+    assert kept(part, "test") == kept(whole, "test")
+    assert kept(make(train_size=10, split_seed=1), "train") != kept(part, "train")
+
+
+def test_test_size_shares_out_both_sets_without_overlap():
+    module = make(train_size=50, test_size=60)
+    parts = [kept(module, name) for name in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [50, 20, 60]
+    everything = [label for part in parts for label in part]
+    assert len(set(everything)) == 130
+    assert max(parts[0]) >= 100  # from the test set
+    assert min(parts[2]) < 100  # from the training set
+
+
+def test_classes_filter_every_split():
+    class Three(Grey):
+        def load(self, root):
+            return tuple(
+                Images(images.pixels, images.labels % 3, 255) for images in super().load(root)
+            )
+
+    module = make(Three(), classes=[0, 2])
+    assert all(set(kept(module, name)) == {0, 2} for name in module.splits)
+    assert len(kept(module, "test")) == 20
+    with pytest.raises(SettingError, match=r"dataset\.classes=\[3\]: must be .* \[0, 1, 2\]"):
+        make(Three(), classes=[3])
+    with pytest.raises(SettingError, match=r"dataset\.classes=\[\]"):
+        make(Three(), classes=[])
+
+
+def test_no_batch_size_is_the_whole_training_set():
+    module = make(batch_size=None)
+    assert [len(batch.x) for batch in module.train_dataloader()] == [80]
+    assert [len(batch.x) for batch in module.val_dataloader()] == [20]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_size": 81}, "train_size=81: must leave .* of the 100"),
+        ({"train_size": 0}, "train_size=0: must be a whole number"),
+        ({"test_size": 120}, "test_size=120: must leave .* of the 130"),
+        ({"validation_size": 100}, "validation_size=100.*of the 100"),
+        ({"classes": 3}, "classes=3: must be a list"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
+        make(**settings)
