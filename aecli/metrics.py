@@ -25,8 +25,6 @@ NOISES: dict[str, type[Noise]] = {
 }
 ACTIVE_VARIANCE = 0.01
 """Variance over images of its posterior mean above which a latent is active (Burda et al. 2015)."""
-PROBE_STEPS = 100
-"""L-BFGS steps of the linear probe."""
 
 
 @torch.no_grad()
@@ -125,7 +123,7 @@ def importance_bound(model: VAE, x: Tensor, samples: int, at_once: int) -> Tenso
         z = posterior.sample(count)
         target = x.expand(count, *x.shape).flatten(0, 1)
         likelihood = model.decode(z.flatten(0, 1)).log_prob(target).view(count, len(x))
-        log_weight = likelihood + model.log_prior(z) - posterior.log_prob(z)
+        log_weight = model.log_weight(posterior, z, likelihood)
         total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
     return total - math.log(samples)
 
@@ -145,17 +143,19 @@ def pixels(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
     return parts[0], parts[1]
 
 
-def probe_error(train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
+def probe_error(
+    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], steps: int
+) -> float:
     """Return the test error in % of scikit-learn's logistic regression on features `(N, K)`.
 
     The features are divided by one number, their standard deviation over everything, which keeps
-    their geometry and lets L-BFGS, stopped after `PROBE_STEPS` steps, come far.
+    their geometry and lets L-BFGS, stopped after `steps` steps, come far.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     scale = max(float(train[0].std()), 1e-12)
-    probe = LogisticRegression(max_iter=PROBE_STEPS)
+    probe = LogisticRegression(max_iter=steps)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the steps are part of the protocol
         probe.fit(train[0] / scale, train[1])

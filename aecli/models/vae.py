@@ -105,6 +105,10 @@ class VAE(Autoencoder):
         zero = z.new_zeros(())
         return log_normal(z, zero, zero)
 
+    def log_weight(self, posterior: Posterior, z: Tensor, log_likelihood: Tensor) -> Tensor:
+        """Return log p(x|z) p(z) / q(z|x) for z `(S, B, K)` and log p(x|z) `(S, B)`: `(S, B)`."""
+        return log_likelihood + self.log_prior(z) - posterior.log_prob(z)
+
     def terms(self, x: Tensor) -> Terms:
         """Return the parts of the loss for clean images x `(B, C, H, W)`."""
         posterior = self.posterior(self.noise(x))

@@ -1,0 +1,41 @@
+"""The importance-weighted autoencoder."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from aecli.models.autoencoder import Terms
+from aecli.models.vae import VAE
+
+
+class IWAE(VAE):
+    """loss = −log (1/k) Σ_i w_i + penalty, w_i = p(x|z_i) p(z_i) / q(z_i|x), z_i ~ q(z|x).
+
+    A lower bound of log p(x) that is the ELBO for k = 1 and never falls as k grows (Burda, Grosse
+    & Salakhutdinov 2015, arXiv 1509.00519, eq. 8). Logged as `bound`; `nll`, `kl` and `elbo`
+    are those of the same samples as a VAE would report them, so that the two compare.
+
+    Args (beside those of `Autoencoder`):
+        samples: k ≥ 1.
+    """
+
+    def __init__(self, samples: int = 5, **parts: Any) -> None:
+        super().__init__(samples=samples, **parts)
+
+    def terms(self, x: Tensor) -> Terms:
+        """Return the parts of the loss for clean images x `(B, C, H, W)`."""
+        posterior = self.posterior(self.noise(x))
+        z = posterior.sample(self.samples)
+        code, penalty = self.sparsity(z.flatten(0, 1))
+        target = x.expand(self.samples, *x.shape).flatten(0, 1)
+        log_likelihood = self.likelihood(self.decoder(code)).log_prob(target)
+        log_likelihood = log_likelihood.view(self.samples, len(x))
+        log_weight = self.log_weight(posterior, z, log_likelihood)
+        bound = (log_weight.logsumexp(dim=0) - math.log(self.samples)).mean()
+        nll, kl = -log_likelihood.mean(), posterior.kl().mean()
+        return Terms(penalty - bound, nll, penalty, kl, code)
+
+    def reported(self, terms: Terms) -> dict[str, Tensor]:
+        """Add the bound."""
+        return super().reported(terms) | {"bound": terms.penalty - terms.loss}
