@@ -1,0 +1,136 @@
+"""Greedy layer-wise pretraining: each pair of layers learns by itself to give its input back.
+
+From the pixels to the code, layer after layer: what the layers below make of the images is the
+input v `(B, D)`; the layer's own output is h `(B, H)`. The learned weights become those of the
+encoder's layer and, transposed, of the decoder's mirror image of it: the network is unrolled and
+untied (Hinton & Salakhutdinov 2006).
+"""
+
+from abc import abstractmethod
+from itertools import count
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from aecli.data import InMemoryDataModule
+from aecli.errors import SettingError, check_int
+from aecli.models import PCA, VAE, Autoencoder
+from aecli.networks import TiedLinear
+from aecli.progress import track
+from aecli.sparsity import Sigmoid, Sparsity
+
+UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
+"""What an encoder and a decoder that can be pretrained are made of."""
+
+
+class Weights(NamedTuple):
+    """One layer, its weights the same in both directions, in the network's own memory."""
+
+    weight: Tensor
+    """W, `(H, D)`."""
+    hidden_bias: Tensor
+    """b, `(H,)`."""
+    visible_bias: Tensor
+    """c, `(D,)`."""
+
+
+class Layer(NamedTuple):
+    """A layer of the encoder and its mirror image in the decoder."""
+
+    depth: int
+    """From 0 at the pixels."""
+    down: nn.Linear
+    """v → a."""
+    up: nn.Linear | TiedLinear
+    """h → v."""
+    linear: bool
+    """Whether h = a, as in a code without a sparsity; else h = sigmoid(a)."""
+
+    @property
+    def tied(self) -> Weights:
+        """The weights for a learner that has the same in both directions."""
+        return Weights(self.down.weight.data, self.down.bias.data, self.up.bias.data)
+
+
+class Learner(Protocol):
+    """Something that learns one layer."""
+
+    def step(self, visible: Tensor, epoch: int) -> None:
+        """Learn from a batch `(B, D)` in `epoch`, counted from 0."""
+
+
+class Pretraining:
+    """None: the weights stay as they were drawn."""
+
+    def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> None:
+        """Set the model's weights in place; here, leave them."""
+
+
+class Greedy(Pretraining):
+    """Layer-wise pretraining; a subclass says how one layer learns.
+
+    Args:
+        epochs: passes over the training split for each layer.
+        batch_size: images a step; None for the whole split.
+    """
+
+    tied = True
+    """Whether a learner has the same weights in both directions."""
+
+    def __init__(self, epochs: int, batch_size: int | None) -> None:
+        self.epochs = check_int("pretraining.epochs", epochs, 1)
+        if batch_size is not None:
+            check_int("pretraining.batch_size", batch_size, 1)
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def learner(self, layer: Layer) -> Learner:
+        """Return what learns the layer's weights in place."""
+
+    @torch.no_grad()
+    def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> None:
+        """Pretrain every layer of a fully connected sigmoid network.
+
+        Raises `SettingError` for a model that has no such layers.
+        """
+        layers = _layers(model)
+        seeds = count(torch.initial_seed())
+        batches = data.shuffled("train", self.batch_size, lambda: next(seeds))
+        for layer in layers:
+            learner = self.learner(layer)
+            width, height = layer.down.in_features, layer.down.out_features
+            name = f"pretraining layer {layer.depth + 1} of {len(layers)} ({width}-{height})"
+            for epoch in track(range(self.epochs), name):
+                for batch in batches:
+                    visible = batch.x.flatten(1)
+                    for below in layers[: layer.depth]:
+                        visible = below.down(visible).sigmoid()
+                    learner.step(visible, epoch)
+            if not layer.down.weight.isfinite().all():
+                raise SettingError(f"{name}: diverged; try a smaller pretraining.lr")
+            if self.tied and not isinstance(layer.up, TiedLinear):
+                layer.up.weight.copy_(layer.down.weight.T)
+
+
+def _layers(model: Autoencoder) -> list[Layer]:
+    """Return the pairs of encoder layer and decoder layer from the pixels to the code."""
+    if isinstance(model, PCA | VAE):
+        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
+    modules = [*model.encoder.children(), *model.decoder.children()]
+    if not all(isinstance(module, UNROLLED) for module in modules):
+        raise SettingError("pretraining: needs network=mlp with network.activation=sigmoid")
+    if type(model.sparsity) is not Sparsity and not isinstance(model.sparsity, Sigmoid):
+        raise SettingError("pretraining: needs sparsity=none, sigmoid or kl")
+    if not model.likelihood.takes_logits:
+        raise SettingError(
+            "pretraining: needs outputs in (0, 1): likelihood=cross_entropy, bernoulli, or mse"
+            " with likelihood.output=sigmoid"
+        )
+    down = [m for m in model.encoder.children() if isinstance(m, nn.Linear)]
+    up = [m for m in model.decoder.children() if isinstance(m, nn.Linear | TiedLinear)]
+    linear = not isinstance(model.sparsity, Sigmoid)
+    return [
+        Layer(depth, *pair, linear=linear and depth == len(down) - 1)
+        for depth, pair in enumerate(zip(down, reversed(up), strict=True))
+    ]

@@ -1,0 +1,103 @@
+"""Restricted Boltzmann machines."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor
+
+from aecli.errors import SettingError, check_number
+from aecli.pretraining.greedy import Greedy, Layer, Learner, Weights
+
+
+class RBM(Greedy):
+    """Restricted Boltzmann machines, learned by one step of contrastive divergence (CD-1).
+
+    E(v, h) = −cᵀv − bᵀh − hᵀWv with v and h in {0, 1}; the linear code layer has Gaussian hidden
+    units of unit variance, p(h|v) = N(b + Wv, I), and the rate `linear_lr`. With ⟨⟩₀ the data's
+    statistics and ⟨⟩₁ those after one step of Gibbs sampling, means over the batch,
+
+        ΔW ← momentum · ΔW + lr · (⟨h vᵀ⟩₀ − ⟨h vᵀ⟩₁ − weight_decay · W),  W ← W + ΔW.
+
+    Inputs are probabilities in [0, 1], hidden states are sampled, reconstructions are not (Hinton
+    & Salakhutdinov 2006, and their code). Weights start at N(0, 0.1²), biases at 0.
+
+    Args:
+        lr, linear_lr: rates > 0 of the stochastic layers and of a linear code layer.
+        momentum: of the first five epochs, and of those after them.
+        weight_decay: ≥ 0, on W.
+    """
+
+    START_EPOCHS = 5
+
+    def __init__(
+        self,
+        epochs: int,
+        batch_size: int,
+        lr: float,
+        linear_lr: float,
+        momentum: Sequence[float],
+        weight_decay: float,
+    ) -> None:
+        super().__init__(epochs, batch_size)
+        self.lr = check_number("pretraining.lr", lr, low=0, open_low=True)
+        self.linear_lr = check_number("pretraining.linear_lr", linear_lr, low=0, open_low=True)
+        if isinstance(momentum, str) or not isinstance(momentum, Sequence) or len(momentum) != 2:
+            raise SettingError(f"pretraining.momentum={momentum}: must be two, such as [0.5,0.9]")
+        self.momentum = [
+            check_number("pretraining.momentum", m, low=0, high=1, open_high=True) for m in momentum
+        ]
+        self.weight_decay = check_number("pretraining.weight_decay", weight_decay, low=0)
+
+    def learner(self, layer: Layer) -> Learner:
+        """Return the machine of this layer, its weights drawn anew."""
+        layer.down.weight.normal_(0, 0.1)
+        layer.down.bias.zero_()
+        layer.up.bias.zero_()
+        return Machine(self, layer)
+
+
+class Machine:
+    """One restricted Boltzmann machine; see `RBM`."""
+
+    def __init__(self, settings: RBM, layer: Layer) -> None:
+        self.settings = settings
+        self.weights = layer.tied
+        self.linear = layer.linear
+        self.lr = settings.linear_lr if layer.linear else settings.lr
+        self.changes = Weights(*(torch.zeros_like(weight) for weight in self.weights))
+
+    def hidden(self, visible: Tensor) -> Tensor:
+        """Return E[h|v], `(B, H)`."""
+        a = F.linear(visible, self.weights.weight, self.weights.hidden_bias)
+        return a if self.linear else a.sigmoid()
+
+    def visible(self, hidden: Tensor) -> Tensor:
+        """Return E[v|h], `(B, D)`."""
+        return (hidden @ self.weights.weight + self.weights.visible_bias).sigmoid()
+
+    def sample(self, mean: Tensor) -> Tensor:
+        """Return hidden states `(B, H)` of these means."""
+        if self.linear:
+            return mean + torch.randn_like(mean)
+        return (torch.rand_like(mean) < mean).to(mean.dtype)
+
+    def gradient(self, visible: Tensor) -> Weights:
+        """Return ⟨⟩₀ − ⟨⟩₁ for W, b and c: the contrastive divergence's estimate."""
+        hidden = self.hidden(visible)
+        again = self.visible(self.sample(hidden))
+        hidden_again = self.hidden(again)
+        return Weights(
+            (hidden.T @ visible - hidden_again.T @ again) / len(visible),
+            (hidden - hidden_again).mean(dim=0),
+            (visible - again).mean(dim=0),
+        )
+
+    def step(self, visible: Tensor, epoch: int) -> None:
+        """Take a step of CD-1."""
+        gradient = self.gradient(visible)
+        gradient.weight.sub_(self.weights.weight, alpha=self.settings.weight_decay)
+        momentum = self.settings.momentum[epoch >= RBM.START_EPOCHS]
+        for weight, change, direction in zip(self.weights, self.changes, gradient, strict=True):
+            change.mul_(momentum).add_(direction, alpha=self.lr)
+            weight.add_(change)
