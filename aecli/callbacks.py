@@ -80,6 +80,14 @@ class BestEpoch(Callback):
         self.metrics: dict[str, float] = {"loss": math.inf}
         self.epoch = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training has to know."""
+        return {"metrics": self.metrics, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.metrics, self.epoch = state_dict["metrics"], state_dict["epoch"]
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare."""
         values = {

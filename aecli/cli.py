@@ -128,9 +128,11 @@ def _plain(error: Exception) -> str:
     from omegaconf.errors import OmegaConfBaseException
 
     cause = error.__cause__
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: must be one of {', '.join(error.options)}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.partition("/")
+        options = _options(group) if group == "experiment" else error.options
+        if options:
+            return f"{group}={name}: must be one of {', '.join(options)}"
     unknown = re.match(r"Could not override '([^']*)'", str(error))
     if unknown and isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
         hint = _similar(unknown[1], cause.parent_node)
@@ -147,6 +149,19 @@ def _plain(error: Exception) -> str:
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines()]
     noise = ("object_type=", "full_key:", "reference_type=", "See https")
     return "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(noise))
+
+
+def _options(group: str) -> list[str]:
+    """Return the names of a group's options, those in its folders too, as FOLDER/NAME."""
+    from importlib.resources import files
+
+    names: list[str] = []
+    for entry in (files("aecli.conf") / group).iterdir():
+        if entry.is_dir():
+            names += [f"{entry.name}/{option}" for option in _options(f"{group}/{entry.name}")]
+        elif entry.name.endswith(".yaml"):
+            names.append(entry.name.removesuffix(".yaml"))
+    return sorted(names)
 
 
 def _similar(typed: str, node: Any) -> str:

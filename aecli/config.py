@@ -5,12 +5,15 @@ Also the two resolvers that name run directories. Imported by the command line: 
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 NAME_LENGTH = 100
 """Characters of a run's name that tell what was set; file systems allow 255 in all."""
@@ -25,6 +28,51 @@ class EarlyStopping:
 
 
 @dataclass
+class FinetuneSettings:
+    """How `eval.protocol=finetune` trains; see `conf/eval/standard.yaml`."""
+
+    lr: float = MISSING
+    momentum: float = MISSING
+    weight_decay: float = MISSING
+    batch_size: int = MISSING
+    max_epochs: int = MISSING
+    patience: int = MISSING
+    precision: str = MISSING
+
+
+@dataclass
+class EvalSettings:
+    """What `aecli eval` measures; see `conf/eval/standard.yaml`."""
+
+    batch_size: int = MISSING
+    importance_samples: int = MISSING
+    decoded_at_once: int = MISSING
+    noise: str = MISSING
+    noise_levels: list[float] = MISSING
+    protocol: str = MISSING
+    classes: list[int] | None = MISSING
+    train_size: int | None = MISSING
+    probe_steps: int = MISSING
+    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    pictures: bool = MISSING
+
+
+@dataclass
+class Published:
+    """A paper's result on the test set, which an experiment is held against."""
+
+    metric: str = MISSING
+    """A name in `aecli eval`'s table, or `…_accuracy` for 100 − `…_error`."""
+    value: float | None = MISSING
+    """None where none is known."""
+    goal: float | None = MISSING
+    """Reached when it is not worse than this."""
+    source: str = MISSING
+    sure: str = MISSING
+    """How the value is known: read there, quoted by somebody else, or from memory."""
+
+
+@dataclass
 class TrainConfig:
     """`conf/train.yaml`."""
 
@@ -36,6 +84,10 @@ class TrainConfig:
     likelihood: Any = MISSING
     optimizer: Any = MISSING
     model: Any = MISSING
+    pretraining: Any = MISSING
+    eval: EvalSettings | None = None
+    published: Published | None = None
+    resume: str | None = None
     seed: int = 0
     output_dir: str = MISSING
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
@@ -47,19 +99,6 @@ class DataPlace:
     """Where the data files lie now."""
 
     root: str | None = None
-
-
-@dataclass
-class EvalSettings:
-    """What `aecli eval` measures; see `conf/eval.yaml`."""
-
-    batch_size: int = MISSING
-    importance_samples: int = MISSING
-    decoded_at_once: int = MISSING
-    noise: str = MISSING
-    noise_levels: list[float] = MISSING
-    probe: bool = MISSING
-    pictures: bool = MISSING
 
 
 @dataclass
@@ -108,6 +147,14 @@ def _label_of_this_run(*without: str) -> str:
     # As typed: an interpolation in it would be resolved in the wrong place.
     task = HydraConfig.get().overrides.task
     return label(OmegaConf.to_container(task, resolve=False), *without)
+
+
+def composed(command: str, *overrides: str) -> DictConfig:
+    """Return a command's configuration as this aecli has it, with `overrides` typed."""
+    register()
+    composing = GlobalHydra.instance().is_initialized()
+    with nullcontext() if composing else initialize_config_module("aecli.conf", version_base="1.3"):
+        return compose(command, list(overrides))
 
 
 def register() -> None:

@@ -16,7 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, metrics
 from aecli.directories import shown
-from aecli.errors import check_int, check_seed
+from aecli.errors import check_choice, check_int, check_seed
+from aecli.finetune import finetune
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
@@ -25,11 +26,22 @@ from aecli.runs import Loaded, Run, find, load, read_metrics, update_metrics
 
 log = logging.getLogger(__name__)
 
+PROTOCOLS = ("probe", "finetune", "none")
 SHOWN = 16
 """Images in the picture of reconstructions."""
 SHOWN_FILTERS = 100
 PIPED_WIDTH = 160
-SIDE_BY_SIDE = ("mse", "sse", "ssim", "elbo", "marginal_nll", "l0", "probe_error", "train_seconds")
+SIDE_BY_SIDE = (
+    "mse",
+    "sse",
+    "ssim",
+    "elbo",
+    "marginal_nll",
+    "l0",
+    "probe_error",
+    "finetune_error",
+    "train_seconds",
+)
 """Metrics of the table over several runs."""
 
 
@@ -37,29 +49,35 @@ def main(config: DictConfig) -> None:
     """Evaluate the runs that `run=` means."""
     check_int("eval.batch_size", config.eval.batch_size, 1)
     runs = find(config.run, config.output_dir)
-    results = {run: evaluate(run, config) for run in runs}
+    place = {"device": config.device, "root": config.dataset.root}
+    results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
     if len(results) > 1:
         _print_side_by_side(results)
 
 
-def evaluate(run: Run, config: DictConfig) -> dict[str, float]:
-    """Compute a run's test metrics, write and print them; return them by name."""
+def evaluate(
+    run: Run, settings: DictConfig, seed: int, device: str = "auto", root: str | None = None
+) -> dict[str, float]:
+    """Compute a run's test metrics as `settings` say, write and print them; return them by name.
+
+    `seed` is that of what the estimates draw; `root` is where the data lies now.
+    """
     log.info("evaluating %s", shown(run.checkpoint))
     read_metrics(run.directory)  # a damaged file is told now, not after the work
-    loaded = load(run, config.device, config.dataset.root)
-    pl.seed_everything(check_seed("seed", config.seed), verbose=False)
-    values = _measure(loaded, config.eval)
-    settings = OmegaConf.to_container(config.eval)
-    test = {"checkpoint": run.checkpoint.name, "seed": config.seed, "settings": settings, **values}
+    loaded = load(run, device, root)
+    pl.seed_everything(check_seed("seed", seed), verbose=False)
+    values = _measure(loaded, settings)
+    kept = OmegaConf.to_container(settings)
+    test = {"checkpoint": run.checkpoint.name, "seed": seed, "settings": kept, **values}
     path = update_metrics(run.directory, {"test": test})
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
-        if config.eval.pictures:
-            for name, picture in _draw(loaded, config.eval.noise, config.eval.noise_levels).items():
+        if settings.pictures:
+            for name, picture in _draw(loaded, settings.noise, settings.noise_levels).items():
                 writer.add_image(f"test/{name}", picture, loaded.step)
     _print(loaded, values)
-    log.info("written: %s%s", shown(path), _and_pictures(run, config))
+    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     return values
 
 
@@ -84,19 +102,29 @@ def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
             values["marginal_nll"] = metrics.marginal_nll(
                 model, tracked, settings.importance_samples, settings.decoded_at_once
             )
-    if settings.probe:
-        train = data.batches("train", settings.batch_size)
-        if len(data.splits["train"].images.labels.unique()) < 2:
-            log.info("no linear probe: the training images have one class only")
-            return values
-        log.info("fitting the linear probes: logistic regression on codes and on pixels")
-        values["probe_error"] = metrics.probe_error(
-            metrics.codes(model, train), metrics.codes(model, test)
-        )
-        values["probe_error_pixels"] = metrics.probe_error(
-            metrics.pixels(train), metrics.pixels(test)
-        )
-    return values
+    return values | _classify(loaded, settings)
+
+
+def _classify(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
+    """Return the test errors of what `eval.protocol` trains on labels."""
+    protocol = check_choice("eval.protocol", settings.protocol, PROTOCOLS)
+    if protocol == "none":
+        return {}
+    data = loaded.labelled_data(settings.classes, settings.train_size)
+    if len(data.splits["train"].images.labels.unique()) < 2:
+        log.info("eval.protocol=%s: left out, the training images have one class only", protocol)
+        return {}
+    if protocol == "finetune":
+        return finetune(loaded.model, data, settings.finetune)
+    train, test = (data.batches(name, settings.batch_size) for name in ("train", "test"))
+    log.info("fitting the linear probes: logistic regression on codes and on pixels")
+    steps = check_int("eval.probe_steps", settings.probe_steps, 1)
+    codes = [metrics.codes(loaded.model, split) for split in (train, test)]
+    pixels = [metrics.pixels(split) for split in (train, test)]
+    return {
+        "probe_error": metrics.probe_error(*codes, steps),
+        "probe_error_pixels": metrics.probe_error(*pixels, steps),
+    }
 
 
 @torch.no_grad()
@@ -171,6 +199,7 @@ def _unit(name: str) -> str:
         "psnr": "dB",
         "probe_error": "%",
         "probe_error_pixels": "%",
+        "finetune_error": "%",
         "l0": "units per image",
         "dead_share": "of the units",
         "active_units": "latents",
@@ -208,5 +237,5 @@ def _show(table: Table) -> None:
     Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
-def _and_pictures(run: Run, config: DictConfig) -> str:
-    return f", {shown(run.directory / 'eval')}/*.png" if config.eval.pictures else ""
+def _and_pictures(run: Run, settings: DictConfig) -> str:
+    return f", {shown(run.directory / 'eval')}/*.png" if settings.pictures else ""

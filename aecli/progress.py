@@ -72,3 +72,18 @@ class Progress(Callback):
 
 def _epoch(trainer: Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+
+
+class Lines:
+    """Plain lines about something long, not more often than every `LINE_EVERY` seconds."""
+
+    def __init__(self, title: str) -> None:
+        log.info(title)
+        self._last = self._start = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """Log `line` and the seconds since the start, if the last line is old enough."""
+        now = time.monotonic()
+        if now - self._last >= LINE_EVERY:
+            self._last = now
+            log.info("%s  %.0f s", line, now - self._start)

@@ -12,21 +12,19 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__
 from aecli.build import build
-from aecli.config import register
+from aecli.config import composed
 from aecli.data import InMemoryDataModule
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
@@ -60,6 +58,20 @@ class Loaded:
     """Set up, on the same device."""
     step: int
     """Optimizer steps that the checkpoint has seen."""
+
+    def labelled_data(
+        self, classes: Sequence[int] | None, train_size: int | None
+    ) -> InMemoryDataModule:
+        """Return the run's data, or the same data set with other classes or fewer images."""
+        if classes is None and train_size is None:
+            return self.data
+        config = self.config.copy()
+        config.dataset.classes = config.dataset.classes if classes is None else classes
+        config.dataset.train_size = train_size
+        data = build(config, "dataset")
+        data.setup()
+        data.move(self.data.device)
+        return data
 
 
 def pack(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -115,37 +127,61 @@ def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
     Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
     """
     target = _device(device)
+    checkpoint = _read(run.checkpoint)
+    with _only_setting_errors(run.checkpoint, checkpoint[KEY]):
+        return _restore(run, checkpoint, target, root)
+
+
+def configuration(checkpoint: Path) -> tuple[DictConfig, dict[str, str]]:
+    """Return the configuration that a checkpoint carries, and the choice in each group.
+
+    Raises `SettingError` as `load` does.
+    """
+    packed = _read(checkpoint)[KEY]
+    with _only_setting_errors(checkpoint, packed):
+        return _unpack(checkpoint, packed)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(run.checkpoint, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the reading of arbitrary bytes can raise
         raise SettingError(
-            f"run={run.checkpoint}: cannot be read as a checkpoint: damaged, cut off, or not"
-            f" made by aecli ({_first_line(error)})"
+            f"run={path}: cannot be read as a checkpoint: damaged, cut off, or not made by aecli"
+            f" ({_first_line(error)})"
         ) from error
     packed = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(packed, dict):
-        raise SettingError(f"run={run.checkpoint}: a checkpoint, but not one made by aecli train")
+        raise SettingError(f"run={path}: a checkpoint, but not one made by aecli train")
+    return checkpoint
+
+
+@contextmanager
+def _only_setting_errors(path: Path, packed: dict[str, Any]) -> Iterator[None]:
     try:
-        return _restore(run, checkpoint, packed, target, root)
+        yield
     except SettingError:
         raise
     except Exception as error:  # whatever a made-up configuration or made-up weights can raise
         raise SettingError(
-            f"run={run.checkpoint}: holds no run that aecli {__version__} can load; it was made by"
+            f"run={path}: holds no run that aecli {__version__} can load; it was made by"
             f" aecli {packed.get('version')} ({_first_line(error)})"
         ) from error
 
 
-def _restore(
-    run: Run, checkpoint: dict, packed: dict, device: torch.device, root: str | None
-) -> Loaded:
+def _unpack(path: Path, packed: dict[str, Any]) -> tuple[DictConfig, dict[str, str]]:
     choices = {str(group): str(option) for group, option in packed["choices"].items()}
-    if not all(re.fullmatch(r"\w+", option) for option in choices.values()):
-        raise SettingError(f"run={run.checkpoint}: its choices are no names of options")
+    if not all(re.fullmatch(r"\w+(/\w+)*", option) for option in choices.values()):
+        raise SettingError(f"run={path}: its choices are no names of options")
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
-        raise SettingError(f"run={run.checkpoint}: its configuration was tampered with")
+        raise SettingError(f"run={path}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
     config.dataset.source = _own_source(choices["dataset"])
+    return config, choices
+
+
+def _restore(run: Run, checkpoint: dict, device: torch.device, root: str | None) -> Loaded:
+    config, choices = _unpack(run.checkpoint, checkpoint[KEY])
     known = config.dataset.get("root")
     config.dataset.root = root or (known if known and Path(known).is_dir() else None)
     model, data = build(config, "model"), build(config, "dataset")
@@ -162,10 +198,7 @@ def _restore(
 
 def _own_source(dataset: str) -> DictConfig:
     """Return the source of a data set, its addresses and sums, as this aecli has it."""
-    register()
-    composing = GlobalHydra.instance().is_initialized()
-    with nullcontext() if composing else initialize_config_module("aecli.conf", version_base="1.3"):
-        source = compose("train", [f"dataset={dataset}"]).dataset.source
+    source = composed("train", f"dataset={dataset}").dataset.source
     return OmegaConf.create(OmegaConf.to_container(source, resolve=True))
 
 
@@ -217,6 +250,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint without running anything in it."""
+        return _read(Path(path))
 
 
 def _first_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from omegaconf import DictConfig
 
 from aecli import __version__
@@ -19,13 +19,25 @@ from aecli.callbacks import BestEpoch, Events, KeepConfiguration, TensorBoardPag
 from aecli.data import InMemoryDataModule
 from aecli.directories import shown
 from aecli.errors import SettingError, check_int, check_number, check_seed
+from aecli.evaluate import evaluate
+from aecli.experiment import report
 from aecli.models import Autoencoder
 from aecli.progress import Progress
-from aecli.runs import BEST, LAST, AtomicCheckpointIO, update_metrics
+from aecli.runs import (
+    BEST,
+    LAST,
+    AtomicCheckpointIO,
+    configuration,
+    find,
+    read_metrics,
+    update_metrics,
+)
 
 log = logging.getLogger(__name__)
 
 MONITOR = "val/loss"
+RESUME_TAKES = {"resume", "output_dir"}
+"""Settings that go with resume=…"""
 
 
 def main(config: DictConfig) -> float:
@@ -36,29 +48,55 @@ def main(config: DictConfig) -> float:
         name: str(choice) for name, choice in hydra.runtime.choices.items() if "/" not in name
     }
     directory = Path(hydra.runtime.output_dir)
-    loss = train(config, directory, groups)
+    last = None
+    if config.resume is not None:
+        typed = [override.split("=")[0].lstrip("+~") for override in hydra.overrides.task]
+        if others := sorted(set(typed) - RESUME_TAKES):
+            raise SettingError(f"{others[0]}: a resumed run keeps its settings; leave it out")
+        last = directory / "checkpoints" / f"{LAST}.ckpt"
+        config, groups = configuration(last)
+        log.info("going on with %s", shown(directory))
+    metrics = read_metrics(directory)
+    if "epochs" not in metrics:
+        loss = train(config, directory, groups, last)
+    elif config.published is None:
+        raise SettingError(f"resume={shown(directory)}: is done, {metrics['epochs']} epochs long")
+    else:
+        loss = metrics["val"]["loss"]
+    if config.published is not None:
+        best = find(str(directory), config.output_dir)[0]
+        values = evaluate(best, config.eval, config.seed, root=config.dataset.root)
+        report(groups["experiment"], config, values, directory)
     if hydra.mode != RunMode.MULTIRUN:  # a sweep says once, at its end, what to do next
         log.info(_next_lines(directory, config.output_dir, groups["model"]))
     return loss
 
 
-def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> float:
+def train(
+    config: DictConfig, directory: Path, choices: Mapping[str, str], last: Path | None = None
+) -> float:
     """Train the model that `config` describes into `directory`.
 
-    `choices` names the option of each group, for the people who read the run. Returns the least
-    validation loss; raises `SettingError` for a setting that cannot work.
+    `choices` names the option of each group, for the people who read the run. With `last`, a
+    checkpoint of the same configuration, training goes on after its last full epoch. Returns the
+    least validation loss; raises `SettingError` for a setting that cannot work.
     """
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     data = build(config, "dataset")
     model = build(config, "model")
+    pretrain = build(config, "pretraining")
     data.setup()
     model.likelihood.check(data.values())
-    best = BestEpoch()
-    trainer = _trainer(config, directory, choices, best)
+    best, timer = BestEpoch(), Timer()
+    trainer = _trainer(config, directory, choices, [best, timer])
     log.info(_headline(choices, data, model, trainer))
     start = time.monotonic()
+    if last is None:
+        with trainer.precision_plugin.forward_context():
+            pretrain(model.to(trainer.strategy.root_device), data)
+    pretrain_seconds = time.monotonic() - start
     try:
-        trainer.fit(model, datamodule=data)
+        _fit(trainer, model, data, directory, last)
     except MisconfigurationException as error:
         raise SettingError(f"trainer: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
@@ -74,7 +112,7 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
         "parameters": _parameters(model),
         "epochs": trainer.current_epoch,
         "best_epoch": best.epoch,
-        "train_seconds": round(time.monotonic() - start, 1),
+        "train_seconds": round(pretrain_seconds + timer.time_elapsed("train"), 1),
         "val": best.metrics,
     }
     update_metrics(directory, results)
@@ -87,11 +125,27 @@ def train(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> fl
     return best.metrics["loss"]
 
 
+def _fit(
+    trainer: pl.Trainer,
+    model: Autoencoder,
+    data: InMemoryDataModule,
+    directory: Path,
+    last: Path | None,
+) -> None:
+    if trainer.max_epochs:
+        trainer.fit(model, datamodule=data, ckpt_path=last)
+        return
+    # No training: a run of the weights as they are, pretrained perhaps.
+    trainer.validate(model, datamodule=data, verbose=False)
+    for name in (BEST, LAST):
+        trainer.save_checkpoint(directory / "checkpoints" / f"{name}.ckpt")
+
+
 def _trainer(
-    config: DictConfig, directory: Path, choices: Mapping[str, str], best: BestEpoch
+    config: DictConfig, directory: Path, choices: Mapping[str, str], callbacks: list[pl.Callback]
 ) -> pl.Trainer:
     every = check_int("pictures_every", config.pictures_every, 0)
-    check_int("trainer.max_epochs", config.trainer.max_epochs, 1)
+    check_int("trainer.max_epochs", config.trainer.max_epochs, 0)
     for key in ("limit_train_batches", "limit_val_batches"):
         if config.trainer.get(key) is not None:
             check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
@@ -103,7 +157,7 @@ def _trainer(
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
         callbacks=[
-            best,
+            *callbacks,
             KeepConfiguration(config, choices, directory),
             TensorBoardPages(config, choices, every),
             Progress(),
@@ -164,7 +218,7 @@ def _parameters(model: Autoencoder) -> int:
 
 def _next_lines(directory: Path, output_dir: str, model: str) -> str:
     run = shown(directory)
-    kind = "prior" if model == "vae" else "reconstruct"
+    kind = "prior" if model in ("vae", "iwae") else "reconstruct"
     return (
         f"next:\n"
         f"  aecli eval run={run}\n"

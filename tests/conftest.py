@@ -11,8 +11,14 @@ from omegaconf import open_dict
 
 from aecli.config import register
 
+CONF = Path(__file__).parents[1] / "conf"
 MNIST = Path(__file__).parents[2] / "shared" / "data"
-VARIANTS = ("pca", "ae", "dae", "sparse_ae", "ksparse_ae", "vae")
+VARIANTS = ("pca", "ae", "dae", "sparse_ae", "ksparse_ae", "vae", "iwae")
+PROBABILISTIC = ("vae", "iwae")
+EXPERIMENTS = sorted(
+    str(path.relative_to(CONF / "experiment").with_suffix(""))
+    for path in (CONF / "experiment").rglob("*.yaml")
+)
 
 
 def configure(*overrides: str, command: str = "train"):

@@ -62,7 +62,7 @@ def test_help_and_cfg(command, tmp_path):
 
 def test_help_lists_the_groups(tmp_path):
     out = aecli("train", "--help", cwd=tmp_path).stdout
-    assert "model: ae, dae, ksparse_ae, pca, sparse_ae, vae" in out
+    assert "model: ae, dae, iwae, ksparse_ae, pca, sparse_ae, vae" in out
     assert "hydra" not in out.split("== Parts")[1].split("== Settings")[0]
 
 
@@ -89,14 +89,14 @@ def test_quick_answers_import_no_torch(words, tmp_path):
     [
         (["fit"], 2, "aecli: no command 'fit': must be one of train, eval, sample"),
         (["train", "modle=vae"], 1, "modle: no such setting; did you mean model?"),
-        (["train", "model=gan"], 1, "model=gan: must be one of ae, dae, ksparse_ae, pca"),
+        (["train", "model=gan"], 1, "model=gan: must be one of ae, dae, iwae, ksparse_ae, pca"),
         (["train", "noise.amount=0.3"], 1, "noise.amount: no such setting (noise has no settings"),
         (["train", "seed=one"], 1, "seed=one; Value 'one' of type 'str' could not be converted"),
         (["train", "epochs=2"], 1, "did you mean trainer.max_epochs?"),
         (["train", "+epochs=2"], 1, "epochs: no such setting; must be one of dataset, trainer"),
         (["train", "noise=none", "+noise.std=0.3"], 1, "unexpected keyword argument 'std'"),
         (["train", "trainer.devices=2"], 1, "trainer.devices=2: a run uses one device"),
-        (["train", "trainer.max_epochs=0"], 1, "trainer.max_epochs=0: must be a whole number"),
+        (["train", "trainer.max_epochs=-1"], 1, "trainer.max_epochs=-1: must be a whole number"),
         (["train", "dataset=mnist", "dataset.root=nowhere"], 1, "dataset.root=nowhere: no such"),
         (["train", "network.hidden=[10,", "5]"], 1, "in quotes"),
         (["eval", "latest"], 1, "must be SETTING=VALUE, such as model=vae"),
@@ -187,7 +187,7 @@ def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
     assert "interrupted" in out + err
     (run,) = (tmp_path / "outputs" / "vae-digits").iterdir()
     last = f"run={run}/checkpoints/last.ckpt"
-    assert aecli("eval", last, "eval.probe=false", cwd=tmp_path).returncode == 0
+    assert aecli("eval", last, "eval.protocol=none", cwd=tmp_path).returncode == 0
 
 
 def test_completion_of_the_command_the_groups_and_the_settings(tmp_path):
@@ -209,7 +209,7 @@ def test_a_lone_checkpoint_is_evaluated_without_touching_its_neighbours(trained,
     (best,) = (folder / "outputs").glob("*/*/checkpoints/best.ckpt")
     (tmp_path / "mine.ckpt").write_bytes(best.read_bytes())
     (tmp_path / "metrics.json").write_text("precious")
-    words = ["eval.probe=false", "eval.pictures=false", "eval.importance_samples=0"]
+    words = ["eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0"]
     done = aecli("eval", "run=mine.ckpt", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "metrics.json").read_text() == "precious"

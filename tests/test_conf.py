@@ -1,7 +1,6 @@
 """Every YAML file under conf/ composes, and every `_target_` fits the signature it names."""
 
 import inspect
-from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
@@ -10,14 +9,13 @@ from omegaconf import OmegaConf
 
 from aecli.build import ALLOWED, build
 from aecli.models import VAE, Autoencoder
-from tests.conftest import VARIANTS, configure
+from tests.conftest import CONF, EXPERIMENTS, PROBABILISTIC, VARIANTS, configure
 
-CONF = Path(__file__).parents[1] / "conf"
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}"
     for path in CONF.glob("*/*.yaml")
-    if path.parent.name != "hydra"
-)
+    if path.parent.name not in ("hydra", "eval")
+) + [f"experiment={name}" for name in EXPERIMENTS]
 
 
 def targets(node):
@@ -64,7 +62,7 @@ def test_any_noise_and_sparsity_goes_with_ae_and_vae(variant, noise, sparsity):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_presets_choose_what_the_literature_reports(variant):
     config, choices = configure(f"model={variant}")
-    is_vae = variant == "vae"
+    is_vae = variant in PROBABILISTIC
     assert choices["likelihood"] == ("bernoulli" if is_vae else "mse")
     assert config.dataset.binarize == ("dynamic" if is_vae else "none")
 

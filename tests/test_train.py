@@ -17,7 +17,7 @@ from aecli.runs import find, load, read_metrics
 from aecli.sample import KINDS
 from aecli.sample import main as sample
 from aecli.train import train
-from tests.conftest import VARIANTS, configure
+from tests.conftest import PROBABILISTIC, VARIANTS, configure
 
 SHORT = ("trainer.max_epochs=2", "pictures_every=2", "network.hidden=[32]")
 
@@ -63,7 +63,7 @@ def test_a_run_holds_its_checkpoints_metrics_and_events(runs, variant, latest_ev
     assert metrics["choices"]["model"] == variant
     assert metrics["epochs"] == (1 if variant == "pca" else 2)
     assert all(math.isfinite(value) for value in metrics["val"].values())
-    assert ("elbo" in metrics["val"]) == (variant == "vae")
+    assert ("elbo" in metrics["val"]) == (variant in PROBABILISTIC)
     events = latest_events(variant)
     scalars = set(events.Tags()["scalars"])
     assert {"val/loss", "val/penalty", "val/mse"} <= scalars
@@ -71,7 +71,7 @@ def test_a_run_holds_its_checkpoints_metrics_and_events(runs, variant, latest_ev
         assert {"train/loss", "train/penalty", "train/l0", "train/dead_share"} <= scalars
     images = events.Tags()["images"]
     assert "reconstructions" in images
-    assert ("samples" in images) == (variant == "vae")
+    assert ("samples" in images) == (variant in PROBABILISTIC)
     assert (directory / "projector_config.pbtxt").exists()
 
 
@@ -129,7 +129,7 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
     evaluate(config)
     test = json.loads((runs / variant / "metrics.json").read_text())["test"]
     expected = {"loss", "mse", "sse", "psnr", "ssim", "l0", "dead_share", "probe_error"}
-    if variant == "vae":
+    if variant in PROBABILISTIC:
         expected |= {"nll", "kl", "elbo", "marginal_nll", "active_units"}
         assert test["marginal_nll"] < -test["elbo"]
     assert expected <= test.keys()
@@ -143,7 +143,7 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
 
 def test_eval_of_a_folder_of_runs_compares_them(runs, capsys):
     config, _ = configure(
-        f"run={runs}", "eval.probe=false", "eval.pictures=false", "eval.importance_samples=0",
+        f"run={runs}", "eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0",
         command="eval",
     )  # fmt: skip
     evaluate(config)
@@ -203,7 +203,7 @@ def test_sample_writes_a_picture_and_arrays_and_overwrites_nothing(runs, variant
         ("vae", ["density=gmm", "kind=traverse"], "density=gmm: goes with kind=prior, not"),
         ("vae", ["kind=interpolate", "images=[0,1]", "classes=[0,1]"], "one of the two"),
         ("vae", ["device=tpu"], "device=tpu"),
-        (".", [], "holds 6 runs; name one"),
+        (".", [], "holds 7 runs; name one"),
     ],
 )  # fmt: skip
 def test_sample_refuses_what_cannot_be(runs, variant, settings, message):

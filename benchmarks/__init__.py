@@ -1,0 +1,1 @@
+"""Long measurements whose results stand in docs/."""

@@ -1,0 +1,151 @@
+"""Run every experiment of the papers and rewrite the table of docs/reproductions.md.
+
+    python -m benchmarks.reproductions                    # hours: all experiments, all seeds
+    python -m benchmarks.reproductions kingma2013         # those whose name has this in it
+    python -m benchmarks.reproductions --table            # only the table, of what has been run
+
+A run that is done is not repeated, one that was interrupted goes on from its last checkpoint.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+CONF = REPOSITORY / "conf" / "experiment"
+PAGE = REPOSITORY / "docs" / "reproductions.md"
+OUTPUTS = Path("outputs") / "reproductions"
+SEEDS = {
+    "hinton2006/pca": 3,
+    "hinton2006/deep_ae": 1,
+    "hinton2006/deep_ae_batch_norm": 1,
+    "vincent2010/sdae3": 3,
+    "vincent2010/mlp": 3,
+    "vincent2010/basic_sdae3": 3,
+    "vincent2010/basic_sae3": 3,
+    "ng2011/self_taught": 3,
+    "ng2011/stacked": 3,
+    "makhzani2013/k10": 3,
+    "makhzani2013/k25": 3,
+    "makhzani2013/k40": 3,
+    "makhzani2013/k70": 3,
+    "kingma2013/vae_400": 1,
+    "kingma2013/d2": 1,
+    "kingma2013/d5": 1,
+    "kingma2013/d10": 1,
+    "kingma2013/d20": 1,
+    "burda2015/vae": 1,
+    "burda2015/iwae5": 1,
+}
+"""The experiments in the order of the table; three seeds where a run takes under 20 minutes."""
+START, END = "<!-- table: written by benchmarks/reproductions.py -->", "<!-- end of table -->"
+HEAD = (
+    "| `aecli train experiment=…` | metric | published | goal | here | seeds | epochs | minutes |"
+    " beside it |"
+)
+
+
+def main() -> None:
+    """Run what the command line asks for, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("name", nargs="?", default="", help="part of the experiments' names")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (2)")
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    asked = parser.parse_args()
+    failed = []
+    if not asked.table:
+        wanted = [
+            (name, seed)
+            for name, seeds in SEEDS.items()
+            for seed in range(seeds)
+            if asked.name in name
+        ]
+        with ThreadPoolExecutor(asked.jobs) as pool:
+            codes = pool.map(lambda job: run(*job, asked.jobs), wanted)
+            failed = [f"{n} seed={s}" for (n, s), code in zip(wanted, codes, strict=True) if code]
+    write_table()
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}; see {OUTPUTS}/*.log")
+
+
+def run(name: str, seed: int, jobs: int) -> int:
+    """Run an experiment, or the rest of it, or nothing if it is done; return the exit status."""
+    folder = OUTPUTS / name / f"seed-{seed}"
+    if any(done(folder)):
+        return 0
+    command = [shutil.which("aecli") or "aecli", "train"]
+    if started := sorted(folder.glob("*/*/checkpoints/last.ckpt")):
+        command += [f"resume={started[-1].parent.parent}"]
+    else:
+        command += [f"experiment={name}", f"seed={seed}", f"output_dir={folder}"]
+    print(*command[1:], flush=True)  # noqa: T201
+    folder.mkdir(parents=True, exist_ok=True)
+    # Small networks: two runs of one thread are faster than one after the other of two.
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    with (folder / "output.log").open("a") as output:
+        return subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
+
+
+def done(folder: Path) -> Iterator[dict[str, Any]]:
+    """Return what `metrics.json` holds of the finished runs in a folder, unchanged settings."""
+    for path in sorted(folder.glob("*/*/metrics.json")):
+        metrics = json.loads(path.read_text())
+        if "experiment" in metrics and not metrics["experiment"]["changed"]:
+            yield metrics
+
+
+def write_table() -> None:
+    """Put the table of all finished runs in its place."""
+    page = PAGE.read_text()
+    before, _, rest = page.partition(START)
+    _, _, after = rest.partition(END)
+    lines = [HEAD, re.sub(r"[^|]+", "---", HEAD)]
+    for name, seeds in SEEDS.items():
+        runs = [m for seed in range(seeds) for m in done(OUTPUTS / name / f"seed-{seed}")]
+        lines.append(row(name, runs))
+    table = "\n".join(lines)
+    PAGE.write_text(f"{before}{START}\n\n{table}\n\n{END}{after}")
+
+
+def row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return an experiment's row: mean ± standard deviation over its runs."""
+    if not runs:
+        return f"| `{name}` | not run yet |" + " |" * 7
+    results = [metrics["experiment"] for metrics in runs]
+    first, here = results[0], [result["here"] for result in results]
+    spread = f" ± {stdev(here):.2g}" if len(here) > 1 else ""
+    published = "–" if first["published"] is None else f"{first['published']} ({first['sure']})"
+    goal = "–"
+    if first["goal"] is not None:
+        higher = first["metric"].endswith("accuracy")
+        reached = mean(here) >= first["goal"] if higher else mean(here) <= first["goal"]
+        goal = f"{'≥' if higher else '≤'} {first['goal']}: {'reached' if reached else 'missed'}"
+    minutes = mean(metrics["train_seconds"] for metrics in runs) / 60
+    pixels = [m["test"]["probe_error_pixels"] for m in runs if "probe_error_pixels" in m["test"]]
+    beside = f"raw pixels {mean(pixels):.2f} % wrong" if pixels else ""
+    cells = [
+        f"`{name}`",
+        first["metric"],
+        published,
+        goal,
+        f"**{mean(here):.2f}**{spread}",
+        str(len(runs)),
+        f"{mean(metrics['epochs'] for metrics in runs):.0f}",
+        f"{minutes:.0f}" if minutes >= 1 else "<1",
+        beside,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
