@@ -21,7 +21,7 @@ from aecli.finetune import finetune
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
-from aecli.progress import track
+from aecli.progress import Tracked
 from aecli.runs import Loaded, Run, find, load, read_metrics, update_metrics
 
 log = logging.getLogger(__name__)
@@ -85,18 +85,18 @@ def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
     model, data = loaded.model, loaded.data
     test = data.batches("test", settings.batch_size)
     values: dict[str, float] = metrics.reconstruction(
-        model, track(test, "measuring the reconstructions")
+        model, Tracked(test, "measuring the reconstructions")
     )
     values |= metrics.noisy_reconstruction(
         model,
-        track(test, f"measuring the reconstructions from {settings.noise} noise"),
+        Tracked(test, f"measuring the reconstructions from {settings.noise} noise"),
         settings.noise,
         settings.noise_levels,
     )
     if isinstance(model, VAE):
         values["active_units"] = metrics.active_units(model, test)
         if settings.importance_samples and model.likelihood.is_density:
-            tracked = track(
+            tracked = Tracked(
                 test, f"estimating -log p(x) by {settings.importance_samples} importance samples"
             )
             values["marginal_nll"] = metrics.marginal_nll(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aecli.data import Batches, InMemoryDataModule
 from aecli.errors import SettingError, check_choice, check_int, check_number
 from aecli.models import Autoencoder
-from aecli.progress import Lines
+from aecli.progress import Tracked
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,10 @@ def finetune(
     autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
     best, best_epoch, state = float("inf"), 0, {}
-    lines = Lines(f"fine-tuning on {len(train.split.images.labels):,} labels")
-    for epoch in range(1, epochs + 1):
+    tracked = Tracked(
+        range(1, epochs + 1), f"fine-tuning on {len(train.split.images.labels):,} labels"
+    )
+    for epoch in tracked:
         classifier.train()
         for _, image, label in train:
             with autocast:
@@ -90,9 +92,9 @@ def finetune(
         if not loss.isfinite():
             raise SettingError(f"eval.finetune.lr={settings.lr}: diverged; try a smaller one")
         error = classifier.error(validation)
-        lines.say(f"epoch {epoch}/{epochs}  validation error {error:.2f} %")
         if error < best:
             best, best_epoch, state = error, epoch, deepcopy(classifier.state_dict())
+        tracked.note = f"validation error {error:.2f} %, best {best:.2f} %"
         if epoch - best_epoch >= patience:
             break
     classifier.load_state_dict(state)

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sized
+from collections.abc import Iterator, Sized
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,7 +12,9 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 LINE_EVERY = 2.0
-"""Seconds between two plain lines, at least."""
+"""Seconds between two plain lines of a training, at least."""
+TRACKED_EVERY = 10.0
+"""The same for anything else that is long."""
 
 
 def is_terminal() -> bool:
@@ -20,12 +22,35 @@ def is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
-def track(items: Sized, what: str) -> Iterable[Any]:
-    """Return `items`, with a bar named `what` on a terminal and one line saying so elsewhere."""
-    if is_terminal():
-        return tqdm(items, desc=what, dynamic_ncols=True, leave=False)
-    log.info(what)
-    return items
+class Tracked:
+    """Items of a long loop: a bar on a terminal; elsewhere a line at the start and now and then.
+
+    `note`, if the loop sets it, stands beside the count.
+    """
+
+    def __init__(self, items: Sized, what: str) -> None:
+        self.items = items
+        self.what = what
+        self.note = ""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._bar() if is_terminal() else self._lines()
+
+    def _bar(self) -> Iterator[Any]:
+        with tqdm(self.items, desc=self.what, dynamic_ncols=True, leave=False) as bar:
+            for item in bar:
+                yield item
+                bar.set_postfix_str(self.note, refresh=False)
+
+    def _lines(self) -> Iterator[Any]:
+        log.info(self.what)
+        start = last = time.monotonic()
+        for number, item in enumerate(self.items, 1):
+            yield item
+            if (now := time.monotonic()) - last >= TRACKED_EVERY:
+                last = now
+                told = f"  {number}/{len(self.items)}  {self.note}".rstrip()
+                log.info("%s  %.0f s", told, now - start)
 
 
 class Progress(Callback):
@@ -39,7 +64,13 @@ class Progress(Callback):
         self._start = self._last = time.monotonic()
         if is_terminal():
             steps = trainer.num_training_batches * (trainer.max_epochs or 0)
-            self._bar = tqdm(total=steps or None, unit="batch", dynamic_ncols=True, leave=False)
+            self._bar = tqdm(
+                total=steps or None,
+                initial=trainer.global_step,  # of a resumed run
+                unit="batch",
+                dynamic_ncols=True,
+                leave=False,
+            )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the epoch."""
@@ -72,18 +103,3 @@ class Progress(Callback):
 
 def _epoch(trainer: Trainer) -> str:
     return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-
-
-class Lines:
-    """Plain lines about something long, not more often than every `LINE_EVERY` seconds."""
-
-    def __init__(self, title: str) -> None:
-        log.info(title)
-        self._last = self._start = time.monotonic()
-
-    def say(self, line: str) -> None:
-        """Log `line` and the seconds since the start, if the last line is old enough."""
-        now = time.monotonic()
-        if now - self._last >= LINE_EVERY:
-            self._last = now
-            log.info("%s  %.0f s", line, now - self._start)

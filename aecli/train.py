@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -44,32 +45,38 @@ def main(config: DictConfig) -> float:
     """Train one run of the command line; return its least validation loss, for a sweeper."""
     quieten()
     hydra = HydraConfig.get()
-    groups = {
-        name: str(choice) for name, choice in hydra.runtime.choices.items() if "/" not in name
-    }
     directory = Path(hydra.runtime.output_dir)
-    last = None
-    if config.resume is not None:
-        typed = [override.split("=")[0].lstrip("+~") for override in hydra.overrides.task]
-        if others := sorted(set(typed) - RESUME_TAKES):
-            raise SettingError(f"{others[0]}: a resumed run keeps its settings; leave it out")
-        last = directory / "checkpoints" / f"{LAST}.ckpt"
-        config, groups = configuration(last)
-        log.info("going on with %s", shown(directory))
-    metrics = read_metrics(directory)
-    if "epochs" not in metrics:
-        loss = train(config, directory, groups, last)
-    elif config.published is None:
-        raise SettingError(f"resume={shown(directory)}: is done, {metrics['epochs']} epochs long")
+    if config.resume is None:
+        choices = {k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k}
+        loss = train(config, directory, choices)
     else:
-        loss = metrics["val"]["loss"]
+        typed = {override.split("=")[0].lstrip("+~") for override in hydra.overrides.task}
+        for key in sorted(typed - RESUME_TAKES):
+            raise SettingError(f"{key}: a resumed run keeps its settings; leave it out")
+        config, choices = configuration(_last(directory))
+        loss = _resume(config, directory, choices)
     if config.published is not None:
-        best = find(str(directory), config.output_dir)[0]
-        values = evaluate(best, config.eval, config.seed, root=config.dataset.root)
-        report(groups["experiment"], config, values, directory)
+        (run,) = find(str(directory), config.output_dir)
+        values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
+        report(choices["experiment"], config, values, directory)
     if hydra.mode != RunMode.MULTIRUN:  # a sweep says once, at its end, what to do next
-        log.info(_next_lines(directory, config.output_dir, groups["model"]))
+        log.info(_next_lines(directory, config.output_dir, choices["model"]))
     return loss
+
+
+def _resume(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> float:
+    """Train the rest of a run; return its least validation loss."""
+    metrics = read_metrics(directory)
+    if "epochs" not in metrics:  # written at the end of the training
+        log.info("going on with %s", shown(directory))
+        return train(config, directory, choices, _last(directory))
+    if config.published is None or "experiment" in metrics:
+        raise SettingError(f"resume={shown(directory)}: is done, {metrics['epochs']} epochs long")
+    return metrics["val"]["loss"]
+
+
+def _last(directory: Path) -> Path:
+    return directory / "checkpoints" / f"{LAST}.ckpt"
 
 
 def train(
@@ -92,8 +99,10 @@ def train(
     log.info(_headline(choices, data, model, trainer))
     start = time.monotonic()
     if last is None:
+        device = trainer.strategy.root_device
+        data.move(device)
         with trainer.precision_plugin.forward_context():
-            pretrain(model.to(trainer.strategy.root_device), data)
+            pretrain(model.to(device), data)
     pretrain_seconds = time.monotonic() - start
     try:
         _fit(trainer, model, data, directory, last)
@@ -101,13 +110,16 @@ def train(
         raise SettingError(f"trainer: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
         if trainer.global_step:
-            last = directory / "checkpoints" / f"{LAST}.ckpt"
-            log.info("saved: %s", shown(last))
+            log.info("saved: %s", shown(_last(directory)))
         raise KeyboardInterrupt from None
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
     results = {
         "version": __version__,
+        "torch": torch.__version__,
+        "device": trainer.strategy.root_device.type,
+        "threads": torch.get_num_threads(),
+        "date": date.today().isoformat(),
         "choices": dict(choices),
         "parameters": _parameters(model),
         "epochs": trainer.current_epoch,
@@ -120,7 +132,8 @@ def train(
     early = " (stopped early)" if stopper is not None and stopper.stopped_epoch else ""
     log.info("done: {epochs} epochs in {train_seconds:.0f} s".format(**results) + early)
     values = "  ".join(f"{name} {value:.4g}" for name, value in best.metrics.items())
-    log.info("validation, best epoch %d: %s", best.epoch, values)
+    epoch = f", best epoch {best.epoch}" if trainer.max_epochs else ""
+    log.info("validation%s: %s", epoch, values)
     log.info("run: %s", shown(directory))
     return best.metrics["loss"]
 

@@ -110,11 +110,27 @@ def write_table() -> None:
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     lines = [HEAD, re.sub(r"[^|]+", "---", HEAD)]
+    everything = []
     for name, seeds in SEEDS.items():
         runs = [m for seed in range(seeds) for m in done(OUTPUTS / name / f"seed-{seed}")]
         lines.append(row(name, runs))
+        everything += runs
     table = "\n".join(lines)
-    PAGE.write_text(f"{before}{START}\n\n{table}\n\n{END}{after}")
+    PAGE.write_text(f"{before}{START}\n\n{table}\n\n{machine(everything)}\n{END}{after}")
+
+
+def machine(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line about what the runs were made with."""
+
+    def values(key: str) -> str:
+        return ", ".join(sorted({str(metrics[key]) for metrics in runs}))
+
+    hours = sum(metrics["train_seconds"] for metrics in runs) / 3600
+    return (
+        f"{len(runs)} runs, {hours:.1f} hours of training in all, on {values('device')} with"
+        f" {values('threads')} threads a run; aecli {values('version')}, torch {values('torch')};"
+        f" {values('date')}.\n"
+    )
 
 
 def row(name: str, runs: Sequence[Mapping[str, Any]]) -> str:

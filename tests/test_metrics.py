@@ -138,7 +138,9 @@ def test_probe_error_of_separable_and_of_random_labels():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 400)
     features = rng.normal(size=(400, 5)).astype(np.float32)
-    chance = metrics.probe_error((features[:200], labels[:200]), (features[200:], labels[200:]), 100)
+    chance = metrics.probe_error(
+        (features[:200], labels[:200]), (features[200:], labels[200:]), 100
+    )
     assert chance == pytest.approx(50, abs=12)
     features[:, 0] += 8 * labels
     clean = metrics.probe_error((features[:200], labels[:200]), (features[200:], labels[200:]), 100)

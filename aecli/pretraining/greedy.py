@@ -17,7 +17,7 @@ from aecli.data import InMemoryDataModule
 from aecli.errors import SettingError, check_int
 from aecli.models import PCA, VAE, Autoencoder
 from aecli.networks import TiedLinear
-from aecli.progress import track
+from aecli.progress import Tracked
 from aecli.sparsity import Sigmoid, Sparsity
 
 UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
@@ -101,7 +101,7 @@ class Greedy(Pretraining):
             learner = self.learner(layer)
             width, height = layer.down.in_features, layer.down.out_features
             name = f"pretraining layer {layer.depth + 1} of {len(layers)} ({width}-{height})"
-            for epoch in track(range(self.epochs), name):
+            for epoch in Tracked(range(self.epochs), name):
                 for batch in batches:
                     visible = batch.x.flatten(1)
                     for below in layers[: layer.depth]:

@@ -1,0 +1,75 @@
+"""The script behind docs/reproductions.md."""
+
+import json
+
+import pytest
+
+from benchmarks import reproductions
+from tests.conftest import EXPERIMENTS
+
+
+def metrics(here, changed=(), metric="finetune_accuracy", goal=97.6):
+    experiment = {
+        "metric": metric, "published": 97.6, "goal": goal, "sure": "read", "here": here,
+        "changed": list(changed),
+    }  # fmt: skip
+    made = {"device": "cpu", "threads": 1, "version": "0", "torch": "2", "date": "2026-01-01"}
+    return {"experiment": experiment, "train_seconds": 120.0, "epochs": 5, "test": {}, **made}
+
+
+def test_every_experiment_has_its_row():
+    assert sorted(reproductions.SEEDS) == EXPERIMENTS
+    page = reproductions.PAGE.read_text()
+    assert all(f"| `{name}` |" in page for name in EXPERIMENTS)
+
+
+def test_a_row_is_the_mean_and_the_spread():
+    row = reproductions.row("a/b", [metrics(97.0), metrics(98.0)])
+    assert "**97.50** ± 0.71 | 2 | 5 | 2 |" in row
+    assert "≥ 97.6: missed" in row
+    assert "≥ 97.6: reached" in reproductions.row("a/b", [metrics(97.6)])
+    assert "≤ 2: reached" in reproductions.row("a/b", [metrics(1.5, metric="sse", goal=2)])
+    assert "not run yet" in reproductions.row("a/b", [])
+
+
+def test_the_table_takes_finished_runs_of_the_experiment_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{reproductions.START}\nold\n{reproductions.END}\nafter\n")
+    monkeypatch.setattr(reproductions, "PAGE", page)
+    for seed, values in enumerate([metrics(98.0), metrics(12.0, ["seed=3"]), {"epochs": 3}]):
+        run = reproductions.OUTPUTS / "ng2011/stacked" / f"seed-{seed}" / "ae-mnist" / "date"
+        run.mkdir(parents=True)
+        (run / "metrics.json").write_text(json.dumps(values))
+    reproductions.write_table()
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "**98.00** | 1 |" in text
+    assert "old" not in text
+    assert "12.0" not in text
+    assert "1 runs, 0.0 hours of training in all, on cpu with 1 threads a run" in text
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_an_interrupted_run_goes_on(tmp_path, monkeypatch, checkpoint):
+    monkeypatch.chdir(tmp_path)
+    folder = reproductions.OUTPUTS / "a/b" / "seed-0" / "ae-mnist" / "date"
+    if checkpoint:
+        (folder / "checkpoints").mkdir(parents=True)
+        (folder / "checkpoints" / "last.ckpt").touch()
+    typed = []
+
+    class Done:
+        returncode = 0
+
+    def run(command, **keywords):
+        typed.append(command[1:])
+        return Done()
+
+    monkeypatch.setattr(reproductions.subprocess, "run", run)
+    assert reproductions.run("a/b", 0, jobs=2) == 0
+    ((word, first, *rest),) = typed
+    assert word == "train"
+    assert first == (f"resume={folder}" if checkpoint else "experiment=a/b")
+    assert rest == ([] if checkpoint else ["seed=0", f"output_dir={folder.parent.parent}"])
