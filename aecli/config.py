@@ -44,6 +44,7 @@ class FinetuneSettings:
 class EvalSettings:
     """What `aecli eval` measures; see `conf/eval/standard.yaml`."""
 
+    checkpoint: str = MISSING
     batch_size: int = MISSING
     importance_samples: int = MISSING
     decoded_at_once: int = MISSING

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import lightning.pytorch as pl
 import numpy as np
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, metrics
+from aecli.data import InMemoryDataModule
 from aecli.directories import shown
 from aecli.errors import check_choice, check_int, check_seed
-from aecli.finetune import finetune
+from aecli.finetune import Finetuning
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked
-from aecli.runs import Loaded, Run, find, load, read_metrics, update_metrics
+from aecli.runs import BEST, LAST, Loaded, Run, find, load, read_metrics, update_metrics
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ def evaluate(
 
     `seed` is that of what the estimates draw; `root` is where the data lies now.
     """
+    if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
+        run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))
     read_metrics(run.directory)  # a damaged file is told now, not after the work
     loaded = load(run, device, root)
@@ -83,6 +86,7 @@ def evaluate(
 
 def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
     model, data = loaded.model, loaded.data
+    classify = _classification(loaded, settings)  # a mistake in it is told now, not after the work
     test = data.batches("test", settings.batch_size)
     values: dict[str, float] = metrics.reconstruction(
         model, Tracked(test, "measuring the reconstructions")
@@ -102,24 +106,31 @@ def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
             values["marginal_nll"] = metrics.marginal_nll(
                 model, tracked, settings.importance_samples, settings.decoded_at_once
             )
-    return values | _classify(loaded, settings)
+    return values | classify()
 
 
-def _classify(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
-    """Return the test errors of what `eval.protocol` trains on labels."""
+def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[str, float]]:
+    """Return what computes the test errors of the classifier that `eval.protocol` trains."""
     protocol = check_choice("eval.protocol", settings.protocol, PROTOCOLS)
+    finetune = Finetuning(**settings.finetune)
+    steps = check_int("eval.probe_steps", settings.probe_steps, 1)
     if protocol == "none":
-        return {}
+        return dict
     data = loaded.labelled_data(settings.classes, settings.train_size)
     if len(data.splits["train"].images.labels.unique()) < 2:
         log.info("eval.protocol=%s: left out, the training images have one class only", protocol)
-        return {}
+        return dict
     if protocol == "finetune":
-        return finetune(loaded.model, data, settings.finetune)
-    train, test = (data.batches(name, settings.batch_size) for name in ("train", "test"))
+        return lambda: finetune(loaded.model, data)
+    return lambda: _probe(loaded.model, data, settings.batch_size, steps)
+
+
+def _probe(
+    model: Autoencoder, data: InMemoryDataModule, batch_size: int, steps: int
+) -> dict[str, float]:
     log.info("fitting the linear probes: logistic regression on codes and on pixels")
-    steps = check_int("eval.probe_steps", settings.probe_steps, 1)
-    codes = [metrics.codes(loaded.model, split) for split in (train, test)]
+    train, test = (data.batches(name, batch_size) for name in ("train", "test"))
+    codes = [metrics.codes(model, split) for split in (train, test)]
     pixels = [metrics.pixels(split) for split in (train, test)]
     return {
         "probe_error": metrics.probe_error(*codes, steps),

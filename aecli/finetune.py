@@ -1,12 +1,12 @@
 """Fine-tuning with labels: the encoder and a softmax layer on its code, trained together."""
 
 import logging
+import math
 from copy import deepcopy
 from itertools import count
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from aecli.data import Batches, InMemoryDataModule
@@ -15,8 +15,6 @@ from aecli.models import Autoencoder
 from aecli.progress import Tracked
 
 log = logging.getLogger(__name__)
-
-PRECISIONS = ("32-true", "bf16-mixed")
 
 
 class Classifier(nn.Module):
@@ -49,55 +47,77 @@ class Classifier(nn.Module):
         return 100 * (1 - float(right) / len(batches.split.images.labels))
 
 
-def finetune(
-    model: Autoencoder, data: InMemoryDataModule, settings: DictConfig
-) -> dict[str, float]:
-    """Return the test error in % of the encoder and a softmax layer trained by SGD on labels.
+class Finetuning:
+    """The training of a `Classifier` by stochastic gradient descent on labels.
 
     The weights are those of the epoch with the smallest error on the validation split; training
-    stops once that is `patience` epochs ago. The model itself stays as it is.
+    stops once that is `patience` epochs ago.
+
+    Args:
+        lr, momentum, weight_decay: of SGD, ≥ 0.
+        batch_size: images a step.
+        max_epochs, patience: ≥ 1.
+        precision: "32-true" or "bf16-mixed".
     """
-    optimizer_settings = {
-        name: check_number(f"eval.finetune.{name}", settings[name], low=0)
-        for name in ("lr", "momentum", "weight_decay")
-    }
-    size = check_int("eval.finetune.batch_size", settings.batch_size, 1)
-    epochs = check_int("eval.finetune.max_epochs", settings.max_epochs, 1)
-    patience = check_int("eval.finetune.patience", settings.patience, 1)
-    precision = check_choice("eval.finetune.precision", settings.precision, PRECISIONS)
 
-    classes = data.splits["train"].images.labels.unique()
-    classifier = Classifier(deepcopy(model), classes).to(data.device)
-    weights = [*classifier.model.encoder.parameters(), *classifier.softmax.parameters()]
-    for weight in weights:
-        weight.requires_grad_(True)
-    optimizer = torch.optim.SGD(weights, fused=True, **optimizer_settings)
-    seeds = count(torch.initial_seed())
-    train = data.shuffled("train", size, lambda: next(seeds))
-    validation = data.batches("validation")
-    autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+    PRECISIONS = ("32-true", "bf16-mixed")
 
-    best, best_epoch, state = float("inf"), 0, {}
-    tracked = Tracked(
-        range(1, epochs + 1), f"fine-tuning on {len(train.split.images.labels):,} labels"
-    )
-    for epoch in tracked:
-        classifier.train()
-        for _, image, label in train:
-            with autocast:
-                loss = classifier.loss(image, label)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        if not loss.isfinite():
-            raise SettingError(f"eval.finetune.lr={settings.lr}: diverged; try a smaller one")
-        error = classifier.error(validation)
-        if error < best:
-            best, best_epoch, state = error, epoch, deepcopy(classifier.state_dict())
-        tracked.note = f"validation error {error:.2f} %, best {best:.2f} %"
-        if epoch - best_epoch >= patience:
-            break
-    classifier.load_state_dict(state)
-    log.info("fine-tuned: best epoch %d, validation error %.2f %%", best_epoch, best)
-    test = classifier.error(data.batches("test"))
-    return {"finetune_val_error": best, "finetune_error": test, "finetune_epochs": best_epoch}
+    def __init__(
+        self,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        batch_size: int,
+        max_epochs: int,
+        patience: int,
+        precision: str,
+    ) -> None:
+        self.sgd = {
+            "lr": check_number("eval.finetune.lr", lr, low=0),
+            "momentum": check_number("eval.finetune.momentum", momentum, low=0),
+            "weight_decay": check_number("eval.finetune.weight_decay", weight_decay, low=0),
+        }
+        self.batch_size = check_int("eval.finetune.batch_size", batch_size, 1)
+        self.max_epochs = check_int("eval.finetune.max_epochs", max_epochs, 1)
+        self.patience = check_int("eval.finetune.patience", patience, 1)
+        check_choice("eval.finetune.precision", precision, self.PRECISIONS)
+        self.is_mixed = precision == "bf16-mixed"
+
+    def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> dict[str, float]:
+        """Return the test and validation errors in %, and the epoch; leave the model as it is."""
+        classes = data.splits["train"].images.labels.unique()
+        classifier = Classifier(deepcopy(model), classes).to(data.device)
+        weights = [*classifier.model.encoder.parameters(), *classifier.softmax.parameters()]
+        for weight in weights:
+            weight.requires_grad_(True)
+        optimizer = torch.optim.SGD(weights, fused=True, **self.sgd)
+        seeds = count(torch.initial_seed())
+        train = data.shuffled("train", self.batch_size, lambda: next(seeds))
+        validation = data.batches("validation")
+        autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=self.is_mixed)
+
+        best, best_epoch, state = math.inf, 0, {}
+        labels = len(train.split.images.labels)
+        tracked = Tracked(range(1, self.max_epochs + 1), f"fine-tuning on {labels:,} labels")
+        for epoch in tracked:
+            classifier.train()
+            for _, image, label in train:
+                with autocast:
+                    loss = classifier.loss(image, label)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            if not loss.isfinite():
+                raise SettingError(
+                    f"eval.finetune.lr={self.sgd['lr']}: diverged; try a smaller one"
+                )
+            error = classifier.error(validation)
+            if error < best:
+                best, best_epoch, state = error, epoch, deepcopy(classifier.state_dict())
+            tracked.note = f"validation error {error:.2f} %, best {best:.2f} %"
+            if epoch - best_epoch >= self.patience:
+                break
+        classifier.load_state_dict(state)
+        log.info("fine-tuned: best epoch %d, validation error %.2f %%", best_epoch, best)
+        test = classifier.error(data.batches("test"))
+        return {"finetune_val_error": best, "finetune_error": test, "finetune_epochs": best_epoch}

@@ -43,6 +43,11 @@ class Run:
     directory: Path
     checkpoint: Path
 
+    def at(self, name: str) -> "Run":
+        """Return the run with the checkpoint `name`, "best" or "last"."""
+        checkpoint = self.directory / "checkpoints" / f"{name}.ckpt"
+        return Run(self.directory, checkpoint) if checkpoint.is_file() else self
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -69,7 +74,10 @@ class Loaded:
         config.dataset.classes = config.dataset.classes if classes is None else classes
         config.dataset.train_size = train_size
         data = build(config, "dataset")
-        data.setup()
+        try:
+            data.setup()
+        except SettingError as error:
+            raise SettingError(f"eval.classes, eval.train_size: {error}") from error
         data.move(self.data.device)
         return data
 

@@ -123,7 +123,7 @@ def machine(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return a line about what the runs were made with."""
 
     def values(key: str) -> str:
-        return ", ".join(sorted({str(metrics[key]) for metrics in runs}))
+        return ", ".join(sorted({str(metrics[key]) for metrics in runs if key in metrics}))
 
     hours = sum(metrics["train_seconds"] for metrics in runs) / 3600
     return (

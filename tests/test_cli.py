@@ -90,6 +90,7 @@ def test_quick_answers_import_no_torch(words, tmp_path):
         (["fit"], 2, "aecli: no command 'fit': must be one of train, eval, sample"),
         (["train", "modle=vae"], 1, "modle: no such setting; did you mean model?"),
         (["train", "model=gan"], 1, "model=gan: must be one of ae, dae, iwae, ksparse_ae, pca"),
+        (["train", "experiment=kingma"], 1, "experiment=kingma: must be one of burda2015/iwae5, "),
         (["train", "noise.amount=0.3"], 1, "noise.amount: no such setting (noise has no settings"),
         (["train", "seed=one"], 1, "seed=one; Value 'one' of type 'str' could not be converted"),
         (["train", "epochs=2"], 1, "did you mean trainer.max_epochs?"),

@@ -9,12 +9,12 @@ import logging
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from aecli.build import build
+from aecli.errors import SettingError
 from aecli.evaluate import evaluate
 from aecli.experiment import changes, report, with_accuracies
-from aecli.finetune import Classifier, finetune
+from aecli.finetune import Classifier, Finetuning
 from aecli.runs import find, read_metrics
 from aecli.train import train
 from tests.conftest import EXPERIMENTS, configure
@@ -126,7 +126,7 @@ def digits(*overrides):
 def test_finetuning_learns_and_leaves_the_model_alone():
     model, data = digits()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    values = finetune(model, data, OmegaConf.create(SETTINGS))
+    values = Finetuning(**SETTINGS)(model, data)
     assert values["finetune_error"] < 6
     assert values["finetune_val_error"] < 6
     assert 1 <= values["finetune_epochs"] <= 20
@@ -135,8 +135,22 @@ def test_finetuning_learns_and_leaves_the_model_alone():
 
 def test_finetuning_stops_when_validation_does_not_improve():
     model, data = digits()
-    settings = OmegaConf.create(SETTINGS | {"lr": 1e-12, "patience": 2})
-    assert finetune(model, data, settings)["finetune_epochs"] <= 3
+    finetune = Finetuning(**(SETTINGS | {"lr": 1e-12, "patience": 2}))
+    assert finetune(model, data)["finetune_epochs"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr", -1), ("patience", 0), ("precision", "16-true"), ("batch_size", 1.5)]
+)
+def test_finetuning_refuses_what_cannot_be(key, value):
+    with pytest.raises(SettingError, match=f"eval.finetune.{key}={value}: must be"):
+        Finetuning(**(SETTINGS | {key: value}))
+
+
+def test_finetuning_that_diverges_says_so():
+    model, data = digits()
+    with pytest.raises(SettingError, match=r"eval\.finetune\.lr=1e\+30: diverged"):
+        Finetuning(**(SETTINGS | {"lr": 1e30, "max_epochs": 3}))(model, data)
 
 
 def test_a_classifier_knows_its_classes_by_name():

@@ -141,6 +141,40 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
     assert "probe_error" in out
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("eval.protocol=labels", "eval.protocol=labels: must be one of probe, finetune, none"),
+        ("eval.classes=[0,12]", r"eval.classes, .*\[0, 12\]: must be a list out of"),
+        ("eval.train_size=99999", "eval.train_size: .*=99999: must leave images"),
+        ("eval.finetune.lr=-1", "eval.finetune.lr=-1.0: must be a number"),
+        ("eval.checkpoint=first", "eval.checkpoint=first: must be one of best, last"),
+    ],
+)
+def test_eval_tells_a_mistake_before_it_measures(runs, caplog, override, message):
+    config, _ = configure(f"run={runs / 'ae'}", override, command="eval")
+    with pytest.raises(SettingError, match=message):
+        evaluate(config)
+    assert "measuring" not in caplog.text
+
+
+def test_eval_of_other_classes_and_of_the_last_checkpoint(runs):
+    config, _ = configure(
+        f"run={runs / 'sparse_ae'}", "eval.classes=[0,1]", "eval.train_size=50",
+        "eval.checkpoint=last", "eval.pictures=false", command="eval",
+    )  # fmt: skip
+    evaluate(config)
+    test = read_metrics(runs / "sparse_ae")["test"]
+    assert test["checkpoint"] == "last.ckpt"
+    assert test["probe_error"] < 10
+    assert test["probe_error_pixels"] < 2  # zeros and ones are easily told apart
+    loaded = load(find(str(runs / "sparse_ae"), "")[0])
+    labelled = loaded.labelled_data([0, 1], 50)
+    assert len(labelled.splits["train"].images.labels) == 50
+    assert set(labelled.splits["test"].images.labels.tolist()) == {0, 1}
+    assert len(loaded.data.splits["train"].images.labels) > 1000
+
+
 def test_eval_of_a_folder_of_runs_compares_them(runs, capsys):
     config, _ = configure(
         f"run={runs}", "eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0",
