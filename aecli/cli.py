@@ -29,6 +29,7 @@ aecli trains, evaluates and samples autoencoders, and keeps runs that compare.
 Examples:
   aecli train                                   a VAE on 8x8 digits, in under a minute
   aecli train model=dae dataset=mnist noise=gaussian noise.std=0.3
+  aecli train experiment=hinton2006/pca         a paper's setting, and its number beside yours
   aecli train -m model=pca,ae,dae,sparse_ae,ksparse_ae,vae dataset=mnist
 
 `aecli train --help` lists every model, part and setting; `--cfg job` shows a whole configuration.
