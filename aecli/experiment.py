@@ -63,7 +63,7 @@ def report(name: str, config: DictConfig, values: Mapping[str, float], directory
     else:
         difference = result["difference"] = here - published.value
         log.info("  published %.4g · %s · Δ %+.2g", published.value, told, difference)
-    log.info("  %s (%s)", published.source, SURE[published.sure])
+    log.info("  %s (%s)", published.source, SURE.get(published.sure, published.sure))
     update_metrics(directory, {"experiment": result})
 
 

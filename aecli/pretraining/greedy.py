@@ -6,7 +6,6 @@ encoder's layer and, transposed, of the decoder's mirror image of it: the networ
 untied (Hinton & Salakhutdinov 2006).
 """
 
-from abc import abstractmethod
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -84,9 +83,9 @@ class Greedy(Pretraining):
             check_int("pretraining.batch_size", batch_size, 1)
         self.batch_size = batch_size
 
-    @abstractmethod
     def learner(self, layer: Layer) -> Learner:
         """Return what learns the layer's weights in place."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> None:
