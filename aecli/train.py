@@ -88,6 +88,9 @@ def train(
     checkpoint of the same configuration, training goes on after its last full epoch. Returns the
     least validation loss; raises `SettingError` for a setting that cannot work.
     """
+    # Adam's moments of silent pixels and units decay into denormal numbers, on which a CPU is many
+    # times slower. Threads take this over from the one that starts them: so before everything.
+    torch.set_flush_denormal(True)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     data = build(config, "dataset")
     model = build(config, "model")

@@ -117,6 +117,12 @@ def test_one_seed_gives_the_same_numbers_twice_and_two_seeds_do_not(tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_training_flushes_denormal_numbers(tmp_path):
+    torch.set_flush_denormal(False)
+    run(tmp_path, "trainer.max_epochs=0", "pictures_every=0")
+    assert torch.tensor(1e-39) * 2 == 0
+
+
 def test_pictures_do_not_change_the_training(tmp_path):
     without = [*SHORT, "pictures_every=0"]
     assert run(tmp_path / "a", *SHORT) == run(tmp_path / "b", *without)
