@@ -24,12 +24,29 @@ def test_every_experiment_has_its_row():
 
 
 def test_a_row_is_the_mean_and_the_spread():
-    row = reproductions.row("a/b", [metrics(97.0), metrics(98.0)])
-    assert "**97.50** ± 0.71 | 2 | 5 | 2 |" in row
-    assert "≥ 97.6: missed" in row
-    assert "≥ 97.6: reached" in reproductions.row("a/b", [metrics(97.6)])
-    assert "≤ 2: reached" in reproductions.row("a/b", [metrics(1.5, metric="sse", goal=2)])
-    assert "not run yet" in reproductions.row("a/b", [])
+    def row(*runs):
+        return reproductions.row("a/b", {"a/b": runs})
+
+    assert "**97.50** ± 0.71 | 2 | 5 | 2 |" in row(metrics(97.0), metrics(98.0))
+    assert "≥ 97.6: missed" in row(metrics(97.0), metrics(98.0))
+    assert "≥ 97.6: reached" in row(metrics(97.6))
+    assert "≤ 2: reached" in row(metrics(1.5, metric="sse", goal=2))
+    assert "not run yet" in row()
+
+
+def test_a_row_is_held_against_others_and_against_the_pixels():
+    k25, k40 = metrics(1.5, metric="probe_error", goal=1.6), metrics(1.6, metric="probe_error")
+    k25["test"] = {"probe_error": 1.5, "probe_error_pixels": 7.2}
+    runs = {"makhzani2013/k25": [k25], "makhzani2013/k40": [k40]}
+    assert list(reproductions.beside("makhzani2013/k25", runs)) == [
+        "0.10 under `makhzani2013/k40` (≥ 0: reached)",
+        "5.70 under raw pixels (≥ 0: reached)",
+    ]
+    iwae, vae = metrics(86.0, metric="marginal_nll"), metrics(86.5, metric="marginal_nll")
+    runs = {"burda2015/iwae5": [iwae], "burda2015/vae": [vae]}
+    told = "0.50 under `burda2015/vae` (≥ 1: missed)"
+    assert list(reproductions.beside("burda2015/iwae5", runs)) == [told]
+    assert list(reproductions.beside("burda2015/vae", runs)) == []
 
 
 def test_the_table_takes_finished_runs_of_the_experiment_as_it_is(tmp_path, monkeypatch):
