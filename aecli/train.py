@@ -22,6 +22,7 @@ from aecli.directories import shown
 from aecli.errors import SettingError, check_int, check_number, check_seed
 from aecli.evaluate import evaluate
 from aecli.experiment import report
+from aecli.loop import EpochLoop
 from aecli.models import Autoencoder
 from aecli.progress import Progress
 from aecli.runs import (
@@ -186,6 +187,7 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    EpochLoop.put_into(trainer)
     if trainer.world_size > 1:
         raise SettingError(f"trainer.devices={config.trainer.devices}: a run uses one device")
     return trainer
