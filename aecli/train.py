@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -81,13 +81,18 @@ def _last(directory: Path) -> Path:
 
 
 def train(
-    config: DictConfig, directory: Path, choices: Mapping[str, str], last: Path | None = None
+    config: DictConfig,
+    directory: Path,
+    choices: Mapping[str, str],
+    last: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> float:
     """Train the model that `config` describes into `directory`.
 
     `choices` names the option of each group, for the people who read the run. With `last`, a
-    checkpoint of the same configuration, training goes on after its last full epoch. Returns the
-    least validation loss; raises `SettingError` for a setting that cannot work.
+    checkpoint of the same configuration, training goes on after its last full epoch. `callbacks`
+    join those that every run has. Returns the least validation loss; raises `SettingError` for a
+    setting that cannot work.
     """
     # Adam's moments of silent pixels and units decay into denormal numbers, on which a CPU is many
     # times slower. Threads take this over from the one that starts them: so before everything.
@@ -99,7 +104,7 @@ def train(
     data.setup()
     model.likelihood.check(data.values())
     best, timer = BestEpoch(), Timer()
-    trainer = _trainer(config, directory, choices, [best, timer])
+    trainer = _trainer(config, directory, choices, [best, timer, *callbacks])
     log.info(_headline(choices, data, model, trainer))
     start = time.monotonic()
     if last is None:

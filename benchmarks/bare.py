@@ -1,0 +1,95 @@
+"""Hand-written training loops: what a variant costs with nothing around it.
+
+Each loss is what one would type into a script: plain torch on one float tensor of images in
+memory, the same arithmetic and the same random numbers as aecli's variant, so that both end at
+the same loss.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor, nn
+
+
+class Bare:
+    """A loop over shuffled batches of `images` `(N, 1, 28, 28)`, with Adam.
+
+    Args:
+        loss: (encoder, decoder, x) → the loss of a batch.
+        encoder, decoder: networks of its own, which it trains.
+        images: in [0, 1].
+        batch_size: B.
+        lr: Adam's rate.
+        dynamic: draw x ~ Bernoulli(image) for each batch.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[nn.Module, nn.Module, Tensor], Tensor],
+        encoder: nn.Module,
+        decoder: nn.Module,
+        images: Tensor,
+        batch_size: int,
+        lr: float,
+        dynamic: bool,
+    ) -> None:
+        self.loss, self.encoder, self.decoder = loss, encoder, decoder
+        self.images, self.batch_size, self.dynamic = images, batch_size, dynamic
+        weights = {*encoder.parameters(), *decoder.parameters()}
+        self.optimizer = torch.optim.Adam(weights, lr=lr, fused=True)
+
+    def epoch(self, seed: int) -> float:
+        """Train for an epoch; return its mean loss."""
+        count = len(self.images)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed + 1)
+        total = torch.zeros(())
+        for index in order.split(self.batch_size):
+            x = self.images[index]
+            if self.dynamic:
+                x = torch.bernoulli(x, generator=generator)
+            loss = self.loss(self.encoder, self.decoder, x)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.detach() * len(index)
+        return float(total / count)
+
+
+def vae(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> Tensor:
+    """Return −ELBO with a Bernoulli likelihood."""
+    mean, log_variance = encoder(x).chunk(2, dim=1)
+    z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+    nll = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+    kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+    return (nll + kl) / len(x)
+
+
+def ae(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> Tensor:
+    """Return the squared error."""
+    return (decoder(encoder(x)) - x).square().sum() / len(x)
+
+
+def dae(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> Tensor:
+    """Return the squared error from an input of which exactly three tenths are 0."""
+    flat = x.flatten(1)
+    masked = torch.rand_like(flat).topk(int(0.3 * flat.shape[1] + 0.5), sorted=False).indices
+    corrupted = flat.scatter(1, masked, 0.0)
+    return (decoder(encoder(corrupted)) - x).square().sum() / len(x)
+
+
+def sparse_ae(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> Tensor:
+    """Return the squared error + 3 Σ KL(0.1 ‖ ρ̂)."""
+    code = encoder(x).sigmoid()
+    mean = code.mean(dim=0).clamp(1e-6, 1 - 1e-6)
+    kl = 0.1 * (0.1 / mean).log() + 0.9 * (0.9 / (1 - mean)).log()
+    return (decoder(code) - x).square().sum() / len(x) + 3.0 * kl.sum()
+
+
+def ksparse_ae(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> Tensor:
+    """Return the squared error from the 25 largest activations."""
+    a = encoder(x)
+    values, units = a.topk(25, dim=1, sorted=False)
+    code = torch.zeros_like(a).scatter(1, units, values)
+    return (decoder(code) - x).square().sum() / len(x)
