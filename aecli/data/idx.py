@@ -4,13 +4,17 @@ import gzip
 import zlib
 from math import prod
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from aecli.errors import SettingError
 
-UNSIGNED_BYTE = 0x08
+UNSIGNED_BYTES = bytes([0, 0, 0x08])
 MOST_SIZES = 4
+MOST_SHRUNK = 1032
+"""Deflate makes at most this many bytes out of one."""
+AT_ONCE = 1 << 20
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -19,18 +23,29 @@ def read_idx(path: Path) -> np.ndarray:
     Raises `SettingError` naming the file if it is not such a file or not a whole one.
     """
     try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _read(file, path)
     except (OSError, EOFError, zlib.error) as error:
         raise SettingError(f"{path}: cannot be read ({error}); delete it and try again") from error
-    if len(data) < 4 or data[:3] != bytes([0, 0, UNSIGNED_BYTE]) or not 1 <= data[3] <= MOST_SIZES:
-        raise SettingError(f"{path}: not an IDX file of unsigned bytes (it starts {data[:4]!r})")
-    header = 4 + 4 * data[3]
-    shape = tuple(int.from_bytes(data[i : i + 4], "big") for i in range(4, header, 4))
-    if len(data) != header + prod(shape):
+
+
+def _read(file: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
+    start = file.read(4)
+    if len(start) < 4 or start[:3] != UNSIGNED_BYTES or not 1 <= start[3] <= MOST_SIZES:
+        raise SettingError(f"{path}: not an IDX file of unsigned bytes (it starts {start!r})")
+    sizes = file.read(4 * start[3])
+    shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
+    size = prod(shape)
+    whole = len(sizes) == 4 * start[3] and size <= MOST_SHRUNK * path.stat().st_size
+    if whole:
+        # Piece by piece into its place: the whole set lies in memory once.
+        array = np.empty(size, np.uint8)
+        pieces = range(0, size, AT_ONCE)
+        length = sum(file.readinto(memoryview(array[i : i + AT_ONCE])) for i in pieces)
+        whole = length == size and not file.read(1)
+    if not whole:
         raise SettingError(
-            f"{path}: cut off or damaged: {len(data)} bytes, but its header says"
-            f" {header + prod(shape)} for shape {shape}"
+            f"{path}: cut off or damaged: it does not hold the {size} bytes that its header says,"
+            f" for shape {shape}"
         )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape).copy()
+    return array.reshape(shape)

@@ -242,7 +242,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         if self.binarize == "round":
             return (images.pixels >= (images.maximum + 1) // 2).to(torch.uint8)
         generator = torch.Generator().manual_seed(self.binarize_seed + number)
-        chunks = images.pixels.split(4096)  # a float copy of the whole set would be 4 times it
+        chunks = images.pixels.split(512)  # a float copy of the whole set would be 4 times it
         draws = [
             torch.bernoulli(chunk.float() / images.maximum, generator=generator).to(torch.uint8)
             for chunk in chunks
