@@ -32,6 +32,11 @@ class Sparsity(nn.Module):
         """Tell which units of the code `(B, K)` count as active: those that are not 0."""
         return code != 0
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether there is no schedule."""
+        return True
+
     def anneal(self, fraction: float) -> None:
         """Move a schedule to `fraction` of the training, in [0, 1]. Most have none."""
 
@@ -154,6 +159,11 @@ class TopK(Sparsity):
         self.alpha = check_number("sparsity.alpha", alpha, low=1)
         self.units = units
         self.k_now = self.k_start
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether k stays the same."""
+        return self.k_start == self.k
 
     def anneal(self, fraction: float) -> None:
         """Set the k of training for `fraction` of the steps done."""

@@ -34,6 +34,7 @@ from aecli.runs import (
     read_metrics,
     update_metrics,
 )
+from aecli.speed import FASTEST, FULL, fastest
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,18 @@ def train(
     data.setup()
     model.likelihood.check(data.values())
     best, timer = BestEpoch(), Timer()
-    trainer = _trainer(config, directory, choices, [best, timer, *callbacks])
+    kept = [best, timer, *callbacks]
+    precision = config.trainer.precision
+    wanted = precision == FASTEST
+    trainer = _trainer(config, directory, choices, kept, FULL if wanted else precision)
     log.info(_headline(choices, data, model, trainer))
+    if wanted:
+        steps = (trainer.max_epochs or 0) * len(data.train_dataloader())
+        arithmetic = fastest(model, data, trainer.strategy.root_device, steps)
+        precision = arithmetic.precision
+        trainer = _trainer(config, directory, choices, kept, precision)
+        if arithmetic.compiled:
+            model.compile_terms()
     start = time.monotonic()
     if last is None:
         device = trainer.strategy.root_device
@@ -128,6 +139,7 @@ def train(
         "torch": torch.__version__,
         "device": trainer.strategy.root_device.type,
         "threads": torch.get_num_threads(),
+        "precision": precision,
         "date": date.today().isoformat(),
         "choices": dict(choices),
         "parameters": _parameters(model),
@@ -164,7 +176,11 @@ def _fit(
 
 
 def _trainer(
-    config: DictConfig, directory: Path, choices: Mapping[str, str], callbacks: list[pl.Callback]
+    config: DictConfig,
+    directory: Path,
+    choices: Mapping[str, str],
+    callbacks: list[pl.Callback],
+    precision: str,
 ) -> pl.Trainer:
     every = check_int("pictures_every", config.pictures_every, 0)
     check_int("trainer.max_epochs", config.trainer.max_epochs, 0)
@@ -176,6 +192,7 @@ def _trainer(
     trainer: pl.Trainer = build(
         config,
         "trainer",
+        precision=precision,
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
         callbacks=[

@@ -3,9 +3,9 @@
     python -m benchmarks.throughput             # all rows
     python -m benchmarks.throughput vae         # those with this in their name
 
-Every figure is a ratio of two things measured in turns in one process: an epoch of the bare loop,
-then an epoch of `aecli train` with all that a user gets (progress bar, TensorBoard, checkpoints),
-its validation timed apart. See benchmarks/README.md.
+A training is held against a bare loop, in turns in one process: an epoch of the bare loop, then
+one of `aecli train` with all that a user gets (progress bar, TensorBoard, checkpoints), its
+validation timed apart. See benchmarks/README.md.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from statistics import median, quantiles
@@ -33,9 +33,10 @@ from torch import nn
 from aecli import __version__, progress
 from aecli.config import composed
 from aecli.train import train
-from benchmarks import bare
+from benchmarks import bare, processes
 
 OUTPUTS = Path("outputs") / "throughput"
+OVER_BARE = "× bare"
 SAME = 1e-4
 """Largest relative difference between the losses of the two loops after the first epoch."""
 
@@ -49,6 +50,15 @@ class Row(NamedTuple):
     goal: float
 
 
+class Command(NamedTuple):
+    """A measurement of whole processes, repeated."""
+
+    name: str
+    measure: Callable[[], float]
+    unit: str
+    goal: float
+
+
 ROWS = [
     Row("vae", ("model=vae",), bare.vae, 1.05),
     Row("ae", ("model=ae",), bare.ae, 1.10),
@@ -56,6 +66,16 @@ ROWS = [
     Row("sparse_ae", ("model=sparse_ae",), bare.sparse_ae, 1.10),
     Row("ksparse_ae", ("model=ksparse_ae", "sparsity.k_start=25"), bare.ksparse_ae, 1.10),
 ]
+
+
+COMMANDS = [
+    Command("aecli alone", processes.bare_command, "s", 0.3),
+    Command("aecli train --help", processes.help_command, "CPU s", 1.0),
+    Command("a wrong option", processes.wrong_option, "CPU s", 1.0),
+    Command("start-up over importing Lightning", processes.start_up, "ratio", 1.25),
+    Command("memory over importing torch and Lightning", processes.memory, "MB", 150),
+]
+REPEATS = 5
 
 
 class Pairs(pl.Callback):
@@ -116,10 +136,14 @@ def main() -> None:
     progress.is_terminal = lambda: True  # the bar is on, wherever this is run
     logging.getLogger().setLevel(logging.ERROR)
     results = [measure(row, asked.pairs) for row in ROWS if asked.name in row.name]
+    results += [repeat(command) for command in COMMANDS if asked.name in command.name]
+    if not results:
+        parser.error(f"no row has {asked.name!r} in its name")
     asked.output.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "rows": results}
     (asked.output / "throughput.json").write_text(json.dumps(report, indent=2) + "\n")
-    draw(results, asked.output / "throughput.png")
+    if ratios := [result for result in results if result["unit"] == OVER_BARE]:
+        draw(ratios, asked.output / "throughput.png")
     show(results)
 
 
@@ -137,17 +161,25 @@ def measure(row: Row, pairs: int) -> dict[str, Any]:
     # The first epoch warms caches up.
     steady = both.seconds[1:]
     ratios = [seconds / bare_seconds for bare_seconds, seconds in steady]
-    low, middle, high = quantiles(ratios, n=4)
-    return {
-        "name": row.name,
+    return summary(row.name, ratios, OVER_BARE, row.goal) | {
         "settings": settings,
-        "ratio": middle,
-        "quartiles": [low, high],
-        "goal": row.goal,
         "bare_seconds": median(seconds for seconds, _ in steady),
         "pairs": steady,
         "loss_difference": abs(loss / bare_loss - 1),
     }
+
+
+def repeat(command: Command) -> dict[str, Any]:
+    """Return the median of a few measurements."""
+    print(f"{command.name} …", file=sys.stderr)  # noqa: T201
+    values = [command.measure() for _ in range(REPEATS)]
+    return summary(command.name, values, command.unit, command.goal)
+
+
+def summary(name: str, values: Sequence[float], unit: str, goal: float) -> dict[str, Any]:
+    """Return the median, the quartiles as the spread, and the goal."""
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return {"name": name, "value": middle, "quartiles": [low, high], "unit": unit, "goal": goal}
 
 
 def machine() -> dict[str, Any]:
@@ -173,15 +205,16 @@ def _cpu() -> str:
 
 def show(results: Sequence[Mapping[str, Any]]) -> None:
     """Print the table."""
-    table = Table("row", "over the bare loop", "quartiles", "goal", "bare epoch, s")
+    table = Table("row", "median", "quartiles", "unit", "goal")
     for r in results:
         low, high = r["quartiles"]
+        reached = "reached" if r["value"] <= r["goal"] else "missed"
         table.add_row(
             r["name"],
-            f"{r['ratio']:.3f}",
-            f"{low:.3f} to {high:.3f}",
-            f"≤ {r['goal']:.2f}: {'reached' if r['ratio'] <= r['goal'] else 'missed'}",
-            f"{r['bare_seconds']:.2f}",
+            f"{r['value']:.3g}",
+            f"{low:.3g} to {high:.3g}",
+            r["unit"],
+            f"≤ {r['goal']:g}: {reached}",
         )
     Console().print(table)
 
@@ -194,10 +227,10 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 0.5 * len(results) + 1.2), layout="constrained")
     names = [r["name"] for r in results]
     spread = [
-        [r["ratio"] - r["quartiles"][0] for r in results],
-        [r["quartiles"][1] - r["ratio"] for r in results],
+        [r["value"] - r["quartiles"][0] for r in results],
+        [r["quartiles"][1] - r["value"] for r in results],
     ]
-    axes.barh(names, [r["ratio"] for r in results], xerr=spread, color="#4878a8")
+    axes.barh(names, [r["value"] for r in results], xerr=spread, color="#4878a8")
     axes.plot([r["goal"] for r in results], names, "|", color="black", markersize=18, label="goal")
     axes.axvline(1, color="grey", linewidth=1)
     axes.set_xlabel("time of a training epoch over that of the bare loop")

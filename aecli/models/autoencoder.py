@@ -4,7 +4,9 @@ import math
 from typing import Any, NamedTuple, Protocol
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
+from torch.optim import LBFGS
 
 from aecli.accumulators import Activity, Means
 from aecli.data import Batch
@@ -116,6 +118,20 @@ class Autoencoder(pl.LightningModule):
             if self.likelihood.is_density:
                 named["elbo"] = -(terms.nll + terms.kl)
         return named
+
+    @property
+    def takes_plain_steps(self) -> bool:
+        """Whether training is a loop of forward, backward and a step of the optimizer."""
+        return self.automatic_optimization and not issubclass(self.optimization.algorithm, LBFGS)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether each training step computes the same, so that it can be compiled once."""
+        return self.sparsity.is_steady
+
+    def compile_terms(self) -> None:
+        """Let `torch.compile` make the terms one piece; the weights keep their names."""
+        self.terms = torch.compile(self.terms)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch."""

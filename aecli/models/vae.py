@@ -84,6 +84,11 @@ class VAE(Autoencoder):
         """Mean and log-variance for each code unit."""
         return 2 * self.code_dim
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether β stays the same too."""
+        return super().is_steady and not (self.warmup_epochs or self.warmup_steps)
+
     def posterior(self, x: Tensor) -> Posterior:
         """Return q(z|x) for images `(B, C, H, W)`."""
         return Posterior(*self.encoder(x).chunk(2, dim=1))

@@ -1,0 +1,95 @@
+"""Which arithmetic trains fastest on this device: found by timing a few steps of each."""
+
+import logging
+import time
+from contextlib import nullcontext
+from copy import deepcopy
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aecli.data import InMemoryDataModule
+from aecli.models import Autoencoder
+
+log = logging.getLogger(__name__)
+
+FASTEST = "fastest"
+"""The value of `trainer.precision` that asks for it."""
+FULL, MIXED = "32-true", "bf16-mixed"
+ROUNDS, STEPS = 5, 20
+COMPILE_PAYS = 600.0
+"""Seconds of training from which on compiling, which takes about one minute, is tried."""
+
+
+class Arithmetic(NamedTuple):
+    """How the steps of a training are computed."""
+
+    precision: str
+    """As Lightning names it."""
+    compiled: bool
+    """By `torch.compile`."""
+
+    def __str__(self) -> str:
+        return self.precision + (" compiled" if self.compiled else "")
+
+
+def fastest(
+    model: Autoencoder, data: InMemoryDataModule, device: torch.device, steps: float
+) -> Arithmetic:
+    """Time training steps of copies of the model; return the quickest arithmetic, and print it.
+
+    `steps` is how long the training will be: compiling is tried only if that can make up for it.
+    The model, the data and the random numbers are left as they were.
+    """
+    full = Arithmetic(FULL, compiled=False)
+    if not model.takes_plain_steps:
+        log.info("fastest: %s, the only one for this model and optimizer", full)
+        return full
+    with torch.random.fork_rng():
+        x = next(iter(data.shuffled("train", data.batch_size, lambda: 0))).x.to(device)
+        timed = _time(model, x, [full, Arithmetic(MIXED, compiled=False)])
+        best = min(timed, key=timed.__getitem__)
+        left = steps * timed[best]
+        if left > COMPILE_PAYS and model.is_steady:
+            log.info("compiling, for a training of about %.0f minutes", left / 60)
+            timed |= _time(model, x, [best, Arithmetic(best.precision, compiled=True)])
+            best = min(timed, key=timed.__getitem__)
+    told = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in timed.items())
+    log.info("fastest: %s (a step takes: %s)", best, told)
+    return best
+
+
+def _time(model: Autoencoder, x: Tensor, candidates: list[Arithmetic]) -> dict[Arithmetic, float]:
+    """Return the median seconds of a step of each, measured in turns."""
+    steppers = {candidate: _Stepper(model, x, candidate) for candidate in candidates}
+    for stepper in steppers.values():
+        stepper.seconds()  # warms caches up, and compiles
+    rounds = [{name: s.seconds() for name, s in steppers.items()} for _ in range(ROUNDS)]
+    return {name: median(seconds[name] for seconds in rounds) for name in candidates}
+
+
+class _Stepper:
+    """A copy of a model that takes steps on one batch."""
+
+    def __init__(self, model: Autoencoder, x: Tensor, arithmetic: Arithmetic) -> None:
+        self.model, self.x = deepcopy(model).to(x.device).train(), x
+        if arithmetic.compiled:
+            self.model.compile_terms()
+        self.mixed = arithmetic.precision == MIXED
+        self.optimizer = model.optimization.optimizer(self.model.parameters())
+
+    def seconds(self) -> float:
+        """Return the seconds of a step, a mean over a few."""
+        device = self.x.device.type
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            with torch.autocast(device, torch.bfloat16) if self.mixed else nullcontext():
+                loss = self.model.terms(self.x).loss
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / STEPS

@@ -1,0 +1,67 @@
+"""What a command costs from the shell: seconds and memory of whole processes."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+IMPORTS = [sys.executable, "-c", "import torch, lightning.pytorch"]
+AECLI = [sys.executable, "-m", "aecli"]
+
+
+class Cost(NamedTuple):
+    """Of one process, its children included."""
+
+    seconds: float
+    """On the clock."""
+    cpu_seconds: float
+    megabytes: float
+    """At its peak."""
+
+
+def cost(command: Sequence[str]) -> Cost:
+    """Run a command, its output thrown away; return what it took."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, _, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    unit = 1 << (20 if sys.platform == "darwin" else 10)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit)
+
+
+def bare_command() -> float:
+    """Return the seconds of `aecli` alone."""
+    return cost(AECLI).seconds
+
+
+def help_command() -> float:
+    """Return the CPU seconds of `aecli train --help`."""
+    return cost([*AECLI, "train", "--help"]).cpu_seconds
+
+
+def wrong_option() -> float:
+    """Return the CPU seconds of a mistyped option."""
+    return cost([*AECLI, "train", "modle=vae"]).cpu_seconds
+
+
+def start_up() -> float:
+    """Return the time of a run of one step on digits over that of importing Lightning.
+
+    All of it, with its validation, checkpoints and pictures: more than the first step takes.
+    """
+    imports = cost(IMPORTS).seconds
+    return _training("dataset=digits", "+trainer.max_steps=1").seconds / imports
+
+
+def memory() -> float:
+    """Return the peak of an MNIST run over that of importing torch and Lightning, in MB."""
+    imports = cost(IMPORTS).megabytes
+    return _training("dataset=mnist", "trainer.max_epochs=2").megabytes - imports
+
+
+def _training(*settings: str) -> Cost:
+    with tempfile.TemporaryDirectory() as folder:
+        return cost([*AECLI, "train", *settings, f"output_dir={folder}"])
