@@ -1,8 +1,9 @@
-"""Likelihoods: the decoder's output `(B, …)` → the distribution p(x|z) over images `(B, …)`.
+"""Likelihoods: the decoder's output `(…, C, H, W)` → p(x|z) over images of that shape.
 
 Each module owns its output activation and the data's support, and returns an object with the
-interface of `torch.distributions`: `log_prob(x)` `(B,)` in nats, summed over the features, and
-`mean` `(B, …)`, the reconstruction.
+interface of `torch.distributions`: `log_prob(x)` `(…)` in nats, summed over an image's features,
+and `mean` `(…, C, H, W)`, the reconstruction. Leading dimensions broadcast: for S outputs of each
+of B images, `(S, B, C, H, W)`, the log_prob of x `(B, C, H, W)` is `(S, B)`.
 """
 
 from math import log
@@ -20,10 +21,10 @@ class Distribution(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """E[x], `(B, …)`."""
+        """E[x], `(…, C, H, W)`."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """log p(x), `(B,)`, in nats."""
+        """log p(x), `(…)`, in nats."""
 
 
 class Likelihood(nn.Module):
@@ -35,7 +36,7 @@ class Likelihood(nn.Module):
     """Whether the mean is the sigmoid of the decoder's output."""
 
     def forward(self, parameters: Tensor) -> Distribution:
-        """Return p(x|z) for the decoder's output `(B, …)`."""
+        """Return p(x|z) for the decoder's output `(…, C, H, W)`."""
         raise NotImplementedError
 
     def check(self, values: Tensor) -> None:
@@ -48,7 +49,7 @@ class Bernoulli(Likelihood):
     takes_logits = True
 
     def forward(self, parameters: Tensor) -> Distribution:
-        """Return Bernoulli variables with these logits, `(B, …)`."""
+        """Return Bernoulli variables with these logits."""
         return _sum_features(d.Bernoulli(logits=parameters, validate_args=False))
 
     def check(self, values: Tensor) -> None:
@@ -82,7 +83,7 @@ class ContinuousBernoulli(Likelihood):
     """
 
     def forward(self, parameters: Tensor) -> Distribution:
-        """Return continuous Bernoulli variables with these logits, `(B, …)`."""
+        """Return continuous Bernoulli variables with these logits."""
         return _sum_features(d.ContinuousBernoulli(logits=parameters, validate_args=False))
 
     def check(self, values: Tensor) -> None:
@@ -129,7 +130,7 @@ class MSE(Likelihood):
         self.takes_logits = check_choice("likelihood.output", output, self.OUTPUTS) == "sigmoid"
 
     def forward(self, parameters: Tensor) -> Distribution:
-        """Return the squared error's stand-in for a distribution, with this mean `(B, …)`."""
+        """Return the squared error's stand-in for a distribution, with this mean."""
         mean = parameters.sigmoid() if self.takes_logits else parameters
         return SquaredError(mean, self.weight)
 
@@ -142,13 +143,12 @@ class SquaredError:
         self.weight = weight
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return −weight · Σ (x − mean)², `(B,)`."""
-        return -self.weight * (value - self.mean).square().flatten(1).sum(dim=1)
+        """Return −weight · Σ (x − mean)², `(…)`."""
+        return -self.weight * (value - self.mean).square().sum(dim=(-3, -2, -1))
 
 
 def _sum_features(distribution: d.Distribution) -> d.Distribution:
-    features = len(distribution.batch_shape) - 1
-    return d.Independent(distribution, features, validate_args=False)
+    return d.Independent(distribution, len("CHW"), validate_args=False)
 
 
 def _check_unit_interval(name: str, values: Tensor) -> None:

@@ -121,9 +121,8 @@ def importance_bound(model: VAE, x: Tensor, samples: int, at_once: int) -> Tenso
     for done in range(0, samples, together):
         count = min(together, samples - done)
         z = posterior.sample(count)
-        target = x.expand(count, *x.shape).flatten(0, 1)
-        likelihood = model.decode(z.flatten(0, 1)).log_prob(target).view(count, len(x))
-        log_weight = model.log_weight(posterior, z, likelihood)
+        log_likelihood = model.log_likelihood(x, model.sparsity(z.flatten(0, 1)).code)
+        log_weight = model.log_weight(posterior, z, log_likelihood)
         total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
     return total - math.log(samples)
 

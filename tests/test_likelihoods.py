@@ -63,9 +63,9 @@ def test_who_takes_logits_has_their_sigmoid_as_mean(likelihood, parameters):
 @pytest.mark.parametrize("logit", [-3.0, -0.01, 0.0, 2.0])
 def test_continuous_bernoulli_integrates_to_one_and_has_its_mean(logit):
     x = torch.linspace(0, 1, 20001, dtype=torch.float64)
-    parameters = torch.full((20001, 1), logit, dtype=torch.float64)
+    parameters = torch.full((20001, 1, 1, 1), logit, dtype=torch.float64)
     p = ContinuousBernoulli()(parameters)
-    density = p.log_prob(x[:, None]).exp()
+    density = p.log_prob(x.view(-1, 1, 1, 1)).exp()
     assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-4)
     assert torch.trapezoid(x * density, x).item() == pytest.approx(p.mean[0].item(), abs=1e-3)
 

@@ -114,12 +114,17 @@ class VAE(Autoencoder):
         """Return log p(x|z) p(z) / q(z|x) for z `(S, B, K)` and log p(x|z) `(S, B)`: `(S, B)`."""
         return log_likelihood + self.log_prior(z) - posterior.log_prob(z)
 
+    def log_likelihood(self, x: Tensor, code: Tensor) -> Tensor:
+        """Return log p(x|z), `(S, B)`, for S codes of each of B images, `(S·B, K)`."""
+        # Unflattened, the S outputs of an image broadcast against it: x is not copied S times.
+        parameters = self.decoder(code).unflatten(0, (-1, len(x)))
+        return self.likelihood(parameters).log_prob(x)
+
     def terms(self, x: Tensor) -> Terms:
         """Return the parts of the loss for clean images x `(B, C, H, W)`."""
         posterior = self.posterior(self.noise(x))
         code, penalty = self.sparsity(posterior.sample(self.samples).flatten(0, 1))
-        target = x if self.samples == 1 else x.repeat(self.samples, 1, 1, 1)
-        nll = -self.likelihood(self.decoder(code)).log_prob(target).mean()
+        nll = -self.log_likelihood(x, code).mean()
         kl = posterior.kl().mean()
         beta = self.beta * self._warmth if self.training else self.beta
         return Terms(nll + beta * kl + penalty, nll, penalty, kl, code)
