@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 import lightning.pytorch as pl
@@ -69,9 +70,15 @@ def evaluate(
     read_metrics(run.directory)  # a damaged file is told now, not after the work
     loaded = load(run, device, root)
     pl.seed_everything(check_seed("seed", seed), verbose=False)
+    start = time.monotonic()
     values = _measure(loaded, settings)
-    kept = OmegaConf.to_container(settings)
-    test = {"checkpoint": run.checkpoint.name, "seed": seed, "settings": kept, **values}
+    test = {
+        "checkpoint": run.checkpoint.name,
+        "seed": seed,
+        "seconds": round(time.monotonic() - start, 1),
+        "settings": OmegaConf.to_container(settings),
+        **values,
+    }
     path = update_metrics(run.directory, {"test": test})
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():

@@ -153,7 +153,7 @@ def row(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         higher = first["metric"].endswith("accuracy")
         reached = mean(here) >= first["goal"] if higher else mean(here) <= first["goal"]
         goal = f"{'≥' if higher else '≤'} {first['goal']}: {told(reached)}"
-    minutes = mean(metrics["train_seconds"] for metrics in runs[name]) / 60
+    minutes = mean(m["train_seconds"] + m["test"].get("seconds", 0) for m in runs[name]) / 60
     cells = [
         f"`{name}`",
         first["metric"],
