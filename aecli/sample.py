@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 DENSITIES = ("gaussian", "gmm")
 COMPONENTS = 10
 """Gaussians in the mixture of `density=gmm`."""
+SPANNED = 100
+"""The principal components of the codes in which a density is fitted, at most."""
 
 
 class Samples(NamedTuple):
@@ -188,15 +190,19 @@ def _free(folder: Path, kind: str) -> Path:
 
 
 def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
+    from sklearn.decomposition import PCA
     from sklearn.mixture import GaussianMixture
 
     check_choice("density", density, DENSITIES)
     components = 1 if density == "gaussian" else COMPONENTS
     codes = _training_codes(loaded).astype(np.float64)
+    # Full covariances of a code of 1,000 units would take minutes.
+    span = PCA(min(SPANNED, *codes.shape), svd_solver="covariance_eigh")
+    projected = span.fit_transform(codes)
     mixture = GaussianMixture(components, reg_covar=1e-6 + 1e-3 * codes.var(), random_state=0)
-    drawn, _ = mixture.fit(codes).sample(n)
+    drawn, _ = mixture.fit(projected).sample(n)
     np.random.default_rng(0).shuffle(drawn)  # they come sorted by component
-    return torch.from_numpy(drawn).float().to(loaded.model.device)
+    return torch.from_numpy(span.inverse_transform(drawn)).float().to(loaded.model.device)
 
 
 def _training_codes(loaded: Loaded) -> np.ndarray:
