@@ -1,9 +1,12 @@
 """Sums over an epoch that stay on the device: the host reads nothing before the epoch ends."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+
+SCALARS, NUMBERS = 1 << 10, 1 << 15
+"""Means, and activations, after which sums are taken: a few operations then, not for each batch."""
 
 
 class Means:
@@ -12,45 +15,70 @@ class Means:
     def __init__(self) -> None:
         self._count = 0
         self._keys: tuple[str, ...] = ()
+        self._pending: list[Tensor] = []
+        self._pending_count = self._pending_size = 0
         self._sum: Tensor | None = None
 
     def add(self, means: Mapping[str, Tensor], count: int) -> None:
         """Add the scalar means over a batch of `count` examples; the same keys each time."""
-        values = torch.stack(list(means.values())).detach().mul_(count)
-        if self._sum is None:
-            self._keys, self._sum = tuple(means), values
-        else:
-            self._sum += values
-        self._count += count
+        if count != self._pending_size or len(self._pending) >= SCALARS:
+            self._take()
+        self._keys, self._pending_size = tuple(means), count
+        self._pending += [value.detach() for value in means.values()]
+        self._pending_count += count
+
+    def _take(self) -> None:
+        if self._pending:
+            values = torch.stack(self._pending).view(-1, len(self._keys)).sum(dim=0)
+            total = torch.zeros_like(values) if self._sum is None else self._sum
+            self._sum = total.add_(values, alpha=self._pending_size)
+            self._count += self._pending_count
+            self._pending, self._pending_count = [], 0
 
     def compute(self) -> dict[str, float]:
         """Return the mean over all examples added, by key."""
+        self._take()
         if self._sum is None:
             return {}
         return dict(zip(self._keys, (self._sum / self._count).tolist(), strict=True))
 
 
 class Activity:
-    """The health of a code: how active its units are over a whole set of images."""
+    """The health of a code: how active its units are over a whole set of images.
 
-    def __init__(self) -> None:
+    Args:
+        active: tells which units of codes `(B, K)` are active, `(B, K)` bool.
+    """
+
+    def __init__(self, active: Callable[[Tensor], Tensor]) -> None:
+        self.active = active
         self._count = 0
+        self._pending: list[Tensor] = []
+        self._pending_numbers = 0
         self._active: Tensor | None = None
         self._total: Tensor | None = None
 
-    def add(self, code: Tensor, active: Tensor) -> None:
-        """Add the codes `(B, K)` of a batch, and which of their units are active, `(B, K)` bool."""
-        total, counts = code.detach().sum(dim=0), active.sum(dim=0)
-        if self._active is None or self._total is None:
-            self._total, self._active = total, counts
-        else:
-            self._total += total
-            self._active += counts
-        self._count += len(code)
+    def add(self, code: Tensor) -> None:
+        """Add the codes `(B, K)` of a batch."""
+        self._pending.append(code.detach())
+        self._pending_numbers += code.numel()
+        if self._pending_numbers >= NUMBERS:
+            self._take()
+
+    def _take(self) -> None:
+        if not self._pending:
+            return
+        codes = torch.cat(self._pending) if len(self._pending) > 1 else self._pending[0]
+        total, active = codes.sum(dim=0), self.active(codes).sum(dim=0)
+        self._total = total if self._total is None else self._total + total
+        self._active = active if self._active is None else self._active + active
+        self._count += len(codes)
+        self._pending, self._pending_numbers = [], 0
 
     @property
     def unit_means(self) -> Tensor:
         """Mean activation ρ̂_j of each unit, `(K,)`."""
+        self._take()
         assert self._total is not None, "no codes were added"
         return self._total / self._count
 
@@ -59,6 +87,7 @@ class Activity:
 
         A unit is dead if no image activated it.
         """
+        self._take()
         if self._active is None:
             return {}
         values = torch.stack(

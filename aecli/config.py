@@ -161,6 +161,9 @@ def composed(command: str, *overrides: str) -> DictConfig:
 def register() -> None:
     """Make the schemas and the resolver known to Hydra."""
     store = ConfigStore.instance()
+    # Hydra copies this singleton along with its list of sources, a hundred times for one --help;
+    # what is loaded from it is a copy anyway.
+    ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="sample_schema", node=SampleConfig)

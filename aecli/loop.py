@@ -42,6 +42,8 @@ class EpochLoop(_TrainingEpochLoop):
         super().on_run_start(data_fetcher)
         trainer = self.trainer
         self._is_plain = _is_plain(trainer)
+        waits = self._is_plain and _validates_by_epochs(trainer)
+        self._plain_batches = trainer.num_training_batches if waits else 0
         self._before = _hooks(trainer, "on_train_batch_start")
         self._after = _hooks(trainer, "on_train_batch_end")
         mixed = isinstance(trainer.precision_plugin, MixedPrecision)
@@ -79,6 +81,15 @@ class EpochLoop(_TrainingEpochLoop):
             hook({"loss": loss.detach()}, batch, index)
         progress.increment_completed()
 
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        """Validate where it is time to, and what else Lightning does after a batch."""
+        trainer = self.trainer
+        asked = self.restarting or trainer.should_stop or trainer.received_sigterm
+        if asked or self.batch_idx + 1 >= self._plain_batches:
+            super().on_advance_end(data_fetcher)
+        else:
+            self._batches_that_stepped += 1
+
 
 def _is_plain(trainer: Trainer) -> bool:
     precision = trainer.precision_plugin
@@ -94,6 +105,14 @@ def _is_plain(trainer: Trainer) -> bool:
         and not trainer.gradient_clip_val
         and not isinstance(trainer.optimizers[0], torch.optim.LBFGS)
         and not any(_hooks(trainer, name) for name in BETWEEN)
+    )
+
+
+def _validates_by_epochs(trainer: Trainer) -> bool:
+    return (
+        trainer.check_val_every_n_epoch is not None
+        and trainer._val_check_time_interval is None
+        and trainer.val_check_batch >= trainer.num_training_batches
     )
 
 

@@ -38,7 +38,7 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
       unclipped for the errors, against that grey image, as means over images;
     - `mean_activation`, `l0` (active units per image) and `dead_share` of the code.
     """
-    means, activity = Means(), Activity()
+    means, activity = Means(), Activity(model.sparsity.active)
     for x, image, _ in batches:
         terms = model.terms(x)
         output = model.reconstruct(image)
@@ -51,7 +51,7 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
             "ssim": ssim(output, image),
         }
         means.add(named, len(x))
-        activity.add(terms.code, model.sparsity.active(terms.code))
+        activity.add(terms.code)
     return means.compute() | activity.compute()
 
 

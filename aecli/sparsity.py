@@ -116,8 +116,7 @@ def bernoulli_kl(target: float, mean: Tensor) -> Tensor:
     """Return KL(ρ ‖ ρ̂) in nats, elementwise, between Bernoulli variables of these means."""
     # A saturated sigmoid gives exactly 0 or 1 in float32: the clamp keeps the value finite.
     mean = mean.clamp(1e-6, 1 - 1e-6)
-    rho = torch.as_tensor(target, dtype=mean.dtype, device=mean.device)
-    return rho * (rho / mean).log() + (1 - rho) * ((1 - rho) / (1 - mean)).log()
+    return target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
 
 
 class TopK(Sparsity):

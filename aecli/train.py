@@ -222,12 +222,18 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+class EpochCheckpoint(ModelCheckpoint):
+    """Saves after a validation, and does not ask after each batch whether to."""
+
+    on_train_batch_end = pl.Callback.on_train_batch_end
+
+
 def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
     folder = directory / "checkpoints"
     common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
     return [
-        ModelCheckpoint(filename=BEST, monitor=MONITOR, mode="min", save_top_k=1, **common),
-        ModelCheckpoint(filename=LAST, **common),
+        EpochCheckpoint(filename=BEST, monitor=MONITOR, mode="min", save_top_k=1, **common),
+        EpochCheckpoint(filename=LAST, **common),
     ]
 
 

@@ -5,11 +5,15 @@ memory, the same arithmetic and the same random numbers as aecli's variant, so t
 the same loss.
 """
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Generator
 
+import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
+
+from aecli.data import InMemoryDataModule
 
 
 class Bare:
@@ -17,30 +21,25 @@ class Bare:
 
     Args:
         loss: (encoder, decoder, x) → the loss of a batch.
-        encoder, decoder: networks of its own, which it trains.
-        images: in [0, 1].
-        batch_size: B.
-        lr: Adam's rate.
-        dynamic: draw x ~ Bernoulli(image) for each batch.
+        model: whose networks it trains copies of, at the same rate.
+        data: whose training images it takes, in batches of the same size, binarized alike.
     """
 
     def __init__(
         self,
         loss: Callable[[nn.Module, nn.Module, Tensor], Tensor],
-        encoder: nn.Module,
-        decoder: nn.Module,
-        images: Tensor,
-        batch_size: int,
-        lr: float,
-        dynamic: bool,
+        model: pl.LightningModule,
+        data: InMemoryDataModule,
     ) -> None:
-        self.loss, self.encoder, self.decoder = loss, encoder, decoder
-        self.images, self.batch_size, self.dynamic = images, batch_size, dynamic
-        weights = {*encoder.parameters(), *decoder.parameters()}
-        self.optimizer = torch.optim.Adam(weights, lr=lr, fused=True)
+        self.loss = loss
+        self.encoder, self.decoder = copy.deepcopy(nn.ModuleList([model.encoder, model.decoder]))
+        self.images, self.batch_size = images(data), data.batch_size
+        self.dynamic = data.binarize == "dynamic"
+        weights = {*self.encoder.parameters(), *self.decoder.parameters()}
+        self.optimizer = torch.optim.Adam(weights, lr=learning_rate(model), fused=True)
 
-    def epoch(self, seed: int) -> float:
-        """Train for an epoch; return its mean loss."""
+    def epoch(self, seed: int) -> Generator[None, None, float]:
+        """Train for an epoch, pausing after each step; return its mean loss."""
         count = len(self.images)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         generator = torch.Generator().manual_seed(seed + 1)
@@ -54,7 +53,19 @@ class Bare:
             loss.backward()
             self.optimizer.step()
             total += loss.detach() * len(index)
+            yield
         return float(total / count)
+
+
+def images(data: InMemoryDataModule) -> Tensor:
+    """Return the training images as one tensor in [0, 1]."""
+    pixels, _, maximum = data.splits["train"].images
+    return pixels / maximum
+
+
+def learning_rate(model: pl.LightningModule) -> float:
+    """Return the rate that a model is about to be trained with."""
+    return model.trainer.optimizers[0].param_groups[0]["lr"]
 
 
 def vae(encoder: nn.Module, decoder: nn.Module, x: Tensor) -> Tensor:

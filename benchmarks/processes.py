@@ -1,10 +1,8 @@
 """What a command costs from the shell: seconds and memory of whole processes."""
 
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,14 +20,24 @@ class Cost(NamedTuple):
     """At its peak."""
 
 
+RUN = """
+import resource, subprocess, sys, time
+start = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+seconds = time.perf_counter() - start
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
+
+
 def cost(command: Sequence[str]) -> Cost:
     """Run a command, its output thrown away; return what it took."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    unit = 1 << (20 if sys.platform == "darwin" else 10)
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit)
+    # From a small process of its own: a child's peak counts the memory of whoever started it.
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", RUN, *command], capture_output=True, text=True, check=True
+    )
+    seconds, cpu_seconds, peak = (float(value) for value in told.stdout.split())
+    return Cost(seconds, cpu_seconds, peak / (1 << (20 if sys.platform == "darwin" else 10)))
 
 
 def bare_command() -> float:

@@ -3,13 +3,12 @@
     python -m benchmarks.throughput             # all rows
     python -m benchmarks.throughput vae         # those with this in their name
 
-A training is held against a bare loop, in turns in one process: an epoch of the bare loop, then
-one of `aecli train` with all that a user gets (progress bar, TensorBoard, checkpoints), its
-validation timed apart. See benchmarks/README.md.
+A training is held against a bare loop, in turns in one process: a step of the bare loop, then one
+of `aecli train` with all that a user gets (progress bar, TensorBoard, checkpoints), its validation
+timed apart. See benchmarks/README.md.
 """
 
 import argparse
-import copy
 import json
 import logging
 import os
@@ -17,11 +16,13 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import date
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import lightning.pytorch as pl
 import matplotlib
@@ -32,21 +33,28 @@ from torch import Tensor, nn
 
 from aecli import __version__, progress
 from aecli.config import composed
+from aecli.data import InMemoryDataModule
 from aecli.train import train
-from benchmarks import bare, evaluation, processes, scaling
+from benchmarks import bare, evaluation, others, processes, scaling
 
 OUTPUTS = Path("outputs") / "throughput"
-OVER_BARE = "× bare"
 LONG = 1000
 """Epochs asked for, of which a few are run: trainer=fast compiles for long trainings only."""
 
 
+class Loop(Protocol):
+    """Somebody's training loop."""
+
+    def epoch(self, seed: int) -> Generator[None, None, float]:
+        """Train for an epoch, pausing after each step if it can; return its mean loss."""
+
+
 class Row(NamedTuple):
-    """A comparison with the bare loop."""
+    """A comparison with another loop."""
 
     name: str
     settings: tuple[str, ...]
-    loss: Callable[[nn.Module, nn.Module, Tensor], Tensor]
+    loop: Callable[[pl.LightningModule, InMemoryDataModule], Loop]
     goal: float
     same: float = 1e-4
     """Largest relative difference between the losses of the two after the first epoch."""
@@ -63,14 +71,34 @@ class Measurement(NamedTuple):
     at_least: bool = False
 
 
+def over_bare(
+    name: str,
+    loss: Callable[[nn.Module, nn.Module, Tensor], Tensor],
+    goal: float,
+    *settings: str,
+    same: float = 1e-4,
+) -> Row:
+    """Return the comparison of a model with the hand-written loop for its loss."""
+    return Row(f"{name} over the bare loop", settings, partial(bare.Bare, loss), goal, same)
+
+
+GREY = ("model=vae", "dataset.binarize=none", "likelihood=cross_entropy")
+
 ROWS = [
-    Row("vae", ("model=vae",), bare.vae, 1.05),
-    Row("vae, trainer=fast", ("model=vae", "trainer=fast"), bare.vae, 0.75, same=1e-2),
-    Row("ae", ("model=ae",), bare.ae, 1.10),
-    Row("dae", ("model=dae",), bare.dae, 1.10),
-    Row("sparse_ae", ("model=sparse_ae",), bare.sparse_ae, 1.10),
-    Row("ksparse_ae", ("model=ksparse_ae", "sparsity.k_start=25"), bare.ksparse_ae, 1.10),
+    over_bare("vae", bare.vae, 1.05, "model=vae"),
+    over_bare("vae, grey values,", bare.vae, 1.05, *GREY),
+    over_bare("vae, trainer=fast,", bare.vae, 0.75, "model=vae", "trainer=fast", same=1e-2),
+    over_bare("ae", bare.ae, 1.10, "model=ae"),
+    over_bare("dae", bare.dae, 1.10, "model=dae"),
+    over_bare("sparse_ae", bare.sparse_ae, 1.10, "model=sparse_ae"),
+    over_bare("ksparse_ae", bare.ksparse_ae, 1.10, "model=ksparse_ae", "sparsity.k_start=25"),
 ]
+
+OTHERS = [
+    Row("vae, grey values, over pythae 0.1.2", GREY, others.Pythae, 0.65, same=2e-2),
+    Row("vae, grey values, over plain Lightning", GREY, others.PlainLightning, 1.0, same=2e-2),
+]
+"""Their order of images and random numbers are their own; with the extra `benchmark`."""
 
 
 MEASUREMENTS = [
@@ -91,41 +119,56 @@ MEASUREMENTS = [
 
 
 class Pairs(pl.Callback):
-    """Runs an epoch of the bare loop before each epoch of the training, and times both."""
+    """Trains another loop along with the run, and times both.
 
-    def __init__(self, loss: Callable[[nn.Module, nn.Module, Tensor], Tensor], pairs: int) -> None:
-        self.loss, self.pairs = loss, pairs
+    After each step of the run the other loop does its step (a whole epoch after the first, if it
+    knows no pause): what else the machine does then slows both down alike.
+    """
+
+    def __init__(
+        self, loop: Callable[[pl.LightningModule, InMemoryDataModule], Loop], pairs: int
+    ) -> None:
+        self.build, self.pairs = loop, pairs
         self.seconds: list[tuple[float, float]] = []
         self.losses: list[tuple[float, float]] = []
-        self.bare: bare.Bare | None = None
+        self.other: Loop | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the last epoch's clock; run the bare epoch; open a new clock."""
+        """Close the last epoch's clock; open a new one."""
         self._close(trainer)
-        data = trainer.datamodule
-        if self.bare is None:
-            encoder, decoder = copy.deepcopy(nn.ModuleList([pl_module.encoder, pl_module.decoder]))
-            pixels, _, maximum = data.splits["train"].images
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            dynamic = data.binarize == "dynamic"
-            images = pixels / maximum
-            self.bare = bare.Bare(
-                self.loss, encoder, decoder, images, data.batch_size, rate, dynamic
-            )
-        seed = data._epoch_seed()
-        with torch.random.fork_rng():  # the same random numbers for both
+        if self.other is None:
+            self.other = self.build(pl_module, trainer.datamodule)
+        self.steps = self.other.epoch(trainer.datamodule._epoch_seed())
+        self.other_seconds, self.apart = 0.0, 0.0
+        self.start = time.perf_counter()
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Keep the random state for the other loop's step."""
+        before = time.perf_counter()
+        self.random_state = torch.get_rng_state()
+        self.apart += time.perf_counter() - before
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Let the other loop do the same step."""
+        before = time.perf_counter()
+        with torch.random.fork_rng():
+            torch.set_rng_state(self.random_state)
             start = time.perf_counter()
-            self.bare_loss = self.bare.epoch(seed)
-            self.bare_seconds = time.perf_counter() - start
-        self.start, self.validation = time.perf_counter(), 0.0
+            next(self.steps, None)
+            self.other_seconds += time.perf_counter() - start
+        self.apart += time.perf_counter() - before
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
+        """Stop the clock; end the other loop's epoch."""
         self.paused = time.perf_counter()
+        try:
+            next(self.steps)
+        except StopIteration as end:
+            self.other_loss = end.value
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let it go on."""
-        self.validation += time.perf_counter() - self.paused
+        self.apart += time.perf_counter() - self.paused
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop after the last pair."""
@@ -136,10 +179,10 @@ class Pairs(pl.Callback):
         self._close(trainer)
 
     def _close(self, trainer: pl.Trainer) -> None:
-        if self.bare is not None:
-            seconds = time.perf_counter() - self.start - self.validation
-            self.seconds.append((self.bare_seconds, seconds))
-            self.losses.append((self.bare_loss, float(trainer.callback_metrics["train/loss"])))
+        if self.other is not None:
+            seconds = time.perf_counter() - self.start - self.apart
+            self.seconds.append((self.other_seconds, seconds))
+            self.losses.append((self.other_loss, float(trainer.callback_metrics["train/loss"])))
 
 
 def main() -> None:
@@ -151,14 +194,17 @@ def main() -> None:
     asked = parser.parse_args()
     progress.is_terminal = lambda: True  # the bar is on, wherever this is run
     logging.getLogger().setLevel(logging.ERROR)
-    results = [measure(row, asked.pairs) for row in ROWS if asked.name in row.name]
+    if not (pythae := find_spec("pythae")):
+        print('not measured: pythae, plain Lightning; pip install -e ".[benchmark]"')  # noqa: T201
+    rows = ROWS + OTHERS if pythae else ROWS
+    results = [measure(row, asked.pairs) for row in rows if asked.name in row.name]
     results += [repeat(wanted) for wanted in MEASUREMENTS if asked.name in wanted.name]
     if not results:
         parser.error(f"no row has {asked.name!r} in its name")
     asked.output.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "rows": results}
     (asked.output / "throughput.json").write_text(json.dumps(report, indent=2) + "\n")
-    if ratios := [result for result in results if result["unit"] == OVER_BARE]:
+    if ratios := [result for result in results if "pairs" in result]:
         draw(ratios, asked.output / "throughput.png")
     show(results)
 
@@ -166,22 +212,22 @@ def main() -> None:
 def measure(row: Row, pairs: int) -> dict[str, Any]:
     """Return a row's ratios: the median, and the quartiles as their spread."""
     print(f"{row.name} …", file=sys.stderr)  # noqa: T201
-    both = Pairs(row.loss, pairs + 1)
+    both = Pairs(row.loop, pairs + 1)
     settings = [*row.settings, "dataset=mnist", f"trainer.max_epochs={LONG}"]
     choices = {"model": row.name, "dataset": "mnist"}
     with tempfile.TemporaryDirectory() as folder:
         train(composed("train", *settings), Path(folder), choices, callbacks=[both])
-    bare_loss, loss = both.losses[0]
-    if abs(loss / bare_loss - 1) > row.same:
-        sys.exit(f"{row.name}: the loops differ: {bare_loss} and {loss} after one epoch")
+    other_loss, loss = both.losses[0]
+    if abs(loss / other_loss - 1) > row.same:
+        sys.exit(f"{row.name}: the loops differ: {other_loss} and {loss} after one epoch")
     # The first epoch warms caches up.
     steady = both.seconds[1:]
-    ratios = [seconds / bare_seconds for bare_seconds, seconds in steady]
-    return summary(row.name, ratios, OVER_BARE, row.goal) | {
+    ratios = [seconds / other_seconds for other_seconds, seconds in steady]
+    return summary(row.name, ratios, "ratio", row.goal) | {
         "settings": settings,
-        "bare_seconds": median(seconds for seconds, _ in steady),
+        "other_seconds": median(seconds for seconds, _ in steady),
         "pairs": steady,
-        "loss_difference": abs(loss / bare_loss - 1),
+        "loss_difference": abs(loss / other_loss - 1),
     }
 
 
@@ -253,7 +299,7 @@ def draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.barh(names, [r["value"] for r in results], xerr=spread, color="#4878a8")
     axes.plot([r["limit"] for r in results], names, "|", color="black", markersize=18, label="goal")
     axes.axvline(1, color="grey", linewidth=1)
-    axes.set_xlabel("time of a training epoch over that of the bare loop")
+    axes.set_xlabel("time of a training epoch over that of the other loop")
     axes.invert_yaxis()
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -72,15 +72,16 @@ def test_the_detector_hears_a_step_that_waits(tmp_path, monkeypatch):
     assert "_local_scalar_dense" in detector.steps[0]
 
 
-@pytest.mark.parametrize(("binarize", "allowed"), [("none", 2), ("dynamic", 2), ("fixed", 3)])
-def test_a_batch_is_an_index_operation_for_each_of_its_tensors(binarize, allowed):
+@pytest.mark.parametrize(("binarize", "allowed"), [("none", 1), ("dynamic", 1), ("fixed", 2)])
+def test_a_batch_is_one_index_operation_and_one_for_the_fixed_binarization(binarize, allowed):
     config, _ = configure(f"dataset.binarize={binarize}")
     data = build(config, "dataset")
     data.setup()
     with Operations() as operations:
         count = len(list(data.train_dataloader()))
     assert count > 5
-    assert operations.names.count("index") == allowed * count
+    assert operations.names.count("index_select") == allowed * count
+    assert operations.names.count("index") == 1  # the labels, once an epoch
 
 
 def test_an_epoch_calls_the_logger_a_few_times(tmp_path, monkeypatch):

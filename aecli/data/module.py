@@ -78,15 +78,20 @@ class Batches:
             shuffler = torch.Generator(home).manual_seed(seed)
             order = torch.randperm(count, generator=shuffler, device=home)
             generator = torch.Generator(self.device).manual_seed(seed + 1)
-        for index in order.split(self.batch_size):
-            image = images.pixels[index].to(self.device).float().div_(images.maximum)
+        labels = images.labels[order].to(self.device)
+        for index, label in zip(
+            order.split(self.batch_size), labels.split(self.batch_size), strict=True
+        ):
+            # On a CPU index_select takes less than half the time of pixels[index].
+            image = images.pixels.index_select(0, index).to(self.device).float()
+            image.div_(images.maximum)
             if binary is not None:
-                x = binary[index].to(self.device).float()
+                x = binary.index_select(0, index).to(self.device).float()
             elif self.dynamic:
                 x = torch.bernoulli(image, generator=generator)
             else:
                 x = image
-            yield Batch(x, image, images.labels[index].to(self.device))
+            yield Batch(x, image, label)
 
 
 class InMemoryDataModule(pl.LightningDataModule):

@@ -83,7 +83,8 @@ class Autoencoder(pl.LightningModule):
         self.likelihood = likelihood
         self.optimization = optimizer
         self.unit_means: Tensor | None = None
-        self._train, self._validation, self._activity = Means(), Means(), Activity()
+        self._train, self._validation = Means(), Means()
+        self._activity = Activity(sparsity.active)
 
     @property
     def outputs(self) -> int:
@@ -138,7 +139,7 @@ class Autoencoder(pl.LightningModule):
         self.sparsity.anneal(self.global_step / self._steps)
         terms = self.terms(batch.x)
         self._train.add(self.reported(terms), len(batch.x))
-        self._activity.add(terms.code, self.sparsity.active(terms.code))
+        self._activity.add(terms.code)
         return terms.loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -160,7 +161,7 @@ class Autoencoder(pl.LightningModule):
         """Log the training means and the health of the code, and start anew."""
         self._log("train", self._train.compute() | self._activity.compute())
         self.unit_means = self._activity.unit_means
-        self._train, self._activity = Means(), Activity()
+        self._train, self._activity = Means(), Activity(self.sparsity.active)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and, if the rate changes, its schedule."""

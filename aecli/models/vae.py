@@ -22,8 +22,9 @@ class Posterior(NamedTuple):
 
     def sample(self, samples: int = 1) -> Tensor:
         """Return z = μ + σ ⊙ ε, ε ~ N(0, I), `(samples, B, K)`: gradients reach μ and σ."""
-        noise = torch.randn_like(self.mean.expand(samples, *self.mean.shape))
-        return self.mean + (0.5 * self.log_variance).exp() * noise
+        # A dimension more first: for one sample nothing is broadcast, nor summed on the way back.
+        mean, deviation = self.mean.unsqueeze(0), (0.5 * self.log_variance).exp().unsqueeze(0)
+        return mean + deviation * torch.randn_like(mean.expand(samples, -1, -1))
 
     def kl(self) -> Tensor:
         """Return KL(q ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²), `(B,)`, nats."""
