@@ -20,11 +20,12 @@ HIDDEN = ("_", "hydra")
 """Keys that are Hydra's own."""
 
 USAGE = """\
-aecli trains, evaluates and samples autoencoders, and keeps runs that compare.
+aecli trains, evaluates, samples and compares autoencoders.
 
   aecli train  [SETTING=VALUE ...]   train a model, into a new directory under outputs/
   aecli eval   run=latest            its test metrics, as a table and pictures
   aecli sample run=latest            images from it
+  aecli compare                      the runs of the newest sweep, side by side
 
 Examples:
   aecli train                                   a VAE on 8x8 digits, in under a minute
@@ -55,8 +56,12 @@ def main() -> None:
 
         print(f"aecli {__version__}")  # noqa: T201
         sys.exit(0)
+    if word == "compare":
+        _compare(sys.argv[2:])
+        return
     if word not in COMMANDS:
-        _fail(2, f"no command '{word}': must be one of {', '.join(COMMANDS)} (see aecli --help)")
+        known = ", ".join([*COMMANDS, "compare"])
+        _fail(2, f"no command '{word}': must be one of {known} (see aecli --help)")
     if sys.argv[1] == word:
         # Rewritten, not deleted: processes that Lightning starts replay sys.argv.
         sys.argv[1:2] = ["--config-name", word]
@@ -106,6 +111,18 @@ def _run(command: str) -> None:
         print(f"aecli: {len(failed)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)  # noqa: T201
     if failed:
         sys.exit(1)
+
+
+def _compare(arguments: list[str]) -> None:
+    from aecli.compare import main
+    from aecli.errors import SettingError
+
+    try:
+        main(arguments)
+    except KeyboardInterrupt:
+        _fail(130, "interrupted")
+    except (SettingError, OSError) as error:
+        _fail(1, str(error))
 
 
 def _refuse_unknown(config: Any) -> None:
@@ -203,7 +220,7 @@ def _completed_command() -> str:
     """
     name, *words = os.environ.get("COMP_LINE", "aecli train ").split(" ")
     if len(words) < 2:
-        print(*COMMANDS)  # noqa: T201
+        print(*COMMANDS, "compare")  # noqa: T201
         sys.exit(0)
     command, *rest = words
     if command not in COMMANDS:

@@ -173,6 +173,8 @@ def test_a_sweep_goes_on_after_a_mistake_and_tells_it(tmp_path):
 
 
 def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
+    # A shell's background job, as CI may be one, is deaf to Ctrl-C, and so are its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     job = subprocess.Popen(
         [sys.executable, "-m", "aecli", "train", "trainer.max_epochs=100000", "pictures_every=0"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -192,7 +194,7 @@ def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
 
 
 def test_completion_of_the_command_the_groups_and_the_settings(tmp_path):
-    assert complete("aecli tr", tmp_path).stdout.split() == ["train", "eval", "sample"]
+    assert complete("aecli tr", tmp_path).stdout.split() == ["train", "eval", "sample", "compare"]
     assert "model=ksparse_ae" in complete("aecli train model=", tmp_path).stdout.split()
     assert "noise.amount=" in complete("aecli train noise=masking noise.", tmp_path).stdout
     assert "kind=" in complete("aecli sample ki", tmp_path).stdout
