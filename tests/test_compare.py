@@ -105,7 +105,10 @@ def test_runs_are_chosen_by_place_and_by_setting(sweep, tmp_path, words, runs):
         (["modle=vae"], r"modle: no run has this setting; did you mean model"),
         (["beta=4"], r"beta: no run has this setting; did you mean model.beta\?"),
         (["model=gan"], "model=gan: no run has it; model is one of vae"),
-        (["--metric", "mse"], "--metric mse: no run has it; must be one of epochs, test/elbo, val/loss"),
+        (
+            ["--metric", "mse"],
+            "--metric mse: no run has it; must be one of epochs, test/elbo, val/loss",
+        ),
     ],
 )
 def test_mistakes_are_told_plainly(sweep, words, told):
