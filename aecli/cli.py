@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 COMMANDS = {
@@ -32,6 +33,7 @@ Examples:
   aecli train model=dae dataset=mnist noise=gaussian noise.std=0.3
   aecli train experiment=hinton2006/pca         a paper's setting, and its number beside yours
   aecli train -m model=pca,ae,dae,sparse_ae,ksparse_ae,vae dataset=mnist
+  aecli train -m model=vae model.beta=0.5,1,4 launcher=joblib    side by side, on all cores
 
 `aecli train --help` lists every model, part and setting; `--cfg job` shows a whole configuration.
 Completion in bash: eval "$(aecli -sc install=bash)"
@@ -86,13 +88,15 @@ def _run(command: str) -> None:
                 raise
             told = str(error) if isinstance(error, SettingError) else str(error).splitlines()[0]
             # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
-            number = _sweep_job()
-            failed.append(told if number is None else f"job {number}: {told}")
-            print(f"aecli: {failed[-1]}", file=sys.stderr)  # noqa: T201
-            return None
+            failed.append(told)
         except Exception as error:
-            bugs.append(error)
-            raise
+            if traceback_wanted or not _is_sweep():
+                bugs.append(error)
+                raise
+            traceback.print_exc()
+            told = f"{type(error).__name__}: {error}"
+        _tell(told)
+        return None
 
     failed: list[str] = []
     bugs: list[Exception] = []
@@ -107,8 +111,6 @@ def _run(command: str) -> None:
         if error in bugs or traceback_wanted:
             raise
         _fail(1, _plain(error))
-    if len(failed) > 1:
-        print(f"aecli: {len(failed)} jobs failed:", *failed, sep="\n  ", file=sys.stderr)  # noqa: T201
     if failed:
         sys.exit(1)
 
@@ -148,6 +150,9 @@ def _plain(error: Exception) -> str:
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.partition("/")
+        if launcher := re.fullmatch(r"launcher/(\w+)", name):
+            extra = "slurm" if launcher[1].startswith("submitit") else "sweep"
+            return f'launcher={launcher[1]}: not installed; pip install -e ".[{extra}]"'
         options = _options(group) if group == "experiment" else error.options
         if options:
             return f"{group}={name}: must be one of {', '.join(options)}"
@@ -203,13 +208,26 @@ def _fail(code: int, message: str) -> None:
     sys.exit(code)
 
 
-def _sweep_job() -> int | None:
-    """Return the number of the running job if it is one of a sweep."""
+def _tell(failure: str) -> None:
+    """Say why a job failed; if it is one of a sweep, leave that in its directory, too."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.directories import ERROR
+
+    job = ""
+    if _is_sweep():
+        job = f"job {HydraConfig.get().job.num}: "
+        (Path(HydraConfig.get().runtime.output_dir) / ERROR).write_text(f"{failure}\n")
+    print(f"aecli: {job}{failure}", file=sys.stderr)  # noqa: T201
+
+
+def _is_sweep() -> bool:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    config = HydraConfig.get()
-    return config.job.num if config.mode == RunMode.MULTIRUN else None
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _completed_command() -> str:

@@ -137,7 +137,7 @@ def label(overrides: Sequence[str], *without: str) -> str:
 
     Left out are `without`, and settings that say where things lie and not what they are.
     """
-    unwanted = {"output_dir", "dataset.root", *without}
+    unwanted = {"output_dir", "dataset.root", "launcher", "resume", *without}
     kept = [o for o in overrides if o.lstrip("+~").split("=")[0] not in unwanted]
     # Only characters that need no quotes, neither in a shell nor in Hydra's run=….
     parts = [re.sub(r"[^\w.+]+", "-", override).strip("-") for override in kept]

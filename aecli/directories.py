@@ -1,13 +1,14 @@
 """A directory of its own for every run: nothing that is there already is written to."""
 
 import sys
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from aecli.errors import SettingError
 
@@ -24,15 +25,49 @@ class NewDirectory(Callback):
             _take(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the directory of a sweep; its runs are numbered within."""
-        if config.resume is not None:
-            _exit(f"resume={config.resume}: goes on with one run; leave out --multirun")
-        _claim(config.hydra.sweep)
+        """Claim the directory of a sweep, or take that of the sweep to go on with."""
+        if config.resume is None:
+            _claim(config.hydra.sweep)
+        else:
+            _take_sweep(config)
+        # Each job is composed anew, from the overrides: so it has to be among them.
+        sweep = config.hydra.sweep.dir.replace("\\", "\\\\").replace("'", "\\'")
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{sweep}'")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say how to compare the runs of the sweep."""
-        sweep = shown(config.hydra.sweep.dir)
-        print(f"sweep: {sweep}\nnext:\n  aecli eval run={sweep}\n  tensorboard --logdir {sweep}")  # noqa: T201
+        """Name the jobs that failed; say how to compare the others."""
+        sweep = Path(config.hydra.sweep.dir)
+        jobs = [path for path in sweep.iterdir() if (path / ".hydra").is_dir()]
+        failed = failures(jobs)
+        if len(failed) < len(jobs):
+            print(f"sweep: {shown(sweep)}\nnext:")  # noqa: T201
+            for line in ("aecli compare", "aecli eval run=", "tensorboard --logdir "):
+                print(f"  {line}{'' if line == 'aecli compare' else shown(sweep)}")  # noqa: T201
+        if failed:
+            _exit(f"{len(failed)} of {len(jobs)} jobs failed:" + "".join(failed))
+
+
+SWEEP = "multirun.yaml"
+ERROR = "error.txt"
+"""In the directory of a sweep's job: why it failed."""
+
+
+def failures(jobs: Iterable[Path]) -> list[str]:
+    """Return a line for each of the jobs that failed: its name, why, and where its log is."""
+    told = []
+    for job in sorted(jobs, key=number_of):
+        if (job / ERROR).is_file():
+            why = (job / ERROR).read_text().strip().splitlines()
+            log = f" (log: {shown(job / 'train.log')})" if (job / "train.log").is_file() else ""
+            told.append(f"\n  {job.name}: {why[-1] if why else 'no reason told'}{log}")
+    return told
+
+
+def number_of(job: Path) -> tuple[int, str]:
+    """Return what sorts a sweep's jobs as they were numbered, 2 before 10."""
+    number = job.name.split("_")[0]
+    return (int(number) if number.isdigit() else -1, job.name)
 
 
 def _claim(node: DictConfig) -> None:
@@ -55,6 +90,24 @@ def _take(config: DictConfig) -> None:
     with read_write(config.hydra), open_dict(config.hydra):
         config.hydra.run.dir = str(runs[0].directory)
         config.hydra.output_subdir = None  # its configuration is there already
+
+
+def _take_sweep(config: DictConfig) -> None:
+    sweep = Path(config.resume).expanduser()
+    if (sweep / ".hydra").is_dir():
+        _exit(f"resume={config.resume}: is a run, not a sweep; leave out --multirun")
+    if not (sweep / SWEEP).is_file():
+        _exit(f"resume={config.resume}: no sweep lies there; must be its directory")
+    then = _sweep_of(OmegaConf.load(sweep / SWEEP).hydra.overrides.task)
+    if then != _sweep_of(config.hydra.overrides.task):
+        _exit(f"resume={config.resume}: that sweep was {' '.join(then)}; type the same line")
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.sweep.dir = str(sweep)
+
+
+def _sweep_of(typed: Iterable[str]) -> list[str]:
+    """Return what was typed that makes a sweep what it is."""
+    return [text for text in typed if text.split("=")[0] not in ("resume", "launcher")]
 
 
 def _exit(message: str) -> NoReturn:

@@ -26,6 +26,7 @@ from aecli import __version__
 from aecli.build import build
 from aecli.config import composed
 from aecli.data import InMemoryDataModule
+from aecli.directories import number_of
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
 
@@ -112,7 +113,7 @@ def find(spec: str, output_dir: str) -> list[Run]:
         )
     if run := _in(path):
         return [run]
-    children = sorted((child for child in path.iterdir() if child.is_dir()), key=_number)
+    children = sorted((child for child in path.iterdir() if child.is_dir()), key=number_of)
     if runs := [run for child in children if (run := _in(child))]:
         for child in children:
             if (child / ".hydra").is_dir() and not _in(child):
@@ -284,12 +285,6 @@ def _latest(outputs: Path) -> Run:
     raise SettingError(
         f"run=latest: no run with a checkpoint under {outputs}/; aecli train makes one"
     )
-
-
-def _number(path: Path) -> tuple[int, str]:
-    """Sort a sweep's runs as they were numbered, 2 before 10."""
-    number = path.name.split("_")[0]
-    return (int(number) if number.isdigit() else -1, path.name)
 
 
 def _device(name: str) -> torch.device:

@@ -18,7 +18,7 @@ from aecli import __version__
 from aecli.build import build
 from aecli.callbacks import BestEpoch, Events, KeepConfiguration, TensorBoardPages
 from aecli.data import InMemoryDataModule
-from aecli.directories import shown
+from aecli.directories import ERROR, shown
 from aecli.errors import SettingError, check_int, check_number, check_seed
 from aecli.evaluate import evaluate
 from aecli.experiment import report
@@ -39,6 +39,8 @@ from aecli.speed import FASTEST, FULL, fastest
 log = logging.getLogger(__name__)
 
 MONITOR = "val/loss"
+NO_PART = ("launcher",)
+"""Groups that say how jobs are run, not what they are."""
 RESUME_TAKES = {"resume", "output_dir"}
 """Settings that go with resume=…"""
 
@@ -48,20 +50,26 @@ def main(config: DictConfig) -> float:
     quieten()
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    if config.resume is None:
-        choices = {k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k}
+    is_sweep = hydra.mode == RunMode.MULTIRUN
+    if config.resume is None or (is_sweep and not _has_begun(directory)):
+        choices = {
+            k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k and k not in NO_PART
+        }
         loss = train(config, directory, choices)
     else:
         typed = {override.split("=")[0].lstrip("+~") for override in hydra.overrides.task}
-        for key in sorted(typed - RESUME_TAKES):
+        for key in sorted(typed - RESUME_TAKES) if not is_sweep else ():
             raise SettingError(f"{key}: a resumed run keeps its settings; leave it out")
         config, choices = configuration(_last(directory))
+        if is_sweep and _is_done(config, directory):
+            log.info("done already: %s", shown(directory))
+            return read_metrics(directory)["val"]["loss"]
         loss = _resume(config, directory, choices)
     if config.published is not None:
         (run,) = find(str(directory), config.output_dir)
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
         report(choices["experiment"], config, values, directory)
-    if hydra.mode != RunMode.MULTIRUN:  # a sweep says once, at its end, what to do next
+    if not is_sweep:  # a sweep says once, at its end, what to do next
         log.info(_next_lines(directory, config.output_dir, choices["model"]))
     return loss
 
@@ -72,9 +80,20 @@ def _resume(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> 
     if "epochs" not in metrics:  # written at the end of the training
         log.info("going on with %s", shown(directory))
         return train(config, directory, choices, _last(directory))
-    if config.published is None or "experiment" in metrics:
+    if _is_done(config, directory):
         raise SettingError(f"resume={shown(directory)}: is done, {metrics['epochs']} epochs long")
     return metrics["val"]["loss"]
+
+
+def _is_done(config: DictConfig, directory: Path) -> bool:
+    metrics = read_metrics(directory)
+    return "epochs" in metrics and (config.published is None or "experiment" in metrics)
+
+
+def _has_begun(directory: Path) -> bool:
+    """Tell whether a sweep's job has a checkpoint to go on from; forget that it failed."""
+    (directory / ERROR).unlink(missing_ok=True)
+    return _last(directory).is_file()
 
 
 def _last(directory: Path) -> Path:

@@ -157,21 +157,6 @@ def test_runs_at_once_get_directories_of_their_own(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["same", "same-2"]
 
 
-def test_a_sweep_goes_on_after_a_mistake_and_tells_it(tmp_path):
-    done = aecli("train", "-m", "model=pca,ae", "noise=none,masking", "trainer=debug", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count("model=pca is solved on clean images") == 1
-    assert "Traceback" not in done.stderr
-    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    finished = sorted(path.parent.name for path in sweep.glob("*/metrics.json"))
-    assert f"aecli eval run={sweep.relative_to(tmp_path)}" in done.stdout
-    assert finished == [
-        "0_model-pca_noise-none_trainer-debug",
-        "2_model-ae_noise-none_trainer-debug",
-        "3_model-ae_noise-masking_trainer-debug",
-    ]
-
-
 def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
     # A shell's background job, as CI may be one, is deaf to Ctrl-C, and so are its children.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -92,7 +92,6 @@ def test_resume_on_the_command_line(tmp_path):
     [
         (["resume=nowhere"], "resume=nowhere: no such file or directory"),
         (["resume=latest"], "resume=latest: no run with a checkpoint"),
-        (["-m", "resume=latest"], "goes on with one run; leave out --multirun"),
     ],
 )
 def test_what_cannot_be_resumed_gets_one_plain_line(tmp_path, words, message):

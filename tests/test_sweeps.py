@@ -1,0 +1,100 @@
+"""Sweeps as typed: launchers, jobs that fail, going on after an interruption."""
+
+import shutil
+
+import pytest
+import torch
+
+from tests.test_cli import aecli
+
+SHORT = ("trainer.max_epochs=2", "network.hidden=[8]", "pictures_every=0")
+
+
+def sweep_of(tmp_path):
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    return sweep
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+def test_a_failed_job_is_named_at_the_end_and_stops_no_other(tmp_path, launcher):
+    line = ("train", "-m", "model=pca,ae", "model.code_dim=2,400", *SHORT, f"launcher={launcher}")
+    done = aecli(*line, cwd=tmp_path)
+    assert done.returncode == 1
+    sweep = sweep_of(tmp_path)
+    assert f"aecli eval run={sweep.relative_to(tmp_path)}" in done.stdout
+    finished = {path.parent.name.partition("_trainer")[0] for path in sweep.glob("*/metrics.json")}
+    assert finished == {
+        "0_model-pca_model.code_dim-2",
+        "2_model-ae_model.code_dim-2",
+        "3_model-ae_model.code_dim-400",
+    }
+    end = done.stderr[done.stderr.index("aecli: 1 of 4 jobs failed:") :]
+    assert "1_model-pca_model.code_dim-400" in end
+    assert "model.code_dim=400: an image has only 64 components (log: outputs/sweeps/" in end
+    assert "Traceback" not in done.stderr
+    compared = aecli("compare", cwd=tmp_path)
+    assert compared.returncode == 0
+    assert "launcher" not in compared.stdout
+
+
+def test_a_bug_in_one_job_does_not_stop_the_others(tmp_path):
+    # Lightning itself takes this argument, and trips over it.
+    line = ("train", "-m", "+trainer.val_check_interval=0,1.0", "model=ae", *SHORT)
+    done = aecli(*line, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "aecli: 1 of 2 jobs failed:" in done.stderr
+    assert "Traceback" in done.stderr
+    assert len(list(sweep_of(tmp_path).glob("*/metrics.json"))) == 1
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
+    line = ("train", "-m", "model=ae,vae,dae", *SHORT)
+    assert aecli(*line, cwd=tmp_path).returncode == 0
+    sweep = sweep_of(tmp_path)
+    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    # As if it had been killed in the second job, after an epoch.
+    kept = (jobs[0] / "checkpoints" / "best.ckpt").stat().st_mtime_ns
+    (jobs[1] / "metrics.json").unlink()
+    shutil.rmtree(jobs[2])
+    other = aecli(*line, "seed=1", f"resume={sweep}", cwd=tmp_path)
+    assert other.returncode == 1
+    told = f"aecli: resume={sweep}: that sweep was model=ae,vae,dae {' '.join(SHORT)}"
+    assert other.stderr.startswith(told)
+    done = aecli(*line, f"resume={sweep}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [done.stdout.count(text) for text in ("done already:", "going on with")] == [1, 1]
+    assert (jobs[0] / "checkpoints" / "best.ckpt").stat().st_mtime_ns == kept
+    assert sorted(path for path in sweep.iterdir() if path.is_dir()) == jobs
+    for job in jobs:
+        assert (job / "metrics.json").is_file()
+        last = torch.load(job / "checkpoints" / "last.ckpt", weights_only=True)
+        assert last["epoch"] == 1
+    assert sweep_of(tmp_path) == sweep
+
+
+def test_a_second_sweep_of_the_same_name_gets_a_directory_of_its_own(tmp_path):
+    line = ("train", "-m", "model=pca,ae", "hydra.sweep.dir=same", *SHORT)
+    for _ in range(2):
+        assert aecli(*line, cwd=tmp_path).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"same", "same-2"}
+    assert len(list((tmp_path / "same-2").glob("*/metrics.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["resume=latest"], "resume=latest: no sweep lies there; must be its directory"),
+        (["modle=ae,vae"], "modle: no such setting; did you mean model?"),
+        (
+            ["launcher=slurm"],
+            "launcher=slurm: must be one of basic, joblib, submitit_local, submit",
+        ),
+        (["launcher=submitit_slurm"], 'Could not detect "srun"'),
+    ],
+)
+def test_what_cannot_be_swept_gets_one_plain_line(tmp_path, words, told):
+    done = aecli("train", "-m", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
