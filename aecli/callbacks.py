@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from aecli.figures import grid, labelled_rows, pixels_of
 from aecli.noise import Noise
-from aecli.runs import KEY, LAST, pack
+from aecli.runs import KEY, pack
 
 HPARAMS = {
     "seed": "seed",
@@ -53,11 +52,10 @@ class Events(TensorBoardLogger):
 
 
 class KeepConfiguration(Callback):
-    """Puts the run's configuration into every checkpoint; saves one when training is cut off."""
+    """Puts the run's configuration into every checkpoint."""
 
-    def __init__(self, config: DictConfig, choices: Mapping[str, str], directory: Path) -> None:
+    def __init__(self, config: DictConfig, choices: Mapping[str, str]) -> None:
         self.packed = pack(config, choices)
-        self.directory = directory
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -65,12 +63,28 @@ class KeepConfiguration(Callback):
         """Add the configuration."""
         checkpoint[KEY] = self.packed
 
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Save `last.ckpt` on Ctrl-C."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step:
-            trainer.save_checkpoint(self.directory / "checkpoints" / f"{LAST}.ckpt")
+
+class KeepRandomState(Callback):
+    """Puts torch's random state into every checkpoint: a resumed run draws what it would have."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the devices."""
+        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until the next epoch starts."""
+        self.loaded = state_dict
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw from here on as after the epoch that the checkpoint was saved in."""
+        if self.loaded is not None:
+            torch.set_rng_state(self.loaded["cpu"])
+            if len(self.loaded["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(self.loaded["cuda"])
+            self.loaded = None
 
 
 class BestEpoch(Callback):

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
+from math import inf
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -12,11 +13,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__
 from aecli.build import build
-from aecli.callbacks import BestEpoch, Events, KeepConfiguration, TensorBoardPages
+from aecli.callbacks import (
+    BestEpoch,
+    Events,
+    KeepConfiguration,
+    KeepRandomState,
+    TensorBoardPages,
+)
 from aecli.data import InMemoryDataModule
 from aecli.directories import ERROR, shown
 from aecli.errors import SettingError, check_int, check_number, check_seed
@@ -41,7 +48,8 @@ log = logging.getLogger(__name__)
 MONITOR = "val/loss"
 NO_PART = ("launcher",)
 """Groups that say how jobs are run, not what they are."""
-RESUME_TAKES = {"resume", "output_dir"}
+LENGTH = "trainer.max_epochs"
+RESUME_TAKES = {"resume", "output_dir", LENGTH}
 """Settings that go with resume=…"""
 
 
@@ -60,7 +68,10 @@ def main(config: DictConfig) -> float:
         typed = {override.split("=")[0].lstrip("+~") for override in hydra.overrides.task}
         for key in sorted(typed - RESUME_TAKES) if not is_sweep else ():
             raise SettingError(f"{key}: a resumed run keeps its settings; leave it out")
+        epochs = config.trainer.max_epochs
         config, choices = configuration(_last(directory))
+        if LENGTH in typed and not is_sweep:
+            _lengthen(config, epochs)
         if is_sweep and _is_done(config, directory):
             log.info("done already: %s", shown(directory))
             return read_metrics(directory)["val"]["loss"]
@@ -76,18 +87,34 @@ def main(config: DictConfig) -> float:
 
 def _resume(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> float:
     """Train the rest of a run; return its least validation loss."""
-    metrics = read_metrics(directory)
-    if "epochs" not in metrics:  # written at the end of the training
-        log.info("going on with %s", shown(directory))
-        return train(config, directory, choices, _last(directory))
     if _is_done(config, directory):
-        raise SettingError(f"resume={shown(directory)}: is done, {metrics['epochs']} epochs long")
-    return metrics["val"]["loss"]
+        epochs = read_metrics(directory)["epochs"]
+        raise SettingError(f"resume={shown(directory)}: is done, {epochs} epochs long")
+    if _is_trained(config, directory):
+        return read_metrics(directory)["val"]["loss"]
+    log.info("going on with %s", shown(directory))
+    return train(config, directory, choices, _last(directory))
+
+
+def _lengthen(config: DictConfig, epochs: int) -> None:
+    """Let a run train for more epochs than it was made for."""
+    then = config.trainer.max_epochs
+    for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start"):
+        value = OmegaConf.select(config, key)
+        if value not in (None, 0, "constant", config.sparsity.get("k")):
+            raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {then} epochs")
+    config.trainer.max_epochs = epochs
+
+
+def _is_trained(config: DictConfig, directory: Path) -> bool:
+    # An early stop, or max_steps, ends a training before its last epoch.
+    metrics = read_metrics(directory)  # its epochs are written at the end of the training
+    return "epochs" in metrics and metrics.get("asked_epochs", inf) >= config.trainer.max_epochs
 
 
 def _is_done(config: DictConfig, directory: Path) -> bool:
-    metrics = read_metrics(directory)
-    return "epochs" in metrics and (config.published is None or "experiment" in metrics)
+    reported = config.published is None or "experiment" in read_metrics(directory)
+    return _is_trained(config, directory) and reported
 
 
 def _has_begun(directory: Path) -> bool:
@@ -147,9 +174,9 @@ def train(
         _fit(trainer, model, data, directory, last)
     except MisconfigurationException as error:
         raise SettingError(f"trainer: {error}") from error
-    except SystemExit:  # Lightning's answer to Ctrl-C, after its callbacks have saved
-        if trainer.global_step:
-            log.info("saved: %s", shown(_last(directory)))
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if _last(directory).is_file():
+            log.info("to go on with it: aecli train resume=%s", shown(directory))
         raise KeyboardInterrupt from None
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
@@ -163,6 +190,7 @@ def train(
         "choices": dict(choices),
         "parameters": _parameters(model),
         "epochs": trainer.current_epoch,
+        "asked_epochs": trainer.max_epochs,
         "best_epoch": best.epoch,
         "train_seconds": round(pretrain_seconds + timer.time_elapsed("train"), 1),
         "val": best.metrics,
@@ -216,7 +244,8 @@ def _trainer(
         logger=Events(directory, name="", version=""),
         callbacks=[
             *callbacks,
-            KeepConfiguration(config, choices, directory),
+            KeepConfiguration(config, choices),
+            KeepRandomState(),
             TensorBoardPages(config, choices, every),
             Progress(),
             *_checkpoints(directory),
