@@ -154,17 +154,14 @@ class Pairs(pl.Callback):
         with torch.random.fork_rng():
             torch.set_rng_state(self.random_state)
             start = time.perf_counter()
-            next(self.steps, None)
+            self._step()
             self.other_seconds += time.perf_counter() - start
         self.apart += time.perf_counter() - before
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock; end the other loop's epoch."""
         self.paused = time.perf_counter()
-        try:
-            next(self.steps)
-        except StopIteration as end:
-            self.other_loss = end.value
+        self._step()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let it go on."""
@@ -177,6 +174,13 @@ class Pairs(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Close the last epoch's clock."""
         self._close(trainer)
+
+    def _step(self) -> None:
+        try:
+            next(self.steps)
+        except StopIteration as end:
+            if end.value is not None:  # asked again after its end, it returns None
+                self.other_loss = end.value
 
     def _close(self, trainer: pl.Trainer) -> None:
         if self.other is not None:
@@ -197,13 +201,16 @@ def main() -> None:
     if not (pythae := find_spec("pythae")):
         print('not measured: pythae, plain Lightning; pip install -e ".[benchmark]"')  # noqa: T201
     rows = ROWS + OTHERS if pythae else ROWS
-    results = [measure(row, asked.pairs) for row in rows if asked.name in row.name]
-    results += [repeat(wanted) for wanted in MEASUREMENTS if asked.name in wanted.name]
+    asked.output.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    for wanted in (*rows, *MEASUREMENTS):
+        if asked.name in wanted.name:
+            is_row = isinstance(wanted, Row)
+            results.append(measure(wanted, asked.pairs) if is_row else repeat(wanted))
+            report = {"machine": machine(), "rows": results}  # what is measured is kept
+            (asked.output / "throughput.json").write_text(json.dumps(report, indent=2) + "\n")
     if not results:
         parser.error(f"no row has {asked.name!r} in its name")
-    asked.output.mkdir(parents=True, exist_ok=True)
-    report = {"machine": machine(), "rows": results}
-    (asked.output / "throughput.json").write_text(json.dumps(report, indent=2) + "\n")
     if ratios := [result for result in results if "pairs" in result]:
         draw(ratios, asked.output / "throughput.png")
     show(results)
