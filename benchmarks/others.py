@@ -58,7 +58,6 @@ class Pythae:
             training_config=BaseTrainerConfig(
                 output_dir=self.folder.name,
                 per_device_train_batch_size=data.batch_size,
-                optimizer_params={"fused": True},
                 learning_rate=bare.learning_rate(model),
             ),
         )
@@ -93,7 +92,7 @@ class _Script(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=self.lr, fused=True)
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
 
 
 class PlainLightning:
