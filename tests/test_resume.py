@@ -48,7 +48,8 @@ def trained(directory, *overrides, last=None, callbacks=()):
 def logged(directory):
     events = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
     tags = [tag for tag in events.Tags()["scalars"] if tag != "epoch"]
-    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in tags}
+    # Files of the same second are read in any order.
+    return {tag: sorted((p.step, p.value) for p in events.Scalars(tag)) for tag in tags}
 
 
 WITH_STATE = (
