@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-SCALARS, NUMBERS = 1 << 10, 1 << 15
+SCALARS, NUMBERS = 1 << 6, 1 << 15
 """Means, and activations, after which sums are taken: a few operations then, not for each batch."""
 
 
