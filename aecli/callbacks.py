@@ -54,8 +54,13 @@ class Events(TensorBoardLogger):
 class KeepConfiguration(Callback):
     """Puts the run's configuration into every checkpoint."""
 
-    def __init__(self, config: DictConfig, choices: Mapping[str, str]) -> None:
-        self.packed = pack(config, choices)
+    def __init__(
+        self,
+        config: DictConfig,
+        choices: Mapping[str, str],
+        arithmetic: tuple[str, bool] | None = None,
+    ) -> None:
+        self.packed = pack(config, choices, arithmetic)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -3,10 +3,13 @@
 Imports neither torch nor lightning: help, completion and mistyped options answer at once.
 """
 
+import errno
 import importlib
+import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from typing import Any
 
@@ -16,6 +19,9 @@ COMMANDS = {
     "sample": "aecli.sample",
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
+
+RESUMABLE = 75
+"""Exit status of a training that was told to go by SIGTERM: sysexits.h's "try again later"."""
 
 HIDDEN = ("_", "hydra")
 """Keys that are Hydra's own."""
@@ -41,7 +47,10 @@ Completion in bash: eval "$(aecli -sc install=bash)"
 
 
 def main() -> None:
-    """Run the command in `sys.argv` and exit: 0 done, 1 failed, 2 mistyped, 130 interrupted."""
+    """Run the command in `sys.argv` and exit.
+
+    The exit status: 0 done, 1 failed, 2 mistyped, 130 interrupted, 75 told to go and resumable.
+    """
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `aecli … | head` ends like any command
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
@@ -77,16 +86,19 @@ def _run(command: str) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from aecli.config import register
-    from aecli.errors import SettingError
+    from aecli.errors import SettingError, Terminated
 
     def job(config: Any) -> Any:
         try:
+            _forget_failure()
             _refuse_unknown(config)
             return importlib.import_module(COMMANDS[command]).main(config)
         except (SettingError, OSError, OmegaConfBaseException) as error:  # not a bug
             if traceback_wanted:
                 raise
             told = str(error) if isinstance(error, SettingError) else str(error).splitlines()[0]
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                told = f"no space left on the disk; make room{_how_to_go_on(command)}"
             # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
             failed.append(told)
         except Exception as error:
@@ -102,11 +114,15 @@ def _run(command: str) -> None:
     bugs: list[Exception] = []
     register()
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # TensorBoard's thread hands its errors, such as a full disk, to whoever writes next.
+    threading.excepthook = lambda thread: logging.warning("in a thread: %s", thread.exc_value)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors over, to be told here
     try:
         hydra.main(version_base="1.3", config_path="pkg://aecli.conf", config_name=command)(job)()
     except KeyboardInterrupt:
-        _fail(130, "interrupted")
+        _fail(130, f"interrupted{_how_to_go_on(command)}")
+    except Terminated:
+        _fail(RESUMABLE, f"terminated{_how_to_go_on(command)}")
     except Exception as error:
         if error in bugs or traceback_wanted:
             raise
@@ -221,6 +237,36 @@ def _tell(failure: str) -> None:
         job = f"job {HydraConfig.get().job.num}: "
         (Path(HydraConfig.get().runtime.output_dir) / ERROR).write_text(f"{failure}\n")
     print(f"aecli: {job}{failure}", file=sys.stderr)  # noqa: T201
+
+
+def _forget_failure() -> None:
+    """Take away what an earlier try of a sweep's job left: it is tried again."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.directories import ERROR
+
+    if _is_sweep():
+        (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
+
+
+def _how_to_go_on(command: str) -> str:
+    """Return what to type to go on with a training that was interrupted."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.directories import shown
+
+    if command != "train" or not HydraConfig.initialized():
+        return ""
+    hydra = HydraConfig.get()
+    if _is_sweep():
+        return f"; to go on with it: the same line and resume={shown(hydra.sweep.dir)}"
+    if not (Path(hydra.run.dir) / ".hydra").is_dir():
+        return ""
+    return f"; to go on with it: aecli train resume={shown(hydra.run.dir)}"
 
 
 def _is_sweep() -> bool:

@@ -1,11 +1,13 @@
 """A directory of its own for every run: nothing that is there already is written to."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -13,7 +15,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from aecli.errors import SettingError
 
 
-class NewDirectory(Callback):
+class Failures(Callback):
+    """Hydra's callback that names the jobs of a sweep that failed, at its end."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Name them."""
+        sweep = Path(config.hydra.sweep.dir)
+        jobs = [path for path in sweep.glob("[!.]*/") if path.is_dir()]
+        if failed := failures(jobs):
+            _exit(f"{len(failed)} of {len(jobs)} jobs failed:" + "".join(failed))
+
+
+class NewDirectory(Failures):
     """Hydra's callback that makes the run's, or the sweep's, directory before anything else."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -30,22 +43,21 @@ class NewDirectory(Callback):
             _claim(config.hydra.sweep)
         else:
             _take_sweep(config)
+        HydraConfig.instance().set_config(config)  # for who asks after an interruption
         # Each job is composed anew, from the overrides: so it has to be among them.
         sweep = config.hydra.sweep.dir.replace("\\", "\\\\").replace("'", "\\'")
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{sweep}'")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Name the jobs that failed; say how to compare the others."""
+        """Say how to compare the runs; name the jobs that failed."""
         sweep = Path(config.hydra.sweep.dir)
         jobs = [path for path in sweep.iterdir() if (path / ".hydra").is_dir()]
-        failed = failures(jobs)
-        if len(failed) < len(jobs):
+        if len(failures(jobs)) < len(jobs):
             print(f"sweep: {shown(sweep)}\nnext:")  # noqa: T201
             for line in ("aecli compare", "aecli eval run=", "tensorboard --logdir "):
                 print(f"  {line}{'' if line == 'aecli compare' else shown(sweep)}")  # noqa: T201
-        if failed:
-            _exit(f"{len(failed)} of {len(jobs)} jobs failed:" + "".join(failed))
+        super().on_multirun_end(config)
 
 
 SWEEP = "multirun.yaml"
@@ -78,18 +90,35 @@ def _claim(node: DictConfig) -> None:
         _exit(f"output_dir: {error.filename}: {error.strerror}")
 
 
-def _take(config: DictConfig) -> None:
-    from aecli.runs import find
+def newest(outputs: Path) -> Iterator[Path]:
+    """Return the directories of the runs under `outputs`, the newest first."""
+    made = [*outputs.glob("*/*/.hydra/config.yaml"), *outputs.glob("sweeps/*/*/.hydra/config.yaml")]
+    for config in sorted(made, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        yield config.parent.parent
 
-    try:
-        runs = find(config.resume, config.output_dir)
-    except SettingError as error:
-        _exit(str(error).replace("run=", "resume=", 1))
-    if len(runs) > 1:
-        _exit(f"resume={config.resume}: holds {len(runs)} runs; name one of them")
+
+def _take(config: DictConfig) -> None:
+    directory = _run_of(config.resume, Path(config.output_dir))
     with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.run.dir = str(runs[0].directory)
+        config.hydra.run.dir = str(directory)
         config.hydra.output_subdir = None  # its configuration is there already
+
+
+def _run_of(resume: str, outputs: Path) -> Path:
+    if resume == "latest":
+        if directory := next(newest(outputs), None):
+            return directory
+        _exit(f"resume=latest: no run under {outputs}/; aecli train makes one")
+    path = Path(resume).expanduser()
+    if path.is_file() and path.parent.name == "checkpoints":
+        path = path.parent.parent
+    if not path.is_dir():
+        _exit(f"resume={resume}: no such directory; must be a run's, or latest")
+    if (path / SWEEP).is_file():
+        _exit(f"resume={resume}: is a sweep; name one of its runs, or repeat the sweep's line")
+    if not (path / ".hydra").is_dir():
+        _exit(f"resume={resume}: not a run's directory: it has no .hydra in it")
+    return path
 
 
 def _take_sweep(config: DictConfig) -> None:
@@ -130,6 +159,20 @@ def make_new(path: Path) -> Path:
             continue
         return new
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Keep other processes from training the same run at the same time.
+
+    Raises `SettingError` if one does. The lock goes with the process, however that ends.
+    """
+    try:
+        lock = FileLock(directory / ".lock").acquire(timeout=0)
+    except Timeout:
+        raise SettingError(f"{shown(directory)}: another aecli trains it at this moment") from None
+    with lock:
+        yield
 
 
 def shown(path: Path | str) -> str:

@@ -15,6 +15,10 @@ class SettingError(ValueError):
     """
 
 
+class Terminated(BaseException):
+    """The process was told to go, by SIGTERM."""
+
+
 def check_number(
     key: str,
     value: Any,

@@ -1,7 +1,6 @@
 """`aecli eval`: test metrics of runs, as a table, `metrics.json` and pictures."""
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -9,7 +8,6 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 from torch import Tensor, nn
@@ -25,6 +23,7 @@ from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked
 from aecli.runs import BEST, LAST, Loaded, Run, find, load, read_metrics, update_metrics
+from aecli.terminal import show
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ PROTOCOLS = ("probe", "finetune", "none")
 SHOWN = 16
 """Images in the picture of reconstructions."""
 SHOWN_FILTERS = 100
-PIPED_WIDTH = 160
 SIDE_BY_SIDE = (
     "mse",
     "sse",
@@ -203,7 +201,7 @@ def _print(loaded: Loaded, values: Mapping[str, float]) -> None:
     table = Table("metric", "value", "unit", title=title, title_justify="left")
     for name, value in values.items():
         table.add_row(name, f"{value:.5g}", _unit(name))
-    _show(table)
+    show(table)
 
 
 def _unit(name: str) -> str:
@@ -239,7 +237,7 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
         cells = (values.get(column) for column in columns)
         told = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
         table.add_row(escape(name), *told)
-    _show(table)
+    show(table)
 
 
 def _without_common_end(names: list[str]) -> list[str]:
@@ -248,11 +246,6 @@ def _without_common_end(names: list[str]) -> list[str]:
     while all(len(part) > 2 and part[-1] == parts[0][-1] for part in parts):
         parts = [part[:-1] for part in parts]
     return ["_".join(part) for part in parts]
-
-
-def _show(table: Table) -> None:
-    # A pipe or a file has no width: nothing is cut off there.
-    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
 def _and_pictures(run: Run, settings: DictConfig) -> str:

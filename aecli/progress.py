@@ -1,7 +1,6 @@
 """Progress of a training: a bar on a terminal, short plain lines elsewhere."""
 
 import logging
-import sys
 import time
 from collections.abc import Iterator, Sized
 from typing import Any
@@ -9,17 +8,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
+from aecli.terminal import is_terminal
+
 log = logging.getLogger(__name__)
 
 LINE_EVERY = 2.0
 """Seconds between two plain lines of a training, at least."""
 TRACKED_EVERY = 10.0
 """The same for anything else that is long."""
-
-
-def is_terminal() -> bool:
-    """Tell whether a person watches: neither output goes elsewhere."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 class Tracked:

@@ -12,11 +12,12 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -26,7 +27,7 @@ from aecli import __version__
 from aecli.build import build
 from aecli.config import composed
 from aecli.data import InMemoryDataModule
-from aecli.directories import number_of
+from aecli.directories import newest, number_of
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
 
@@ -83,12 +84,42 @@ class Loaded:
         return data
 
 
-def pack(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+class Stored(NamedTuple):
+    """What a run was made with."""
+
+    config: DictConfig
+    choices: dict[str, str]
+    """The option chosen in each group, such as {"model": "vae"}."""
+    version: str
+    """Of aecli."""
+    arithmetic: tuple[str, bool] | None
+    """What `trainer=fast` chose: the precision, and whether the terms are compiled."""
+
+
+NO_PART = ("launcher", "sweeper")
+"""Groups that say how jobs are run, not what they are."""
+
+
+def parts(choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the choices in the groups of aecli's own parts, out of Hydra's of all groups."""
+    return {k: str(v) for k, v in choices.items() if "/" not in k and k not in NO_PART}
+
+
+def pack(
+    config: DictConfig,
+    choices: Mapping[str, str],
+    arithmetic: tuple[str, bool] | None = None,
+) -> dict[str, Any]:
     """Return what a checkpoint carries under `KEY`: plain values, so that it loads safely."""
     plain = OmegaConf.to_container(config, resolve=True)
     if plain["dataset"].get("root"):
         plain["dataset"]["root"] = str(Path(plain["dataset"]["root"]).expanduser().resolve())
-    return {"version": __version__, "config": plain, "choices": dict(choices)}
+    return {
+        "version": __version__,
+        "config": plain,
+        "choices": dict(choices),
+        "arithmetic": None if arithmetic is None else tuple(arithmetic),
+    }
 
 
 def find(spec: str, output_dir: str) -> list[Run]:
@@ -141,14 +172,30 @@ def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
         return _restore(run, checkpoint, target, root)
 
 
-def configuration(checkpoint: Path) -> tuple[DictConfig, dict[str, str]]:
-    """Return the configuration that a checkpoint carries, and the choice in each group.
+def stored(checkpoint: Path) -> Stored:
+    """Return what the run of a checkpoint was made with.
 
     Raises `SettingError` as `load` does.
     """
     packed = _read(checkpoint)[KEY]
     with _only_setting_errors(checkpoint, packed):
         return _unpack(checkpoint, packed)
+
+
+def stored_beside(directory: Path) -> Stored:
+    """Return what a run was made with that has no checkpoint yet, from its `.hydra/`.
+
+    Raises `SettingError` if that is not there, or damaged.
+    """
+    try:
+        hydra = OmegaConf.load(directory / ".hydra" / "hydra.yaml").hydra
+        config = OmegaConf.load(directory / ".hydra" / "config.yaml")
+        packed = pack(config, parts(hydra.runtime.choices))
+    except Exception as error:  # whatever half a file can raise
+        raise SettingError(
+            f"run={directory}: was cut off before its configuration was written; start it anew"
+        ) from error
+    return _unpack(directory, packed)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -178,7 +225,7 @@ def _only_setting_errors(path: Path, packed: dict[str, Any]) -> Iterator[None]:
         ) from error
 
 
-def _unpack(path: Path, packed: dict[str, Any]) -> tuple[DictConfig, dict[str, str]]:
+def _unpack(path: Path, packed: dict[str, Any]) -> Stored:
     choices = {str(group): str(option) for group, option in packed["choices"].items()}
     if not all(re.fullmatch(r"\w+(/\w+)*", option) for option in choices.values()):
         raise SettingError(f"run={path}: its choices are no names of options")
@@ -186,11 +233,15 @@ def _unpack(path: Path, packed: dict[str, Any]) -> tuple[DictConfig, dict[str, s
         raise SettingError(f"run={path}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
     config.dataset.source = _own_source(choices["dataset"])
-    return config, choices
+    arithmetic = packed.get("arithmetic")
+    if arithmetic is not None:
+        precision, compiled = arithmetic
+        arithmetic = str(precision), bool(compiled)
+    return Stored(config, choices, str(packed.get("version")), arithmetic)
 
 
 def _restore(run: Run, checkpoint: dict, device: torch.device, root: str | None) -> Loaded:
-    config, choices = _unpack(run.checkpoint, checkpoint[KEY])
+    config, choices, *_ = _unpack(run.checkpoint, checkpoint[KEY])
     known = config.dataset.get("root")
     config.dataset.root = root or (known if known and Path(known).is_dir() else None)
     model, data = build(config, "model"), build(config, "dataset")
@@ -250,15 +301,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `checkpoint` to `path`."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}")  # one name: a killed run leaves no more
         try:
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        finally:
+        except (OSError, RuntimeError) as error:  # torch hides why a file cannot be written
             temporary.unlink(missing_ok=True)
+            free = shutil.disk_usage(path.parent).free
+            raise SettingError(
+                f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk; the"
+                " checkpoint from before is as it was"
+            ) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint without running anything in it."""
@@ -278,9 +334,8 @@ def _in(directory: Path) -> Run | None:
 
 
 def _latest(outputs: Path) -> Run:
-    made = [*outputs.glob("*/*/.hydra/config.yaml"), *outputs.glob("sweeps/*/*/.hydra/config.yaml")]
-    for config in sorted(made, key=lambda path: path.stat().st_mtime_ns, reverse=True):
-        if run := _in(config.parent.parent):
+    for directory in newest(outputs):
+        if run := _in(directory):
             return run
     raise SettingError(
         f"run=latest: no run with a checkpoint under {outputs}/; aecli train makes one"

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import date
-from math import inf
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -13,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from aecli import __version__
 from aecli.build import build
@@ -25,106 +24,68 @@ from aecli.callbacks import (
     TensorBoardPages,
 )
 from aecli.data import InMemoryDataModule
-from aecli.directories import ERROR, shown
+from aecli.directories import alone_in, shown
 from aecli.errors import SettingError, check_int, check_number, check_seed
 from aecli.evaluate import evaluate
 from aecli.experiment import report
 from aecli.loop import EpochLoop
 from aecli.models import Autoencoder
 from aecli.progress import Progress
+from aecli.resume import check_typed, interrupted, is_done, is_trained, last_checkpoint
 from aecli.runs import (
     BEST,
     LAST,
     AtomicCheckpointIO,
-    configuration,
     find,
+    parts,
     read_metrics,
+    stored,
     update_metrics,
 )
-from aecli.speed import FASTEST, FULL, fastest
+from aecli.signals import StopOnSigterm, stop_on_sigterm
+from aecli.speed import FASTEST, FULL, Arithmetic, fastest
 
 log = logging.getLogger(__name__)
 
 MONITOR = "val/loss"
-NO_PART = ("launcher",)
-"""Groups that say how jobs are run, not what they are."""
-LENGTH = "trainer.max_epochs"
-RESUME_TAKES = {"resume", "output_dir", LENGTH}
-"""Settings that go with resume=…"""
 
 
 def main(config: DictConfig) -> float:
-    """Train one run of the command line; return its least validation loss, for a sweeper."""
+    """Train one run of the command line; return its value of the objective, for a sweeper."""
     quieten()
+    stop_on_sigterm()
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    is_sweep = hydra.mode == RunMode.MULTIRUN
-    if config.resume is None or (is_sweep and not _has_begun(directory)):
-        choices = {
-            k: str(v) for k, v in hydra.runtime.choices.items() if "/" not in k and k not in NO_PART
-        }
-        loss = train(config, directory, choices)
-    else:
-        typed = {override.split("=")[0].lstrip("+~") for override in hydra.overrides.task}
-        for key in sorted(typed - RESUME_TAKES) if not is_sweep else ():
-            raise SettingError(f"{key}: a resumed run keeps its settings; leave it out")
-        epochs = config.trainer.max_epochs
-        config, choices = configuration(_last(directory))
-        if LENGTH in typed and not is_sweep:
-            _lengthen(config, epochs)
-        if is_sweep and _is_done(config, directory):
+    with alone_in(directory):
+        return _run(config, directory, hydra)
+
+
+def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    choices, last = parts(hydra.runtime.choices), last_checkpoint(directory)
+    # A job of a sweep that has a checkpoint already goes on: a queue may have started it again.
+    if last or (config.resume and not in_sweep):
+        then = interrupted(directory)
+        if not in_sweep:
+            typed = {override.split("=")[0].lstrip("+~") for override in hydra.overrides.task}
+            check_typed(config, then.config, typed)
+        config, choices = then.config, then.choices
+        if is_done(config, directory):
+            if not in_sweep:
+                epochs = read_metrics(directory)["epochs"]
+                raise SettingError(f"resume={shown(directory)}: is done, {epochs} epochs long")
             log.info("done already: %s", shown(directory))
             return read_metrics(directory)["val"]["loss"]
-        loss = _resume(config, directory, choices)
+        log.info("going on with %s", shown(directory))
+    if not is_trained(config, directory):
+        train(config, directory, choices, last)
     if config.published is not None:
         (run,) = find(str(directory), config.output_dir)
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
         report(choices["experiment"], config, values, directory)
-    if not is_sweep:  # a sweep says once, at its end, what to do next
+    if not in_sweep:  # a sweep says once, at its end, what to do next
         log.info(_next_lines(directory, config.output_dir, choices["model"]))
-    return loss
-
-
-def _resume(config: DictConfig, directory: Path, choices: Mapping[str, str]) -> float:
-    """Train the rest of a run; return its least validation loss."""
-    if _is_done(config, directory):
-        epochs = read_metrics(directory)["epochs"]
-        raise SettingError(f"resume={shown(directory)}: is done, {epochs} epochs long")
-    if _is_trained(config, directory):
-        return read_metrics(directory)["val"]["loss"]
-    log.info("going on with %s", shown(directory))
-    return train(config, directory, choices, _last(directory))
-
-
-def _lengthen(config: DictConfig, epochs: int) -> None:
-    """Let a run train for more epochs than it was made for."""
-    then = config.trainer.max_epochs
-    for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start"):
-        value = OmegaConf.select(config, key)
-        if value not in (None, 0, "constant", config.sparsity.get("k")):
-            raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {then} epochs")
-    config.trainer.max_epochs = epochs
-
-
-def _is_trained(config: DictConfig, directory: Path) -> bool:
-    # An early stop, or max_steps, ends a training before its last epoch.
-    metrics = read_metrics(directory)  # its epochs are written at the end of the training
-    return "epochs" in metrics and metrics.get("asked_epochs", inf) >= config.trainer.max_epochs
-
-
-def _is_done(config: DictConfig, directory: Path) -> bool:
-    reported = config.published is None or "experiment" in read_metrics(directory)
-    return _is_trained(config, directory) and reported
-
-
-def _has_begun(directory: Path) -> bool:
-    """Tell whether a sweep's job has a checkpoint to go on from; forget that it failed."""
-    (directory / ERROR).unlink(missing_ok=True)
-    return _last(directory).is_file()
-
-
-def _last(directory: Path) -> Path:
-    return directory / "checkpoints" / f"{LAST}.ckpt"
+    return read_metrics(directory)["val"]["loss"]
 
 
 def train(
@@ -133,13 +94,12 @@ def train(
     choices: Mapping[str, str],
     last: Path | None = None,
     callbacks: Sequence[pl.Callback] = (),
-) -> float:
+) -> None:
     """Train the model that `config` describes into `directory`.
 
     `choices` names the option of each group, for the people who read the run. With `last`, a
     checkpoint of the same configuration, training goes on after its last full epoch. `callbacks`
-    join those that every run has. Returns the least validation loss; raises `SettingError` for a
-    setting that cannot work.
+    join those that every run has. Raises `SettingError` for a setting that cannot work.
     """
     # Adam's moments of silent pixels and units decay into denormal numbers, on which a CPU is many
     # times slower. Threads take this over from the one that starts them: so before everything.
@@ -152,15 +112,17 @@ def train(
     model.likelihood.check(data.values())
     best, timer = BestEpoch(), Timer()
     kept = [best, timer, *callbacks]
-    precision = config.trainer.precision
-    wanted = precision == FASTEST
-    trainer = _trainer(config, directory, choices, kept, FULL if wanted else precision)
+    wanted = config.trainer.precision == FASTEST
+    arithmetic = Arithmetic(FULL if wanted else config.trainer.precision, compiled=False)
+    trainer = _trainer(config, directory, choices, kept, arithmetic)
     log.info(_headline(choices, data, model, trainer))
     if wanted:
+        then = stored(last).arithmetic if last else None
         steps = (trainer.max_epochs or 0) * len(data.train_dataloader())
-        arithmetic = fastest(model, data, trainer.strategy.root_device, steps)
-        precision = arithmetic.precision
-        trainer = _trainer(config, directory, choices, kept, precision)
+        arithmetic = (
+            Arithmetic(*then) if then else fastest(model, data, trainer.strategy.root_device, steps)
+        )
+        trainer = _trainer(config, directory, choices, kept, arithmetic)
         if arithmetic.compiled:
             model.compile_terms()
     start = time.monotonic()
@@ -175,8 +137,6 @@ def train(
     except MisconfigurationException as error:
         raise SettingError(f"trainer: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C
-        if _last(directory).is_file():
-            log.info("to go on with it: aecli train resume=%s", shown(directory))
         raise KeyboardInterrupt from None
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
@@ -185,7 +145,7 @@ def train(
         "torch": torch.__version__,
         "device": trainer.strategy.root_device.type,
         "threads": torch.get_num_threads(),
-        "precision": precision,
+        "precision": arithmetic.precision,
         "date": date.today().isoformat(),
         "choices": dict(choices),
         "parameters": _parameters(model),
@@ -203,7 +163,6 @@ def train(
     epoch = f", best epoch {best.epoch}" if trainer.max_epochs else ""
     log.info("validation%s: %s", epoch, values)
     log.info("run: %s", shown(directory))
-    return best.metrics["loss"]
 
 
 def _fit(
@@ -227,7 +186,7 @@ def _trainer(
     directory: Path,
     choices: Mapping[str, str],
     callbacks: list[pl.Callback],
-    precision: str,
+    arithmetic: Arithmetic,
 ) -> pl.Trainer:
     every = check_int("pictures_every", config.pictures_every, 0)
     check_int("trainer.max_epochs", config.trainer.max_epochs, 0)
@@ -239,13 +198,14 @@ def _trainer(
     trainer: pl.Trainer = build(
         config,
         "trainer",
-        precision=precision,
+        precision=arithmetic.precision,
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
         callbacks=[
             *callbacks,
-            KeepConfiguration(config, choices),
+            KeepConfiguration(config, choices, arithmetic),
             KeepRandomState(),
+            StopOnSigterm(),
             TensorBoardPages(config, choices, every),
             Progress(),
             *_checkpoints(directory),
@@ -266,6 +226,7 @@ def _trainer(
 def quieten() -> None:
     """Send what other libraries say to the run's log; the terminal is for what a user can use."""
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from aecli import __version__
 from aecli.callbacks import BestEpoch
 from aecli.errors import SettingError
-from aecli.runs import configuration, read_metrics
+from aecli.runs import read_metrics, stored
 from aecli.train import train
 from tests.conftest import VARIANTS, configure
 
@@ -104,11 +105,12 @@ def test_the_best_epoch_is_remembered():
 
 def test_a_checkpoint_tells_its_configuration(tmp_path):
     trained(tmp_path, "model=ae", "trainer.max_epochs=1")
-    config, choices = configuration(tmp_path / "checkpoints" / "last.ckpt")
-    assert config.network.hidden == [16]
-    assert choices["model"] == "ae"
+    found = stored(tmp_path / "checkpoints" / "last.ckpt")
+    assert found.config.network.hidden == [16]
+    assert found.choices["model"] == "ae"
+    assert found.version == __version__
     with pytest.raises(SettingError, match="cannot be read as a checkpoint"):
-        configuration(tmp_path / "metrics.json")
+        stored(tmp_path / "metrics.json")
 
 
 def aecli(*words, cwd):
@@ -146,8 +148,9 @@ def test_resume_on_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["resume=nowhere"], "resume=nowhere: no such file or directory"),
-        (["resume=latest"], "resume=latest: no run with a checkpoint"),
+        (["resume=nowhere"], "resume=nowhere: no such directory; must be a run's, or latest"),
+        (["resume=latest"], "resume=latest: no run under outputs/"),
+        (["resume=."], "resume=.: not a run's directory"),
     ],
 )
 def test_what_cannot_be_resumed_gets_one_plain_line(tmp_path, words, message):

@@ -4,13 +4,12 @@ import csv
 import io
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from aecli import terminal
 from aecli.compare.records import Group, Value
 
-PIPED_WIDTH = 160
 BESIDE = (
     "val/loss",
     "val/mse",
@@ -51,10 +50,7 @@ def show(table: Sequence[Sequence[str]], settings: int) -> None:
     printed = Table(*columns)
     for row in body:
         printed.add_row(*map(escape, row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
-    console.print(printed)
+    terminal.show(printed)
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,44 @@
+"""Trains, is killed, goes on: `python -m tests.killed DIRECTORY KILLS` for test_interruption."""
+
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from aecli.resume import last_checkpoint
+from aecli.train import quieten, train
+from tests.conftest import configure
+
+SETTINGS = ("model=vae", "network.hidden=[16]", "trainer.max_epochs=60", "pictures_every=7")
+LONGEST = 1.5
+"""Seconds before a kill, at most: some come before the first epoch ends, most in between."""
+
+
+def main(directory: Path, kills: int) -> None:
+    """Kill a training `kills` times at random moments, then let it come to its end."""
+    moments = random.Random(0)
+    for _ in range(kills):
+        child = _start(directory)
+        time.sleep(moments.uniform(0, LONGEST))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        last = last_checkpoint(directory)
+        sys.stdout.write(f"{last and last.stat().st_size}\n")
+    _, status = os.waitpid(_start(directory), 0)
+    sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def _start(directory: Path) -> int:
+    child = os.fork()  # no second import of torch: twenty of these are a minute
+    if child == 0:
+        quieten()
+        config, choices = configure(*SETTINGS)
+        train(config, directory, choices, last_checkpoint(directory))
+        os._exit(0)
+    return child
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,145 @@
+"""Trainings that are killed, told to go, or out of room: nothing is lost that was saved."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aecli.runs import read_metrics
+from aecli.train import train
+from tests.conftest import configure
+from tests.killed import SETTINGS
+from tests.test_cli import aecli
+
+REPOSITORY = Path(__file__).parents[1]
+LONG = ("train", "model=ae", "network.hidden=[8]", "trainer.max_epochs=1000", "pictures_every=0")
+
+
+def points(directory):
+    events = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
+    # What an epoch logged before it was saved, it logs again, the same.
+    return {
+        tag: {(p.step, p.value) for p in events.Scalars(tag)} for tag in events.Tags()["scalars"]
+    }
+
+
+def test_a_run_killed_at_20_random_moments_ends_as_one_that_never_was(tmp_path):
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.killed", str(tmp_path / "killed"), "20"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == 0, killed.stderr
+    assert len(set(killed.stdout.split())) > 1  # None before the first epoch's end, then sizes
+    config, choices = configure(*SETTINGS)
+    train(config, tmp_path / "whole", choices)
+    for name in ("last.ckpt", "best.ckpt"):
+        ours, theirs = (
+            torch.load(tmp_path / run / "checkpoints" / name, weights_only=True)["state_dict"]
+            for run in ("killed", "whole")
+        )
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert points(tmp_path / "killed") == points(tmp_path / "whole")
+    ours, theirs = read_metrics(tmp_path / "killed"), read_metrics(tmp_path / "whole")
+    assert (ours["best_epoch"], ours["val"]) == (theirs["best_epoch"], theirs["val"])
+    kept = {path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()}
+    assert kept == {"best.ckpt", "last.ckpt"}
+
+
+def started(tmp_path, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "aecli", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(pattern, folder, process):
+    for _ in range(600):
+        if found := list(folder.glob(pattern)):
+            return found[0]
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise AssertionError(f"no {pattern}")
+
+
+def test_sigterm_leaves_a_run_that_goes_on(tmp_path):
+    process = started(tmp_path, *LONG)
+    last = wait_for("outputs/*/*/checkpoints/last.ckpt", tmp_path, process)
+    run = last.parents[1].relative_to(tmp_path)
+    twice = aecli("train", f"resume={run}", cwd=tmp_path)
+    assert twice.stderr == f"aecli: {run}: another aecli trains it at this moment\n"
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert told == f"aecli: terminated; to go on with it: aecli train resume={run}\n"
+    epoch = torch.load(last, weights_only=True)["epoch"]
+    done = aecli("train", f"resume={run}", f"trainer.max_epochs={epoch + 3}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(tmp_path / run)["epochs"] == epoch + 3
+
+
+def test_a_run_without_a_checkpoint_starts_over_in_its_own_directory(tmp_path):
+    line = ("train", "model=ae", "network.hidden=[8]", "trainer=debug", "seed=3")
+    process = started(tmp_path, *line)
+    hydra = wait_for("outputs/*/*/.hydra/overrides.yaml", tmp_path, process).parent
+    process.kill()
+    process.communicate()
+    done = aecli("train", "resume=latest", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    last = torch.load(hydra.parent / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["aecli"]["config"]["seed"] == 3
+    assert last["aecli"]["choices"]["model"] == "ae"
+
+
+def test_a_sweep_told_to_go_goes_on_by_the_same_line(tmp_path):
+    line = ("train", "-m", *LONG[1:], "seed=0,1")
+    process = started(tmp_path, *line)
+    wait_for("outputs/sweeps/*/0*/checkpoints/last.ckpt", tmp_path, process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    assert process.returncode == 75
+    assert f"the same line and resume={sweep.relative_to(tmp_path)}\n" in told
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(disk)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_ends_a_training_with_a_message(tmp_path, small_disk):
+    line = ("train", "model=ae", "network.hidden=[400]", "trainer.max_epochs=1", "pictures_every=0")
+    place = f"output_dir={small_disk}"
+    assert aecli(*line, place, cwd=tmp_path).returncode == 0
+    (run,) = small_disk.glob("ae-digits/*")
+    last = run / "checkpoints" / "last.ckpt"
+    before = torch.load(last, weights_only=True)
+    room = small_disk / "filled"
+    room.write_bytes(b"0" * (shutil.disk_usage(small_disk).free - 40_000))
+    done = aecli("train", f"resume={run}", "trainer.max_epochs=3", place, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "ckpt: cannot be written, with 0.0 MB free on its disk" in done.stderr
+    assert done.stderr.count("\n") == 1
+    after = torch.load(last, weights_only=True)
+    assert after["epoch"] == before["epoch"]
+    torch.testing.assert_close(after["state_dict"], before["state_dict"])
+    room.unlink()
+    done = aecli("train", f"resume={run}", "trainer.max_epochs=3", place, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
