@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from aecli.errors import SettingError
 from aecli.figures import grid, labelled_rows, pixels_of
 from aecli.noise import Noise
 from aecli.runs import KEY, pack
@@ -93,9 +94,13 @@ class KeepRandomState(Callback):
 
 
 class BestEpoch(Callback):
-    """Remembers the validation metrics of the epoch with the least val/loss."""
+    """Remembers the validation metrics of the epoch with the least val/loss.
 
-    def __init__(self) -> None:
+    `objective` is the metric that a sweeper will ask for: one that the model has.
+    """
+
+    def __init__(self, objective: str) -> None:
+        self.objective = objective
         self.metrics: dict[str, float] = {"loss": math.inf}
         self.epoch = 0
 
@@ -114,6 +119,9 @@ class BestEpoch(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith("val/")
         }
+        if self.objective.removeprefix("val/") not in values:
+            known = ", ".join(f"val/{name}" for name in values)
+            raise SettingError(f"objective={self.objective}: must be one of {known} for this model")
         if values["loss"] < self.metrics["loss"]:
             self.metrics, self.epoch = values, trainer.current_epoch + 1
 

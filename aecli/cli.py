@@ -85,6 +85,7 @@ def _run(command: str) -> None:
     import hydra
     from omegaconf.errors import OmegaConfBaseException
 
+    from aecli import sweeper
     from aecli.config import register
     from aecli.errors import SettingError, Terminated
 
@@ -113,6 +114,7 @@ def _run(command: str) -> None:
     failed: list[str] = []
     bugs: list[Exception] = []
     register()
+    sweeper.register()
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # TensorBoard's thread hands its errors, such as a full disk, to whoever writes next.
     threading.excepthook = lambda thread: logging.warning("in a thread: %s", thread.exc_value)
@@ -157,12 +159,16 @@ def _refuse_unknown(config: Any) -> None:
 
 
 def _plain(error: Exception) -> str:
-    """Return Hydra's error about what was typed as one line: key, value, what is allowed."""
+    """Return an error about what was typed as one line: key, value, what is allowed."""
     import re
 
     from hydra.errors import MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
 
+    from aecli.errors import SettingError
+
+    if isinstance(error, SettingError):
+        return str(error)
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.partition("/")

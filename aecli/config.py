@@ -74,6 +74,19 @@ class Published:
 
 
 @dataclass
+class SweeperSettings:
+    """How `sweeper=optuna` searches; see `conf/sweeper/optuna.yaml`."""
+
+    trials: int = MISSING
+    at_once: int | None = None
+    prune: bool = True
+    seed: int = 0
+    study: str | None = None
+    storage: str | None = None
+    space: dict[str, Any] | None = None
+
+
+@dataclass
 class TrainConfig:
     """`conf/train.yaml`."""
 
@@ -88,6 +101,8 @@ class TrainConfig:
     pretraining: Any = MISSING
     eval: EvalSettings | None = None
     published: Published | None = None
+    sweeper: SweeperSettings | None = None
+    objective: str = MISSING
     resume: str | None = None
     seed: int = 0
     output_dir: str = MISSING
@@ -137,8 +152,13 @@ def label(overrides: Sequence[str], *without: str) -> str:
 
     Left out are `without`, and settings that say where things lie and not what they are.
     """
-    unwanted = {"output_dir", "dataset.root", "launcher", "resume", *without}
-    kept = [o for o in overrides if o.lstrip("+~").split("=")[0] not in unwanted]
+    unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", *without}
+    keys = [override.lstrip("+~").split("=")[0] for override in overrides]
+    kept = [
+        re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", override)
+        for key, override in zip(keys, overrides, strict=True)
+        if key not in unwanted and not key.startswith("sweeper.")
+    ]
     # Only characters that need no quotes, neither in a shell nor in Hydra's run=….
     parts = [re.sub(r"[^\w.+]+", "-", override).strip("-") for override in kept]
     return "".join(f"_{part}" for part in parts)[:NAME_LENGTH]

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -39,6 +40,8 @@ class NewDirectory(Failures):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a sweep, or take that of the sweep to go on with."""
+        if config.sweeper is not None and find_spec("optuna") is None:
+            _exit('sweeper=optuna: not installed; pip install -e ".[sweep]"')
         if config.resume is None:
             _claim(config.hydra.sweep)
         else:
@@ -136,7 +139,8 @@ def _take_sweep(config: DictConfig) -> None:
 
 def _sweep_of(typed: Iterable[str]) -> list[str]:
     """Return what was typed that makes a sweep what it is."""
-    return [text for text in typed if text.split("=")[0] not in ("resume", "launcher")]
+    how = ("resume", "launcher", "sweeper.trials", "sweeper.at_once")
+    return [text for text in typed if text.split("=")[0] not in how]
 
 
 def _exit(message: str) -> NoReturn:

@@ -31,6 +31,7 @@ from aecli.experiment import report
 from aecli.loop import EpochLoop
 from aecli.models import Autoencoder
 from aecli.progress import Progress
+from aecli.pruning import pruning
 from aecli.resume import check_typed, interrupted, is_done, is_trained, last_checkpoint
 from aecli.runs import (
     BEST,
@@ -75,17 +76,23 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
                 epochs = read_metrics(directory)["epochs"]
                 raise SettingError(f"resume={shown(directory)}: is done, {epochs} epochs long")
             log.info("done already: %s", shown(directory))
-            return read_metrics(directory)["val"]["loss"]
+            return _objective(config, directory)
         log.info("going on with %s", shown(directory))
+    if config.sweeper is not None and not in_sweep:
+        raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
     if not is_trained(config, directory):
-        train(config, directory, choices, last)
+        train(config, directory, choices, last, pruning(config) if in_sweep else ())
     if config.published is not None:
         (run,) = find(str(directory), config.output_dir)
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
         report(choices["experiment"], config, values, directory)
     if not in_sweep:  # a sweep says once, at its end, what to do next
         log.info(_next_lines(directory, config.output_dir, choices["model"]))
-    return read_metrics(directory)["val"]["loss"]
+    return _objective(config, directory)
+
+
+def _objective(config: DictConfig, directory: Path) -> float:
+    return read_metrics(directory)["val"][config.objective.removeprefix("val/")]
 
 
 def train(
@@ -110,7 +117,7 @@ def train(
     pretrain = build(config, "pretraining")
     data.setup()
     model.likelihood.check(data.values())
-    best, timer = BestEpoch(), Timer()
+    best, timer = BestEpoch(config.objective), Timer()
     kept = [best, timer, *callbacks]
     wanted = config.trainer.precision == FASTEST
     arithmetic = Arithmetic(FULL if wanted else config.trainer.precision, compiled=False)

@@ -97,7 +97,7 @@ def test_seconds_add_up(tmp_path):
 
 
 def test_the_best_epoch_is_remembered():
-    first, second = BestEpoch(), BestEpoch()
+    first, second = BestEpoch("val/loss"), BestEpoch("val/loss")
     first.metrics, first.epoch = {"loss": 0.5}, 7
     second.load_state_dict(first.state_dict())
     assert (second.metrics, second.epoch) == ({"loss": 0.5}, 7)

@@ -19,7 +19,15 @@ log = logging.getLogger(__name__)
 
 CONFIG = Path(".hydra") / "config.yaml"
 SEED = "seed"
-ELSEWHERE = ("output_dir", "resume", "pictures_every", "eval", "published")
+ELSEWHERE = (
+    "output_dir",
+    "resume",
+    "pictures_every",
+    "eval",
+    "published",
+    "objective",
+    "sweeper",
+)
 """Root keys that say where a run lies and what is shown of it, not what it is."""
 PLACES = ("dataset.root", "dataset.source")
 HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")

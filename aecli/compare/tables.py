@@ -76,4 +76,8 @@ def comma_separated(groups: Sequence[Group], keys: Sequence[str]) -> str:
 
 def shown(value: Value) -> str:
     """Return a setting as it is typed; "" where a run does not have it."""
-    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
