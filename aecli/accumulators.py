@@ -1,9 +1,14 @@
-"""Sums over an epoch that stay on the device: the host reads nothing before the epoch ends."""
+"""Sums over an epoch that stay on the device: the host reads nothing before the epoch ends.
+
+Where several processes train together, what is computed at its end is over all of them.
+"""
 
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
+
+from aecli.distributed import are_several, total
 
 SCALARS, NUMBERS = 1 << 6, 1 << 15
 """Means, and activations, after which sums are taken: a few operations then, not for each batch."""
@@ -40,7 +45,11 @@ class Means:
         self._take()
         if self._sum is None:
             return {}
-        return dict(zip(self._keys, (self._sum / self._count).tolist(), strict=True))
+        values = self._sum
+        if are_several():
+            values = total(torch.cat([values.double(), values.new_tensor([self._count]).double()]))
+            return dict(zip(self._keys, (values[:-1] / values[-1]).tolist(), strict=True))
+        return dict(zip(self._keys, (values / self._count).tolist(), strict=True))
 
 
 class Activity:
@@ -85,11 +94,16 @@ class Activity:
     def compute(self) -> dict[str, float]:
         """Return the mean activation, the active units per image (L0), the share of dead units.
 
-        A unit is dead if no image activated it.
+        A unit is dead if no image activated it. Called once, at the end.
         """
         self._take()
-        if self._active is None:
+        if self._active is None or self._total is None:
             return {}
+        if are_several():
+            sums = [self._total.double(), self._active.double()]
+            sums.append(sums[0].new_tensor([self._count]))
+            *both, count = total(torch.cat(sums)).split(len(self._total))
+            self._total, self._active, self._count = *both, int(count)
         values = torch.stack(
             [
                 self.unit_means.mean(),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from aecli.distributed import gathered
 from aecli.errors import SettingError
 from aecli.figures import grid, labelled_rows, pixels_of
 from aecli.noise import Noise
@@ -71,26 +72,42 @@ class KeepConfiguration(Callback):
 
 
 class KeepRandomState(Callback):
-    """Puts torch's random state into every checkpoint: a resumed run draws what it would have."""
+    """Puts torch's random state into every checkpoint: a resumed run draws what it would have.
+
+    Each of several processes has a state of its own, so that they draw different noise.
+    """
 
     def __init__(self) -> None:
-        self.loaded: dict[str, Any] | None = None
+        self.loaded: list[dict[str, Any]] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the devices."""
-        return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        """Return the states of all processes and their devices."""
+        state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        return {"processes": gathered(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the next epoch starts."""
-        self.loaded = state_dict
+        self.loaded = state_dict["processes"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let each process draw numbers of its own."""
+        if trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw from here on as after the epoch that the checkpoint was saved in."""
-        if self.loaded is not None:
-            torch.set_rng_state(self.loaded["cpu"])
-            if len(self.loaded["cuda"]) == torch.cuda.device_count():
-                torch.cuda.set_rng_state_all(self.loaded["cuda"])
-            self.loaded = None
+        if self.loaded is None:
+            return
+        if len(self.loaded) != trainer.world_size:
+            raise SettingError(
+                f"resume: {trainer.world_size} processes go on with a run of {len(self.loaded)};"
+                " start as many as there were"
+            )
+        state = self.loaded[trainer.global_rank]
+        torch.set_rng_state(state["cpu"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        self.loaded = None
 
 
 class BestEpoch(Callback):
@@ -127,7 +144,10 @@ class BestEpoch(Callback):
 
 
 class TensorBoardPages(Callback):
-    """HPARAMS at the start, pictures and histograms along the way, the projector at the end."""
+    """HPARAMS at the start, pictures and histograms along the way, the projector at the end.
+
+    All of several processes draw, since a part may sum over them; the first has the writer.
+    """
 
     def __init__(self, config: DictConfig, choices: Mapping[str, str], every: int) -> None:
         self.hparams = _hparams(config, choices)
@@ -135,6 +155,8 @@ class TensorBoardPages(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Register settings and metrics; the scalars logged later fill the columns."""
+        if not trainer.is_global_zero:
+            return
         for summary in hparams(self.hparams, dict.fromkeys(METRICS, 0.0)):
             _writer(trainer).file_writer.add_summary(summary)
 

@@ -87,6 +87,7 @@ def _run(command: str) -> None:
 
     from aecli import sweeper
     from aecli.config import register
+    from aecli.distributed import lost_connection, rank
     from aecli.errors import SettingError, Terminated
 
     def job(config: Any) -> Any:
@@ -103,6 +104,8 @@ def _run(command: str) -> None:
             # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
             failed.append(told)
         except Exception as error:
+            if rank() > 0 and lost_connection(error):
+                sys.exit(1)  # the one that has gone says why
             if traceback_wanted or not _is_sweep():
                 bugs.append(error)
                 raise
@@ -115,7 +118,8 @@ def _run(command: str) -> None:
     bugs: list[Exception] = []
     register()
     sweeper.register()
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Further processes of this run inherit the variable as it is set below.
+    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" and rank() == 0
     # TensorBoard's thread hands its errors, such as a full disk, to whoever writes next.
     threading.excepthook = lambda thread: logging.warning("in a thread: %s", thread.exc_value)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors over, to be told here
@@ -226,7 +230,10 @@ def _similar(typed: str, node: Any) -> str:
 
 
 def _fail(code: int, message: str) -> None:
-    print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
+    from aecli.distributed import rank
+
+    if rank() == 0:
+        print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 
@@ -237,7 +244,10 @@ def _tell(failure: str) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from aecli.directories import ERROR
+    from aecli.distributed import rank
 
+    if rank() > 0:
+        return  # the first of several processes says it
     job = ""
     if _is_sweep():
         job = f"job {HydraConfig.get().job.num}: "

@@ -13,7 +13,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from aecli.distributed import agree, launched, rank
 from aecli.errors import SettingError
+
+SILENCE = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": "CRITICAL", "handlers": []},
+}
+"""The logging of all but the first of several processes."""
 
 
 class Failures(Callback):
@@ -33,13 +41,25 @@ class NewDirectory(Failures):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a single run, or take that of the run to go on with."""
         HydraConfig.instance().set_config(config)  # its name is made of hydra.* keys
-        if config.resume is None:
-            _claim(config.hydra.run)
-        else:
-            _take(config)
+        if rank() == 0:
+            if config.resume is None:
+                _claim(config.hydra.run)
+            else:
+                _take(config)
+        if launched():  # their clocks differ, and so would the names
+            with read_write(config.hydra):
+                config.hydra.run.dir = agree(config.hydra.run.dir)
+        if rank() > 0:
+            with read_write(config.hydra), open_dict(config.hydra):
+                config.hydra.output_subdir = None
+                config.hydra.job_logging = SILENCE
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a sweep, or take that of the sweep to go on with."""
+        if launched():
+            _exit(
+                "--multirun: a sweep's jobs are single processes; start it without torchrun or srun"
+            )
         if config.sweeper is not None and find_spec("optuna") is None:
             _exit('sweeper=optuna: not installed; pip install -e ".[sweep]"')
         if config.resume is None:

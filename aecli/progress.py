@@ -58,7 +58,7 @@ class Progress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar, or start the clock of the lines."""
         self._start = self._last = time.monotonic()
-        if is_terminal():
+        if is_terminal() and trainer.is_global_zero:
             steps = trainer.num_training_batches * (trainer.max_epochs or 0)
             self._bar = tqdm(
                 total=steps or None,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aecli.distributed import are_several, total
 from aecli.errors import check_choice, check_int, check_number
 
 
@@ -105,6 +106,9 @@ class KL(Sigmoid):
         """Squash to (0, 1); penalize mean activations away from the target."""
         code = a.sigmoid()
         mean = code.mean(dim=0)
+        if are_several():  # ρ̂ over the whole batch; the gradient goes through this part of it
+            sums = total(torch.cat([code.sum(dim=0), code.new_tensor([len(code)])]))
+            mean = mean + (sums[:-1] / sums[-1] - mean).detach()
         if self.momentum is not None:
             if self.training:
                 self.running_mean.lerp_(mean.detach(), 1 - self.momentum)

@@ -1,8 +1,10 @@
 """`aecli train`: build a model and its data, fit, and tell where the run is."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from aecli.callbacks import (
 )
 from aecli.data import InMemoryDataModule
 from aecli.directories import alone_in, shown
+from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_number, check_seed
 from aecli.evaluate import evaluate
 from aecli.experiment import report
@@ -55,9 +58,11 @@ def main(config: DictConfig) -> float:
     """Train one run of the command line; return its value of the objective, for a sweeper."""
     quieten()
     stop_on_sigterm()
+    if rank() > 0 and not launched():
+        end_with_parent()
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    with alone_in(directory):
+    with alone_in(directory) if rank() == 0 else nullcontext():
         return _run(config, directory, hydra)
 
 
@@ -82,6 +87,8 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
     if not is_trained(config, directory):
         train(config, directory, choices, last, pruning(config) if in_sweep else ())
+    if rank() > 0:
+        return 0.0  # the first of several processes does the rest
     if config.published is not None:
         (run,) = find(str(directory), config.output_dir)
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
@@ -123,6 +130,9 @@ def train(
     arithmetic = Arithmetic(FULL if wanted else config.trainer.precision, compiled=False)
     trainer = _trainer(config, directory, choices, kept, arithmetic)
     log.info(_headline(choices, data, model, trainer))
+    if trainer.world_size > 1:
+        _check_together(config, choices, model, trainer)
+        data.check_parts(trainer.world_size)
     if wanted:
         then = stored(last).arithmetic if last else None
         steps = (trainer.max_epochs or 0) * len(data.train_dataloader())
@@ -145,6 +155,9 @@ def train(
         raise SettingError(f"trainer: {error}") from error
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+    leave()
+    if rank() > 0:
+        return
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
     results = {
@@ -152,6 +165,7 @@ def train(
         "torch": torch.__version__,
         "device": trainer.strategy.root_device.type,
         "threads": torch.get_num_threads(),
+        "processes": trainer.world_size,
         "precision": arithmetic.precision,
         "date": date.today().isoformat(),
         "choices": dict(choices),
@@ -202,9 +216,13 @@ def _trainer(
             check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
     if config.trainer.get("fast_dev_run"):
         raise SettingError("trainer.fast_dev_run: leaves no run behind; use trainer=debug")
+    together = launched()
+    if together and config.trainer.get("strategy") != "ddp":
+        raise SettingError("trainer: several processes were started; they need trainer=ddp")
     trainer: pl.Trainer = build(
         config,
         "trainer",
+        **({"devices": together.a_node, "num_nodes": together.nodes} if together else {}),
         precision=arithmetic.precision,
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
@@ -225,9 +243,29 @@ def _trainer(
         enable_model_summary=False,
     )
     EpochLoop.put_into(trainer)
-    if trainer.world_size > 1:
-        raise SettingError(f"trainer.devices={config.trainer.devices}: a run uses one device")
     return trainer
+
+
+def _check_together(
+    config: DictConfig, choices: Mapping[str, str], model: Autoencoder, trainer: pl.Trainer
+) -> None:
+    """Refuse what several processes cannot train together."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of those that Lightning will start
+    asked = f"trainer.devices={config.trainer.devices}"
+    if not model.takes_plain_steps:
+        raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
+    if choices.get("pretraining", "none") != "none":
+        raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
+    if config.trainer.precision == FASTEST:
+        raise SettingError(f"{asked}: trainer.precision=fastest is measured on one device")
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise SettingError(
+            f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
+            " by side with launcher=joblib or launcher=submitit_slurm"
+        )
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.world_size > cores and not launched():
+        raise SettingError(f"{asked}: there are {cores} processors")
 
 
 def quieten() -> None:
@@ -266,11 +304,12 @@ def _headline(
 ) -> str:
     device = trainer.strategy.root_device
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
     images = {name: len(split.images.labels) for name, split in data.splits.items()}
     return (
         f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
         f" {images['validation']:,} validation images, {_parameters(model):,} parameters,"
-        f" {device.type}{threads}"
+        f" {device.type}{threads}{several}"
     )
 
 

@@ -24,6 +24,9 @@ class Batch(NamedTuple):
     """`(B, C, H, W)`: the grey images in [0, 1]; the same tensor as `x` if not binarized."""
     label: Tensor
     """`(B,)`, int64."""
+    share: float = 1.0
+    """Of a batch split over W processes: B · W / (images of all of them), the factor on this
+    process's mean that makes the mean over the processes the mean over the images."""
 
 
 class Split(NamedTuple):
@@ -50,6 +53,7 @@ class Batches:
         seed: gives the seed of the next pass, for its order and its `dynamic` binarization;
             None for the split's own order.
         dynamic: draw x ~ Bernoulli(image) anew in each pass.
+        part: (r, W): the r-th of W parts of each batch, for process r of W.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class Batches:
         device: torch.device,
         seed: Callable[[], int] | None = None,
         dynamic: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.split = split
         self.batch_size = batch_size
         self.device = device
         self.seed = seed
         self.dynamic = dynamic
+        self.part = part
 
     def __len__(self) -> int:
         return -(-len(self.split.images.labels) // self.batch_size)
@@ -77,11 +83,16 @@ class Batches:
             seed = self.seed()
             shuffler = torch.Generator(home).manual_seed(seed)
             order = torch.randperm(count, generator=shuffler, device=home)
-            generator = torch.Generator(self.device).manual_seed(seed + 1)
+            generator = torch.Generator(self.device).manual_seed(seed + 1 + self.part[0])
         labels = images.labels[order].to(self.device)
-        for index, label in zip(
+        rank, parts = self.part
+        for batch, label in zip(
             order.split(self.batch_size), labels.split(self.batch_size), strict=True
         ):
+            index, share = batch, 1.0
+            if parts > 1:
+                index, label = batch.tensor_split(parts)[rank], label.tensor_split(parts)[rank]
+                share = parts * len(index) / len(batch)
             # On a CPU index_select takes less than half the time of pixels[index].
             image = images.pixels.index_select(0, index).to(self.device).float()
             image.div_(images.maximum)
@@ -91,7 +102,7 @@ class Batches:
                 x = torch.bernoulli(image, generator=generator)
             else:
                 x = image
-            yield Batch(x, image, label)
+            yield Batch(x, image, label, share)
 
 
 class InMemoryDataModule(pl.LightningDataModule):
@@ -144,10 +155,12 @@ class InMemoryDataModule(pl.LightningDataModule):
         self.binarize_seed = check_seed("dataset.binarize_seed", binarize_seed)
         self.splits: dict[str, Split] = {}
         self.device = torch.device("cpu")
+        self.run_seed = 0
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split and binarize; on a GPU that has room, move everything there."""
         if not self.splits:
+            self.run_seed = torch.initial_seed()  # of all processes the same, here
             train, test = self.source.load(self.root)
             if train.pixels.shape[1:] != self.shape:
                 raise SettingError(
@@ -187,8 +200,11 @@ class InMemoryDataModule(pl.LightningDataModule):
         return Batches(split, size, self.device)
 
     def train_dataloader(self) -> Batches:
-        """Return shuffled batches; the order is a function of the run's seed and the epoch."""
-        return self.shuffled("train", self.batch_size, self._epoch_seed)
+        """Return shuffled batches, or this process's part of each.
+
+        The order is a function of the run's seed and the epoch.
+        """
+        return self._in_parts(self.shuffled("train", self.batch_size, self._epoch_seed))
 
     def shuffled(self, name: str, batch_size: int | None, seed: Callable[[], int]) -> Batches:
         """Return the batches of a split in an order drawn by `seed`, binarized as in training."""
@@ -196,12 +212,28 @@ class InMemoryDataModule(pl.LightningDataModule):
         return Batches(split, batch_size or len(split.images.labels), self.device, seed, dynamic)
 
     def val_dataloader(self) -> Batches:
-        """Return the validation batches."""
-        return self.batches("validation")
+        """Return the validation batches, or this process's part of each."""
+        return self._in_parts(self.batches("validation"))
+
+    def check_parts(self, processes: int) -> None:
+        """Refuse a batch size that would leave one of several processes without an image."""
+        for name in ("train", "validation"):
+            count = len(self.splits[name].images.labels)
+            size = self.batch_size or count
+            last = count % size or size
+            if last < processes:
+                raise SettingError(
+                    f"dataset.batch_size={size}: must leave each of {processes} processes an image"
+                    f" of every batch; the last batch of the {count} {name} images has {last}"
+                )
+
+    def _in_parts(self, batches: Batches) -> Batches:
+        if self.trainer is not None:
+            batches.part = self.trainer.global_rank, self.trainer.world_size
+        return batches
 
     def _epoch_seed(self) -> int:
-        seed, epoch = torch.initial_seed(), self.trainer.current_epoch if self.trainer else 0
-        return hash((seed, epoch)) % 2**63
+        return hash((self.run_seed, self.trainer.current_epoch if self.trainer else 0)) % 2**63
 
     def _kept(self, images: Images) -> Images:
         """Leave out the images of other classes than those wanted."""

@@ -140,7 +140,7 @@ class Autoencoder(pl.LightningModule):
         terms = self.terms(batch.x)
         self._train.add(self.reported(terms), len(batch.x))
         self._activity.add(terms.code)
-        return terms.loss
+        return terms.loss if batch.share == 1 else terms.loss * batch.share
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add up the terms on x, and the mean squared error per pixel on the grey image."""

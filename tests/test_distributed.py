@@ -1,0 +1,163 @@
+"""Several processes over gloo: the same result as one, however they are started."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from aecli.data import Batches
+from aecli.data.module import Split
+from aecli.data.sources import Images
+from aecli.runs import read_metrics
+from tests.test_cli import aecli
+
+SHORT = ("network.hidden=[16]", "trainer.max_epochs=3", "pictures_every=2")
+TOGETHER = ("trainer=ddp", "trainer.devices=2")
+
+pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
+
+
+def run_in(folder, model):
+    (run,) = (folder / "outputs" / f"{model}-digits").iterdir()
+    return run
+
+
+def trained(folder, *words, starter=(sys.executable, "-m", "aecli"), env=None):
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        [*starter, "train", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | (env or {}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("ae", ()),
+        ("sparse_ae", ("sparsity.momentum=0.9", "trainer.gradient_clip_val=1")),
+        ("ksparse_ae", ("sparsity.k_start=60", "optimizer.schedule=cosine")),
+    ],
+)
+def test_two_processes_end_as_one_with_the_same_batches(tmp_path, model, settings):
+    for name, how in (("one", ()), ("two", TOGETHER)):
+        done = trained(tmp_path / name, f"model={model}", *settings, *SHORT, *how)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+    one, two = run_in(tmp_path / "one", model), run_in(tmp_path / "two", model)
+    weights = [
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in (one, two)
+    ]
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-5)
+    ours, theirs = read_metrics(two), read_metrics(one)
+    assert ours["processes"] == 2
+    assert ours["val"] == pytest.approx(theirs["val"], rel=1e-5)
+    assert points(two) == pytest.approx(points(one), rel=1e-4)
+    assert sorted(path.name for path in (tmp_path / "two" / "outputs").iterdir()) == [
+        f"{model}-digits"
+    ]
+    assert (two / "train.log").is_file()
+    assert len(list(two.glob("events*"))) == 1
+
+
+def points(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    tags = events.Tags()["scalars"]
+    return {f"{tag} {p.step}": p.value for tag in tags for p in events.Scalars(tag)}
+
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "aecli")
+
+
+def test_torchrun_starts_them_too_and_a_run_goes_on(tmp_path):
+    words = ("model=vae", *SHORT, "trainer=ddp")
+    done = trained(tmp_path, *words, starter=TORCHRUN)
+    assert done.returncode == 0, done.stderr
+    run = run_in(tmp_path, "vae")  # one directory, though each has a clock of its own
+    assert done.stdout.count("done: 3 epochs") == 1
+    assert read_metrics(run)["processes"] == 2
+    alone = trained(tmp_path, f"resume={run}", "trainer.max_epochs=4")
+    assert alone.returncode == 1
+    assert "resume: 1 processes go on with a run of 2; start as many as there were" in alone.stderr
+    longer = trained(tmp_path, f"resume={run}", "trainer.max_epochs=4", starter=TORCHRUN)
+    assert longer.returncode == 0, longer.stderr
+    assert read_metrics(run)["epochs"] == 4
+
+
+def test_srun_starts_them_too(tmp_path):
+    slurm = {
+        "SLURM_JOB_ID": "12345",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29761",
+    }
+    line = [sys.executable, "-m", "aecli", "train", "model=vae", *SHORT, "trainer=ddp"]
+    tasks = [
+        subprocess.Popen(
+            line,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | slurm | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+        )
+        for task in range(2)
+    ]
+    told = [task.communicate(timeout=300) for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], told
+    assert read_metrics(run_in(tmp_path, "vae"))["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("trainer.devices=4096",), "trainer.devices=4096: there are"),
+        (("trainer.devices=2", "model=pca"), "this model or optimizer takes one process"),
+        (("trainer.devices=2", "dataset.batch_size=1"), "must leave each of 2 processes an image"),
+        (("trainer.devices=2", "trainer.precision=fastest"), "is measured on one device"),
+        (
+            ("trainer.devices=2", "model=ae", "network.activation=sigmoid", "pretraining=rbm"),
+            "pretraining=rbm takes one process",
+        ),
+        (("-m", "trainer.devices=2", "model=ae,vae"), "a sweep's jobs take one device each"),
+    ],
+)
+def test_what_cannot_be_trained_together_gets_a_plain_line(tmp_path, words, told):
+    done = aecli("train", *words, "trainer=ddp", *SHORT, cwd=tmp_path)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_processes_without_trainer_ddp_are_told_of_it(tmp_path):
+    done = trained(tmp_path, "model=ae", *SHORT, starter=TORCHRUN)
+    assert done.returncode != 0
+    told = "aecli: trainer: several processes were started; they need trainer=ddp\n"
+    assert done.stderr.count(told) == 1
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_parts_of_a_batch_are_the_batch(dynamic):
+    images = Images(torch.arange(23, dtype=torch.uint8).view(23, 1, 1, 1), torch.arange(23), 255)
+    whole, *parts = (
+        list(Batches(Split(images), 5, torch.device("cpu"), lambda: 3, dynamic, part))
+        for part in ((0, 1), (0, 2), (1, 2))
+    )
+    assert len(whole) == len(parts[0]) == len(parts[1]) == 5
+    for batch, first, second in zip(whole, *parts, strict=True):
+        torch.testing.assert_close(batch.label, torch.cat([first.label, second.label]))
+        torch.testing.assert_close(batch.image, torch.cat([first.image, second.image]))
+        for part in (first, second):
+            assert part.share == 2 * len(part.label) / len(batch.label)
+        assert batch.share == 1
