@@ -1,10 +1,12 @@
 """Trainings that are killed, told to go, or out of room: nothing is lost that was saved."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,25 @@ def test_a_sweep_told_to_go_goes_on_by_the_same_line(tmp_path):
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert process.returncode == 75
     assert f"the same line and resume={sweep.relative_to(tmp_path)}\n" in told
+
+
+def test_a_job_that_its_queue_starts_again_goes_on(tmp_path):
+    # What Slurm does before it takes a machine away, done by hand to submitit's local queue.
+    line = ("train", "-m", *LONG[1:], "seed=0", "launcher=submitit_local")
+    sweep = started(tmp_path, *line, "trainer.max_epochs=200")
+    last = wait_for("outputs/sweeps/*/0*/checkpoints/last.ckpt", tmp_path, sweep)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_text().split("\0")
+            inside = str(tmp_path) in str((process / "cwd").resolve())
+            if inside and "submitit.core._submit" in words:
+                os.kill(int(process.name), signal.SIGUSR2)
+    _, told = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, told
+    log = (last.parents[1] / "train.log").read_text()
+    assert log.count("going on with") == 1
+    assert log.count("done: 200 epochs") == 1
+    assert read_metrics(last.parents[1])["epochs"] == 200
 
 
 @pytest.fixture
