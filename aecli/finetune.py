@@ -42,7 +42,8 @@ class Classifier(nn.Module):
         """Return the share of wrong labels, in %."""
         self.eval()
         right = sum(
-            (self.classes[self(image).argmax(dim=1)] == label).sum() for _, image, label in batches
+            (self.classes[self(image).argmax(dim=1)] == label).sum()
+            for _, image, label, _ in batches
         )
         return 100 * (1 - float(right) / len(batches.split.images.labels))
 
@@ -101,7 +102,7 @@ class Finetuning:
         tracked = Tracked(range(1, self.max_epochs + 1), f"fine-tuning on {labels:,} labels")
         for epoch in tracked:
             classifier.train()
-            for _, image, label in train:
+            for _, image, label, _ in train:
                 with autocast:
                     loss = classifier.loss(image, label)
                 optimizer.zero_grad()

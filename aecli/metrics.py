@@ -39,7 +39,7 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
     - `mean_activation`, `l0` (active units per image) and `dead_share` of the code.
     """
     means, activity = Means(), Activity(model.sparsity.active)
-    for x, image, _ in batches:
+    for x, image, *_ in batches:
         terms = model.terms(x)
         output = model.reconstruct(image)
         error = (output - image).square().flatten(1)
@@ -75,7 +75,7 @@ def noisy_reconstruction(
     if not noises:
         return {}
     means = Means()
-    for _, image, _ in batches:
+    for _, image, *_ in batches:
         errors = {
             f"mse_{noise}_{level:g}": (model.reconstruct(noise_.corrupt(image)) - image)
             .square()
@@ -89,7 +89,7 @@ def noisy_reconstruction(
 @torch.no_grad()
 def active_units(model: VAE, batches: Iterable[Batch]) -> int:
     """Return how many latents the model uses: Var_x E_q[z_j] > 0.01 (Burda et al. 2015, §3)."""
-    means = torch.cat([model.posterior(x).mean for x, _, _ in batches])
+    means = torch.cat([model.posterior(x).mean for x, *_ in batches])
     return int((means.var(dim=0) > ACTIVE_VARIANCE).sum())
 
 
@@ -102,7 +102,7 @@ def marginal_nll(model: VAE, batches: Iterable[Batch], samples: int, at_once: in
     check_int("eval.importance_samples", samples, 1)
     check_int("eval.decoded_at_once", at_once, 1)
     means = Means()
-    for batch, _, _ in batches:
+    for batch, *_ in batches:
         for x in batch.split(at_once):
             means.add({"log_p": importance_bound(model, x, samples, at_once).mean()}, len(x))
     return -means.compute()["log_p"]
@@ -130,14 +130,14 @@ def importance_bound(model: VAE, x: Tensor, samples: int, at_once: int) -> Tenso
 @torch.no_grad()
 def codes(model: Autoencoder, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes `(N, K)` of the grey images and their labels `(N,)`."""
-    pairs = [(model.encode(image).cpu(), label.cpu()) for _, image, label in batches]
+    pairs = [(model.encode(image).cpu(), label.cpu()) for _, image, label, _ in batches]
     parts = [torch.cat(part).numpy() for part in zip(*pairs, strict=True)]
     return parts[0], parts[1]
 
 
 def pixels(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Return the grey images as rows `(N, D)` and their labels `(N,)`."""
-    pairs = [(image.flatten(1).cpu(), label.cpu()) for _, image, label in batches]
+    pairs = [(image.flatten(1).cpu(), label.cpu()) for _, image, label, _ in batches]
     parts = [torch.cat(part).numpy() for part in zip(*pairs, strict=True)]
     return parts[0], parts[1]
 

@@ -220,7 +220,7 @@ def _class_mean(loaded: Loaded, label: int) -> Tensor:
 def _test_images(loaded: Loaded, number: int | None) -> tuple[Tensor, Tensor]:
     """Return the first `number` images of the test set, all if None, and their labels."""
     total = len(loaded.data.splits["test"].images.labels)
-    _, image, label = next(iter(loaded.data.batches("test", min(number or total, total))))
+    _, image, label, _ = next(iter(loaded.data.batches("test", min(number or total, total))))
     return image.to(loaded.model.device), label
 
 
