@@ -35,7 +35,7 @@ from aecli import __version__, progress
 from aecli.config import composed
 from aecli.data import InMemoryDataModule
 from aecli.train import train
-from benchmarks import bare, evaluation, others, processes, scaling
+from benchmarks import bare, evaluation, others, processes, scaling, several
 
 OUTPUTS = Path("outputs") / "throughput"
 LONG = 1000
@@ -115,6 +115,10 @@ MEASUREMENTS = [
         at_least=True,
     ),
     Measurement("an image of 600,000 over one of 6,000", scaling.per_image, "ratio", 1.1, 3),
+    Measurement("aecli compare of 1,000 runs", several.compare, "s", 10, 3),
+    Measurement("2 jobs by joblib over one after the other", several.jobs_side_by_side, "ratio", 1),
+    Measurement("2 processes over 1 core", several.two_processes_over_one_core, "ratio", 1),
+    Measurement("2 processes over 2 threads", several.two_processes_over_two_threads, "ratio", 1),
 ]
 
 
