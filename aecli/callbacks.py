@@ -1,7 +1,9 @@
 """What happens around a training: its configuration kept, its best epoch, its TensorBoard pages."""
 
 import math
+import signal
 from collections.abc import Mapping
+from types import FrameType
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from aecli.errors import SettingError
 from aecli.figures import grid, labelled_rows, pixels_of
 from aecli.noise import Noise
 from aecli.runs import KEY, pack
+from aecli.signals import stop
 
 HPARAMS = {
     "seed": "seed",
@@ -108,6 +111,23 @@ class KeepRandomState(Callback):
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
         self.loaded = None
+
+
+class StopOnSigterm(Callback):
+    """Keeps Lightning's own answer to SIGTERM away, which waits for a batch and for other ranks."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back the answer from before; send it on to the processes that Lightning started."""
+        before = trainer._signal_connector._original_handlers.get(signal.SIGTERM)
+        if before is not stop:
+            return
+
+        def stop_all(number: int, frame: FrameType | None) -> None:
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(signal.SIGTERM)
+            stop(number, frame)
+
+        signal.signal(signal.SIGTERM, stop_all)
 
 
 class BestEpoch(Callback):

@@ -11,7 +11,10 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from typing import Any
+
+from aecli.distributed import launched, rank
 
 COMMANDS = {
     "train": "aecli.train",
@@ -73,6 +76,8 @@ def main() -> None:
     if word not in COMMANDS:
         known = ", ".join([*COMMANDS, "compare"])
         _fail(2, f"no command '{word}': must be one of {known} (see aecli --help)")
+    if word != "train" and launched():
+        _fail(1, f"{word}: takes one process; start it without torchrun or srun")
     if sys.argv[1] == word:
         # Rewritten, not deleted: processes that Lightning starts replay sys.argv.
         sys.argv[1:2] = ["--config-name", word]
@@ -81,14 +86,23 @@ def main() -> None:
     _run(word)
 
 
+class Gone(BaseException):
+    """One of several processes has ended before the others."""
+
+
 def _run(command: str) -> None:
+    from aecli.signals import stop_on_sigterm
+
+    if command == "train":
+        stop_on_sigterm()
     import hydra
     from omegaconf.errors import OmegaConfBaseException
 
     from aecli import sweeper
     from aecli.config import register
-    from aecli.distributed import lost_connection, rank
-    from aecli.errors import SettingError, Terminated
+    from aecli.distributed import lost_connection
+    from aecli.errors import SettingError
+    from aecli.signals import Terminated
 
     def job(config: Any) -> Any:
         try:
@@ -104,8 +118,8 @@ def _run(command: str) -> None:
             # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
             failed.append(told)
         except Exception as error:
-            if rank() > 0 and lost_connection(error):
-                sys.exit(1)  # the one that has gone says why
+            if "WORLD_SIZE" in os.environ and lost_connection(error):
+                raise Gone from error
             if traceback_wanted or not _is_sweep():
                 bugs.append(error)
                 raise
@@ -125,9 +139,12 @@ def _run(command: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors over, to be told here
     try:
         hydra.main(version_base="1.3", config_path="pkg://aecli.conf", config_name=command)(job)()
+    except Gone:
+        _fail(1, f"another process of this run has gone{_how_to_go_on(command)}")
     except KeyboardInterrupt:
         _fail(130, f"interrupted{_how_to_go_on(command)}")
     except Terminated:
+        _end_children()
         _fail(RESUMABLE, f"terminated{_how_to_go_on(command)}")
     except Exception as error:
         if error in bugs or traceback_wanted:
@@ -182,6 +199,9 @@ def _plain(error: Exception) -> str:
         options = _options(group) if group == "experiment" else error.options
         if options:
             return f"{group}={name}: must be one of {', '.join(options)}"
+    if "Unexpected type for root: NoneType" in str(error):
+        words = [word for word in sys.argv if word.startswith("sweeper.")]
+        return f"{' '.join(words)}: goes with sweeper=optuna"
     unknown = re.match(r"Could not override '([^']*)'", str(error))
     if unknown and isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
         hint = _similar(unknown[1], cause.parent_node)
@@ -230,8 +250,6 @@ def _similar(typed: str, node: Any) -> str:
 
 
 def _fail(code: int, message: str) -> None:
-    from aecli.distributed import rank
-
     if rank() == 0:
         print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
@@ -244,7 +262,6 @@ def _tell(failure: str) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from aecli.directories import ERROR
-    from aecli.distributed import rank
 
     if rank() > 0:
         return  # the first of several processes says it
@@ -267,22 +284,32 @@ def _forget_failure() -> None:
         (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
 
 
+def _end_children() -> None:
+    """End the jobs that a sweep runs side by side: what they saved stays."""
+    from psutil import NoSuchProcess, Process
+
+    for process in Process().children(recursive=True):
+        with suppress(NoSuchProcess):
+            process.kill()
+
+
 def _how_to_go_on(command: str) -> str:
     """Return what to type to go on with a training that was interrupted."""
     from pathlib import Path
 
     from hydra.core.hydra_config import HydraConfig
 
-    from aecli.directories import shown
+    from aecli.directories import as_typed
 
     if command != "train" or not HydraConfig.initialized():
         return ""
     hydra = HydraConfig.get()
     if _is_sweep():
-        return f"; to go on with it: the same line and resume={shown(hydra.sweep.dir)}"
+        return f"; to go on with it: the same line and {as_typed('resume', hydra.sweep.dir)}"
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
-    return f"; to go on with it: aecli train resume={shown(hydra.run.dir)}"
+    how = "started as before, " if launched() else ""
+    return f"; to go on with it: {how}aecli train {as_typed('resume', hydra.run.dir)}"
 
 
 def _is_sweep() -> bool:

@@ -1,11 +1,12 @@
 """A directory of its own for every run: nothing that is there already is written to."""
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Any, NoReturn
 
 from filelock import FileLock, Timeout
@@ -22,6 +23,10 @@ SILENCE = {
     "root": {"level": "CRITICAL", "handlers": []},
 }
 """The logging of all but the first of several processes."""
+
+
+held: list[FileLock] = []
+"""The lock on the sweep of this process, for as long as that runs."""
 
 
 class Failures(Callback):
@@ -41,36 +46,51 @@ class NewDirectory(Failures):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a single run, or take that of the run to go on with."""
         HydraConfig.instance().set_config(config)  # its name is made of hydra.* keys
+        failure, directory = None, ""
         if rank() == 0:
-            if config.resume is None:
-                _claim(config.hydra.run)
-            else:
-                _take(config)
+            try:
+                directory = _claim(config.hydra.run) if config.resume is None else _take(config)
+            except Exception as error:
+                failure = error
         if launched():  # their clocks differ, and so would the names
-            with read_write(config.hydra):
-                config.hydra.run.dir = agree(config.hydra.run.dir)
-        if rank() > 0:
-            with read_write(config.hydra), open_dict(config.hydra):
-                config.hydra.output_subdir = None
+            directory = agree(directory)
+        if failure is not None:
+            _exit(failure)
+        if launched() and not directory:
+            sys.exit(1)  # the first of them says why
+        with read_write(config.hydra), open_dict(config.hydra):
+            if directory:
+                config.hydra.run.dir = directory
+            if rank() > 0 or config.resume is not None:
+                config.hydra.output_subdir = None  # it is written already
+            if rank() > 0:
                 config.hydra.job_logging = SILENCE
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a sweep, or take that of the sweep to go on with."""
-        if launched():
-            _exit(
-                "--multirun: a sweep's jobs are single processes; start it without torchrun or srun"
-            )
-        if config.sweeper is not None and find_spec("optuna") is None:
-            _exit('sweeper=optuna: not installed; pip install -e ".[sweep]"')
-        if config.resume is None:
-            _claim(config.hydra.sweep)
-        else:
-            _take_sweep(config)
-        HydraConfig.instance().set_config(config)  # for who asks after an interruption
+        try:
+            directory = self._sweep(config)
+            held.append(lock(Path(directory), "runs this sweep"))
+        except Exception as error:
+            _exit(error)
         # Each job is composed anew, from the overrides: so it has to be among them.
-        sweep = config.hydra.sweep.dir.replace("\\", "\\\\").replace("'", "\\'")
+        sweep = directory.replace("\\", "\\\\").replace("'", "\\'")
         with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = directory
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{sweep}'")
+        HydraConfig.instance().set_config(config)  # for who asks after an interruption
+
+    def _sweep(self, config: DictConfig) -> str:
+        if launched():
+            raise SettingError("--multirun: a sweep's jobs are single processes; not by torchrun")
+        if config.sweeper is not None and find_spec("optuna") is None:
+            raise SettingError('sweeper=optuna: not installed; pip install -e ".[sweep]"')
+        typed = config.hydra.overrides.task
+        if config.resume is None:
+            if many := [text for text in typed if text.startswith("resume=")]:
+                raise SettingError(f"{many[0]}: must be one directory, a sweep's")
+            return _claim(config.hydra.sweep)
+        return _take_sweep(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Say how to compare the runs; name the jobs that failed."""
@@ -78,8 +98,9 @@ class NewDirectory(Failures):
         jobs = [path for path in sweep.iterdir() if (path / ".hydra").is_dir()]
         if len(failures(jobs)) < len(jobs):
             print(f"sweep: {shown(sweep)}\nnext:")  # noqa: T201
-            for line in ("aecli compare", "aecli eval run=", "tensorboard --logdir "):
-                print(f"  {line}{'' if line == 'aecli compare' else shown(sweep)}")  # noqa: T201
+            print(f"  aecli compare {quote(shown(sweep))}")  # noqa: T201
+            print(f"  aecli eval {as_typed('run', sweep)}")  # noqa: T201
+            print(f"  tensorboard --logdir {quote(shown(sweep))}")  # noqa: T201
         super().on_multirun_end(config)
 
 
@@ -105,12 +126,11 @@ def number_of(job: Path) -> tuple[int, str]:
     return (int(number) if number.isdigit() else -1, job.name)
 
 
-def _claim(node: DictConfig) -> None:
+def _claim(node: DictConfig) -> str:
     try:
-        with read_write(node), open_dict(node):
-            node.dir = str(make_new(Path(node.dir)))
+        return str(make_new(Path(node.dir)))
     except OSError as error:
-        _exit(f"output_dir: {error.filename}: {error.strerror}")
+        raise SettingError(f"output_dir: {error.filename}: {error.strerror}") from error
 
 
 def newest(outputs: Path) -> Iterator[Path]:
@@ -120,41 +140,42 @@ def newest(outputs: Path) -> Iterator[Path]:
         yield config.parent.parent
 
 
-def _take(config: DictConfig) -> None:
-    directory = _run_of(config.resume, Path(config.output_dir))
-    with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.run.dir = str(directory)
-        config.hydra.output_subdir = None  # its configuration is there already
-
-
-def _run_of(resume: str, outputs: Path) -> Path:
+def _take(config: DictConfig) -> str:
+    """Return the directory of the run that `resume=` means."""
+    resume, outputs = config.resume, Path(config.output_dir)
     if resume == "latest":
         if directory := next(newest(outputs), None):
-            return directory
-        _exit(f"resume=latest: no run under {outputs}/; aecli train makes one")
+            return str(directory)
+        raise SettingError(f"resume=latest: no run under {outputs}/; aecli train makes one")
     path = Path(resume).expanduser()
     if path.is_file() and path.parent.name == "checkpoints":
         path = path.parent.parent
     if not path.is_dir():
-        _exit(f"resume={resume}: no such directory; must be a run's, or latest")
+        raise SettingError(f"resume={resume}: no such directory; must be a run's, or latest")
     if (path / SWEEP).is_file():
-        _exit(f"resume={resume}: is a sweep; name one of its runs, or repeat the sweep's line")
+        raise SettingError(
+            f"resume={resume}: is a sweep; name one of its runs, or repeat the sweep's line"
+        )
     if not (path / ".hydra").is_dir():
-        _exit(f"resume={resume}: not a run's directory: it has no .hydra in it")
-    return path
+        raise SettingError(f"resume={resume}: not a run's directory: it has no .hydra in it")
+    return str(path)
 
 
-def _take_sweep(config: DictConfig) -> None:
+def _take_sweep(config: DictConfig) -> str:
+    """Return the directory of the sweep that `resume=` means."""
     sweep = Path(config.resume).expanduser()
     if (sweep / ".hydra").is_dir():
-        _exit(f"resume={config.resume}: is a run, not a sweep; leave out --multirun")
+        raise SettingError(f"resume={config.resume}: is a run, not a sweep; leave out --multirun")
     if not (sweep / SWEEP).is_file():
-        _exit(f"resume={config.resume}: no sweep lies there; must be its directory")
-    then = _sweep_of(OmegaConf.load(sweep / SWEEP).hydra.overrides.task)
+        raise SettingError(f"resume={config.resume}: no sweep lies there; must be its directory")
+    try:
+        then = _sweep_of(OmegaConf.load(sweep / SWEEP).hydra.overrides.task)
+    except Exception as error:  # whatever half a file can raise
+        raise SettingError(f"{sweep / SWEEP}: damaged; start the sweep anew") from error
     if then != _sweep_of(config.hydra.overrides.task):
-        _exit(f"resume={config.resume}: that sweep was {' '.join(then)}; type the same line")
-    with read_write(config.hydra), open_dict(config.hydra):
-        config.hydra.sweep.dir = str(sweep)
+        line = " ".join(map(quote, then))
+        raise SettingError(f"resume={config.resume}: that sweep was {line}; type the same line")
+    return str(sweep)
 
 
 def _sweep_of(typed: Iterable[str]) -> list[str]:
@@ -163,9 +184,9 @@ def _sweep_of(typed: Iterable[str]) -> list[str]:
     return [text for text in typed if text.split("=")[0] not in how]
 
 
-def _exit(message: str) -> NoReturn:
+def _exit(reason: Exception | str) -> NoReturn:
     # Hydra would only warn of an exception in a callback, and go on.
-    print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
+    print(f"aecli: {reason}", file=sys.stderr)  # noqa: T201
     sys.exit(1)
 
 
@@ -185,21 +206,27 @@ def make_new(path: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-@contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Keep other processes from training the same run at the same time.
+def lock(directory: Path, what: str) -> FileLock:
+    """Return a lock on `directory`, which goes with this process, however that ends.
 
-    Raises `SettingError` if one does. The lock goes with the process, however that ends.
+    Raises `SettingError` if another process has it: that one does `what` at this moment.
     """
+    held = FileLock(directory / ".lock")
     try:
-        lock = FileLock(directory / ".lock").acquire(timeout=0)
+        held.acquire(timeout=0)
     except Timeout:
-        raise SettingError(f"{shown(directory)}: another aecli trains it at this moment") from None
-    with lock:
-        yield
+        told = f"{shown(directory)}: another aecli {what} at this moment"
+        raise SettingError(told) from None
+    return held
 
 
 def shown(path: Path | str) -> str:
     """Return a path as one would type it here: relative if it lies below the working directory."""
     path = Path(path).absolute()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def as_typed(key: str, path: Path | str) -> str:
+    """Return `KEY=PATH` as it is to be typed, with the quotes that a shell and Hydra want."""
+    path = shown(path)
+    return f"{key}={path}" if re.fullmatch(r"[\w./+~:-]+", path) else quote(f'{key}="{path}"')

@@ -15,10 +15,6 @@ class SettingError(ValueError):
     """
 
 
-class Terminated(BaseException):
-    """The process was told to go, by SIGTERM."""
-
-
 def check_number(
     key: str,
     value: Any,

@@ -8,10 +8,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__
 from aecli.directories import shown
-from aecli.errors import SettingError
-from aecli.runs import LAST, Stored, read_metrics, stored, stored_beside
+from aecli.errors import SettingError, check_int
+from aecli.runs import LAST, Stored, read_metrics, stored, stored_beside, write_text
 
 LENGTH = "trainer.max_epochs"
+PARTS = ("model", "network", "noise", "sparsity", "likelihood", "optimizer", "trainer", "seed")
+"""What makes a job of a sweep what it is."""
 GOES_WITH = {"resume", "output_dir", LENGTH}
 """Settings that may be typed with resume=…"""
 
@@ -28,7 +30,12 @@ def interrupted(directory: Path) -> Stored:
     Raises `SettingError` if that cannot be read, or if another version of aecli made it.
     """
     last = last_checkpoint(directory)
-    found = stored(last) if last else stored_beside(directory)
+    if last is None and read_metrics(directory):
+        raise SettingError(f"resume={shown(directory)}: its checkpoints/{LAST}.ckpt is missing")
+    try:
+        found = stored(last) if last else stored_beside(directory)
+    except SettingError as error:
+        raise SettingError(str(error).replace("run=", "resume=", 1)) from error
     if found.version != __version__:
         raise SettingError(
             f"resume={shown(directory)}: was made by aecli {found.version}, and this is"
@@ -37,18 +44,38 @@ def interrupted(directory: Path) -> Stored:
     return found
 
 
-def check_typed(config: DictConfig, then: DictConfig, typed: Collection[str]) -> None:
+def check_typed(
+    config: DictConfig, then: DictConfig, typed: Collection[str], directory: Path
+) -> None:
     """Refuse settings that a run cannot change on its way; take a new length over into `then`."""
     for key in sorted(set(typed) - GOES_WITH):
         raise SettingError(f"{key}: a resumed run keeps its settings; leave it out")
     if LENGTH not in typed:
         return
-    epochs, before = config.trainer.max_epochs, then.trainer.max_epochs
+    epochs, before = check_int(LENGTH, config.trainer.max_epochs, 1), then.trainer.max_epochs
     for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start"):
         value = OmegaConf.select(then, key)
         if value not in (None, 0, "constant", then.sparsity.get("k")):
             raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {before} epochs")
     then.trainer.max_epochs = epochs
+    path = directory / ".hydra" / "config.yaml"  # what `aecli compare` tells runs apart by
+    told = OmegaConf.load(path)
+    told.trainer.max_epochs = epochs
+    write_text(path, OmegaConf.to_yaml(told))
+
+
+def check_same(config: DictConfig, then: DictConfig, directory: Path) -> None:
+    """Refuse to take another job's checkpoint for that of this job of a sweep."""
+    for part in PARTS:
+        ours, theirs = (
+            OmegaConf.to_container(c, resolve=True).get(part)  # type: ignore[union-attr]
+            for c in (config, then)
+        )
+        if ours != theirs:
+            raise SettingError(
+                f"{shown(directory)}: holds a job with another {part}; hydra.sweep.subdir must"
+                " give each job a directory of its own"
+            )
 
 
 def is_trained(config: DictConfig, directory: Path) -> bool:

@@ -190,12 +190,11 @@ def stored_beside(directory: Path) -> Stored:
     try:
         hydra = OmegaConf.load(directory / ".hydra" / "hydra.yaml").hydra
         config = OmegaConf.load(directory / ".hydra" / "config.yaml")
-        packed = pack(config, parts(hydra.runtime.choices))
+        return _unpack(directory, pack(config, parts(hydra.runtime.choices)))
     except Exception as error:  # whatever half a file can raise
         raise SettingError(
             f"run={directory}: was cut off before its configuration was written; start it anew"
         ) from error
-    return _unpack(directory, packed)
 
 
 def _read(path: Path) -> dict[str, Any]:

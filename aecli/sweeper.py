@@ -5,6 +5,7 @@ today's SQLAlchemy, cannot end bad runs early and numbers the runs of a resumed 
 Imported by the command line: neither torch nor Optuna before a sweep starts.
 """
 
+import logging
 import math
 import os
 import sys
@@ -14,7 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    OverrideType,
+    RangeSweep,
+)
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -33,7 +40,8 @@ STORAGE = "study.log"
 """Optuna's journal in the sweep's directory."""
 PRUNED = "pruned"
 """What a trial is marked with that was ended early."""
-SWEEP_OF = "sweep"
+SWEEP_OF, OBJECTIVE = "sweep", "objective"
+"""What a trial, and a study, is marked with."""
 
 
 class OptunaSweeper(Sweeper):
@@ -53,19 +61,21 @@ class OptunaSweeper(Sweeper):
         assert self.config is not None
         settings, sweep = self.config.sweeper, Path(self.config.hydra.sweep.dir)
         trials = check_int("sweeper.trials", settings.trials, 1)
+        check_int("trainer.max_epochs", self.config.trainer.max_epochs, 0)
         fixed, typed = _fixed_and_swept(arguments)
-        space = {o.key_or_group: _distribution(o) for o in typed or _default_space(settings)}
+        swept = typed or _default_space(settings, without=[line.split("=")[0] for line in fixed])
+        space = {_key(override): _distribution(override) for override in swept}
         OmegaConf.save(self.config, sweep / SWEEP)  # what resume= compares the line with
         study = open_study(self.config, sweep)
         at_once = self._at_once(settings)
-        ours = [t for t in study.trials if t.user_attrs.get(SWEEP_OF) == str(sweep.absolute())]
+        ours = [t for t in study.trials if t.user_attrs.get(SWEEP_OF) == _name(settings, sweep)]
         begun = [t.number for t in ours if not t.state.is_finished()]
         left = trials - len(ours)
         while begun or left > 0:
             numbers, begun = begun[:at_once], begun[at_once:]
             while left > 0 and not begun and len(numbers) < at_once:
-                trial = study.ask(space)
-                trial.set_user_attr(SWEEP_OF, str(sweep.absolute()))
+                trial = _ask(study, space)
+                trial.set_user_attr(SWEEP_OF, _name(settings, sweep))
                 numbers.append(trial.number)
                 left -= 1
             for together in _consecutive(numbers):
@@ -145,12 +155,29 @@ def open_study(config: DictConfig, sweep: Path) -> "optuna.Study":
     # Other draws than those before; runs beside each other count as bad until they are done.
     seed = (seed + len(study.trials)) % 2**32
     study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-    if study.direction.name.lower() != direction:
+    then = study.user_attrs.get(OBJECTIVE, config.objective)
+    if then != config.objective:
         raise SettingError(
-            f"sweeper.study={study.study_name}: that study has another objective"
-            f" ({study.direction.name.lower()}d); give this one another name"
+            f"sweeper.study={study.study_name}: that study has objective={then}; give this one"
+            " another name"
         )
+    study.set_user_attr(OBJECTIVE, config.objective)
     return study
+
+
+def _name(settings: DictConfig, sweep: Path) -> str:
+    """Return what tells a sweep's trials from those of others in the same storage."""
+    return str(sweep.resolve()) if settings.storage else STUDY  # its own goes where it goes
+
+
+def _ask(study: "optuna.Study", space: Mapping[str, "BaseDistribution"]) -> "optuna.Trial":
+    try:
+        return study.ask(dict(space))
+    except ValueError as error:
+        raise SettingError(
+            f"sweeper.study={study.study_name}: that study searches other values ({error}); give"
+            " this one another name"
+        ) from error
 
 
 def _fixed_and_swept(arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
@@ -161,13 +188,20 @@ def _fixed_and_swept(arguments: Sequence[str]) -> tuple[list[str], list[Override
     return [line for line in fixed if line is not None], swept
 
 
-def _default_space(settings: DictConfig) -> list[Override]:
+def _key(override: Override) -> str:
+    key = str(override.key_or_group)
+    if key.startswith("sweeper"):
+        raise SettingError(f"{override.input_line}: is no setting to search")
+    return {OverrideType.ADD: "+", OverrideType.FORCE_ADD: "++"}.get(override.type, "") + key
+
+
+def _default_space(settings: DictConfig, without: Sequence[str]) -> list[Override]:
     space: Mapping[str, Any] = settings.space or {}
-    lines = [f"{key}={values}" for key, values in space.items()]
+    lines = [f"{key}={values}" for key, values in space.items() if key not in without]
     swept = _fixed_and_swept(lines)[1]
     if not swept or len(swept) < len(lines):
         raise SettingError(
-            "sweeper.space: must give each setting several values, such as"
+            "sweeper.space: must give each setting that is not typed several values, such as"
             " {optimizer.lr: 'tag(log, interval(1e-4, 1e-2))'}"
         )
     return swept
@@ -245,6 +279,7 @@ def _draw(study: "optuna.Study", sweep: Path, objective: str) -> list[str]:
     from optuna.visualization import matplotlib as plots
 
     mpl.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     pictures = {"history.png": plots.plot_optimization_history, "slices.png": plots.plot_slice}
     if len([t for t in study.trials if t.value is not None]) > 2 and len(study.best_params) > 1:
         pictures["importances.png"] = plots.plot_param_importances

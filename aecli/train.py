@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
+from shlex import quote
 
 import lightning.pytorch as pl
 import torch
@@ -21,14 +22,14 @@ from aecli.callbacks import (
     BestEpoch,
 )
 from aecli.data import InMemoryDataModule
-from aecli.directories import alone_in, shown
+from aecli.directories import as_typed, lock, shown
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_seed
 from aecli.evaluate import evaluate
 from aecli.experiment import report
 from aecli.models import Autoencoder
 from aecli.pruning import pruning
-from aecli.resume import check_typed, interrupted, is_done, is_trained, last_checkpoint
+from aecli.resume import check_same, check_typed, interrupted, is_done, is_trained, last_checkpoint
 from aecli.runs import (
     BEST,
     LAST,
@@ -53,7 +54,7 @@ def main(config: DictConfig) -> float:
         end_with_parent()
     hydra = HydraConfig.get()
     directory = Path(hydra.runtime.output_dir)
-    with alone_in(directory) if rank() == 0 else nullcontext():
+    with lock(directory, "trains it") if rank() == 0 else nullcontext():
         return _run(config, directory, hydra)
 
 
@@ -65,9 +66,11 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
     # A job of a sweep that has a checkpoint already goes on: a queue may have started it again.
     if last or (config.resume and not in_sweep):
         then = interrupted(directory)
-        if not in_sweep:
+        if in_sweep:
+            check_same(config, then.config, directory)
+        else:
             typed = {override.split("=")[0].lstrip("+~") for override in hydra.overrides.task}
-            check_typed(config, then.config, typed)
+            check_typed(config, then.config, typed, directory)
         config, choices = then.config, then.choices
         if is_done(config, directory):
             if not in_sweep:
@@ -222,11 +225,11 @@ def _parameters(model: Autoencoder) -> int:
 
 
 def _next_lines(directory: Path, output_dir: str, model: str) -> str:
-    run = shown(directory)
+    run = as_typed("run", directory)
     kind = "prior" if model in ("vae", "iwae") else "reconstruct"
     return (
         f"next:\n"
-        f"  aecli eval run={run}\n"
-        f"  aecli sample run={run} kind={kind}\n"
-        f"  tensorboard --logdir {output_dir}"
+        f"  aecli eval {run}\n"
+        f"  aecli sample {run} kind={kind}\n"
+        f"  tensorboard --logdir {quote(output_dir)}"
     )

@@ -11,14 +11,19 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
 
 from aecli.build import build
-from aecli.callbacks import Events, KeepConfiguration, KeepRandomState, TensorBoardPages
+from aecli.callbacks import (
+    Events,
+    KeepConfiguration,
+    KeepRandomState,
+    StopOnSigterm,
+    TensorBoardPages,
+)
 from aecli.distributed import launched
 from aecli.errors import SettingError, check_int, check_number
 from aecli.loop import EpochLoop
 from aecli.models import Autoencoder
 from aecli.progress import Progress
 from aecli.runs import BEST, LAST, AtomicCheckpointIO
-from aecli.signals import StopOnSigterm
 from aecli.speed import FASTEST, Arithmetic
 
 MONITOR = "val/loss"

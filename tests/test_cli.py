@@ -96,7 +96,6 @@ def test_quick_answers_import_no_torch(words, tmp_path):
         (["train", "epochs=2"], 1, "did you mean trainer.max_epochs?"),
         (["train", "+epochs=2"], 1, "epochs: no such setting; must be one of dataset, trainer"),
         (["train", "noise=none", "+noise.std=0.3"], 1, "unexpected keyword argument 'std'"),
-        (["train", "trainer.devices=2"], 1, "trainer.devices=2: a run uses one device"),
         (["train", "trainer.max_epochs=-1"], 1, "trainer.max_epochs=-1: must be a whole number"),
         (["train", "dataset=mnist", "dataset.root=nowhere"], 1, "dataset.root=nowhere: no such"),
         (["train", "network.hidden=[10,", "5]"], 1, "in quotes"),

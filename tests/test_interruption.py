@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -103,15 +104,21 @@ def test_a_run_without_a_checkpoint_starts_over_in_its_own_directory(tmp_path):
     assert last["aecli"]["choices"]["model"] == "ae"
 
 
-def test_a_sweep_told_to_go_goes_on_by_the_same_line(tmp_path):
-    line = ("train", "-m", *LONG[1:], "seed=0,1")
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+def test_a_sweep_told_to_go_goes_on_by_the_same_line(tmp_path, launcher):
+    line = ("train", "-m", *LONG[1:], "seed=0,1", f"launcher={launcher}")
     process = started(tmp_path, *line)
     wait_for("outputs/sweeps/*/0*/checkpoints/last.ckpt", tmp_path, process)
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    sweep = sweep.relative_to(tmp_path)
+    twice = aecli(*line, f"resume={sweep}", cwd=tmp_path)
+    assert twice.stderr == f"aecli: {sweep}: another aecli runs this sweep at this moment\n"
+    children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     _, told = process.communicate(timeout=60)
-    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     assert process.returncode == 75
-    assert f"the same line and resume={sweep.relative_to(tmp_path)}\n" in told
+    assert f"the same line and resume={sweep}\n" in told
+    assert not psutil.wait_procs(children, timeout=5)[1], "jobs left behind"
 
 
 def test_a_job_that_its_queue_starts_again_goes_on(tmp_path):

@@ -86,10 +86,13 @@ def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(t
         (["optimizer.lr=tag(log,interval(0,1))"], "no range to search: `low > 0` must hold"),
         (["model.code_dim=range(5,5)"], "no range to search: it is empty"),
         (["model=glob(*)"], "model=glob(*): must be a,b,c or range(…)"),
-        (["sweeper.space={optimizer.lr:1}"], "sweeper.space: must give each setting several"),
+        (["sweeper.space={optimizer.lr:1}"], "sweeper.space: must give each setting that"),
         (["sweeper.trials=0"], "sweeper.trials=0: must be a whole number of at least 1"),
         (["sweeper.storage=/nowhere/study.log"], "/nowhere/study.log: cannot be reached ("),
         (["sweeper.storage=sqlite:////nowhere/s.db"], "//nowhere/s.db: cannot be reached ("),
+        (["optimizer.lr=1e-3", "dataset.batch_size=32"], "sweeper.space: must give each setting"),
+        (["sweeper.trials=3,4"], "sweeper.trials=3,4: is no setting to search"),
+        (["trainer.max_epochs=ten"], "trainer.max_epochs=ten: must be a whole number"),
         (["optimzer.lr=1,2"], "optimzer.lr: no such setting; did you mean optimizer.lr?"),
     ],
 )
@@ -123,4 +126,4 @@ def test_machines_share_a_study_through_a_database(tmp_path):
     study = load_study(study_name="shared", storage=f"sqlite:///{tmp_path}/study.db")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
     other = aecli(*line, *shared, "objective=val/elbo", cwd=tmp_path)
-    assert "sweeper.study=shared: that study has another objective (minimized)" in other.stderr
+    assert "sweeper.study=shared: that study has objective=val/loss; give" in other.stderr

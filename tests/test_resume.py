@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from aecli import __version__
 from aecli.callbacks import BestEpoch
 from aecli.errors import SettingError
+from aecli.resume import interrupted
 from aecli.runs import read_metrics, stored
 from aecli.train import train
 from tests.conftest import VARIANTS, configure
@@ -113,6 +114,17 @@ def test_a_checkpoint_tells_its_configuration(tmp_path):
         stored(tmp_path / "metrics.json")
 
 
+def test_a_run_of_another_version_is_refused(tmp_path):
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    torch.save(trained(tmp_path, "model=ae", "trainer.max_epochs=1") | {"epoch": 0}, last)
+    assert interrupted(tmp_path).choices["model"] == "ae"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["aecli"]["version"] = "0.0.1"
+    torch.save(checkpoint, last)
+    with pytest.raises(SettingError, match=r"was made by aecli 0\.0\.1, and this is"):
+        interrupted(tmp_path)
+
+
 def aecli(*words, cwd):
     return subprocess.run(
         [sys.executable, "-m", "aecli", *words], cwd=cwd, capture_output=True, text=True
@@ -141,7 +153,9 @@ def test_resume_on_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "going on with" in done.stdout
     assert json.loads((run / "metrics.json").read_text())["epochs"] == 3
-    assert (run / ".hydra" / "config.yaml").read_text() == config
+    longer = config.replace("max_epochs: 1", "max_epochs: 3")  # told to `aecli compare`
+    assert longer != config
+    assert (run / ".hydra" / "config.yaml").read_text() == longer
     assert len(list((tmp_path / "outputs" / "ae-digits").iterdir())) == 2
 
 
@@ -151,6 +165,7 @@ def test_resume_on_the_command_line(tmp_path):
         (["resume=nowhere"], "resume=nowhere: no such directory; must be a run's, or latest"),
         (["resume=latest"], "resume=latest: no run under outputs/"),
         (["resume=."], "resume=.: not a run's directory"),
+        (["-m", "resume=a,b"], "resume=a,b: must be one directory, a sweep's"),
     ],
 )
 def test_what_cannot_be_resumed_gets_one_plain_line(tmp_path, words, message):

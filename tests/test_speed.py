@@ -81,6 +81,12 @@ def test_trainer_fast(tmp_path, monkeypatch):
     config, choices = configure("trainer=fast", "trainer.max_epochs=1", "pictures_every=0")
     train(config, tmp_path, choices)
     assert read_metrics(tmp_path)["precision"] == MIXED
+    # A resumed run keeps what was found: another arithmetic would end with other weights.
+    monkeypatch.setattr("aecli.train.fastest", lambda *_: Arithmetic(FULL, compiled=False))
+    config.trainer.max_epochs = 2
+    with pytest.warns(UserWarning, match="exists and is not empty"):
+        train(config, tmp_path, choices, tmp_path / "checkpoints" / "last.ckpt")
+    assert (read_metrics(tmp_path)["precision"], read_metrics(tmp_path)["epochs"]) == (MIXED, 2)
 
 
 # torch's compiler uses a part of torch that torch deprecates.

@@ -1,5 +1,6 @@
 """Sweeps as typed: launchers, jobs that fail, going on after an interruption."""
 
+import shlex
 import shutil
 
 import pytest
@@ -58,7 +59,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
     shutil.rmtree(jobs[2])
     other = aecli(*line, "seed=1", f"resume={sweep}", cwd=tmp_path)
     assert other.returncode == 1
-    told = f"aecli: resume={sweep}: that sweep was model=ae,vae,dae {' '.join(SHORT)}"
+    told = f"aecli: resume={sweep}: that sweep was model=ae,vae,dae {shlex.join(SHORT)};"
     assert other.stderr.startswith(told)
     done = aecli(*line, f"resume={sweep}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -80,9 +81,27 @@ def test_a_second_sweep_of_the_same_name_gets_a_directory_of_its_own(tmp_path):
     assert len(list((tmp_path / "same-2").glob("*/metrics.json"))) == 2
 
 
+def test_jobs_that_share_a_directory_are_told_so(tmp_path):
+    line = ("train", "-m", "model=pca", "model.code_dim=2,4", "hydra.sweep.subdir=same", *SHORT)
+    done = aecli(*line, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "holds a job with another model; hydra.sweep.subdir must give each job" in done.stderr
+
+
+def test_a_damaged_sweep_is_not_run_again(tmp_path):
+    line = ("train", "-m", "model=pca", "model.code_dim=2,4", *SHORT)
+    assert aecli(*line, cwd=tmp_path).returncode == 0
+    sweep = sweep_of(tmp_path)
+    (sweep / "multirun.yaml").write_text("")
+    done = aecli(*line, f"resume={sweep}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"aecli: {sweep}/multirun.yaml: damaged; start the sweep anew\n"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["sweeper.trials=3"], "sweeper.trials=3: goes with sweeper=optuna"),
         (["resume=latest"], "resume=latest: no sweep lies there; must be its directory"),
         (["modle=ae,vae"], "modle: no such setting; did you mean model?"),
         (

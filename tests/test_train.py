@@ -24,7 +24,8 @@ SHORT = ("trainer.max_epochs=2", "pictures_every=2", "network.hidden=[32]")
 
 def run(directory, *overrides):
     config, choices = configure(*overrides)
-    return train(config, directory, choices)
+    train(config, directory, choices)
+    return read_metrics(directory)["val"]["loss"]
 
 
 @pytest.fixture(scope="module")
