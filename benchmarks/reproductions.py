@@ -136,8 +136,8 @@ def machine(runs: Sequence[Mapping[str, Any]]) -> str:
     hours = sum(metrics["train_seconds"] for metrics in runs) / 3600
     return (
         f"{len(runs)} runs, {hours:.1f} hours of training in all (two runs at a time, half of that"
-        f" on the clock), on {kinds('device')} with {kinds('threads')} threads a run; aecli {kinds('version')}, torch {kinds('torch')};"
-        f" {kinds('date')}.\n"
+        f" on the clock), on {kinds('device')} with {kinds('threads')} threads a run;"
+        f" aecli {kinds('version')}, torch {kinds('torch')}; {kinds('date')}.\n"
     )
 
 
