@@ -308,12 +308,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch hides why a file cannot be written
-            temporary.unlink(missing_ok=True)
             free = shutil.disk_usage(path.parent).free
             raise SettingError(
                 f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk; the"
                 " checkpoint from before is as it was"
             ) from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint without running anything in it."""

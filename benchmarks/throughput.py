@@ -116,9 +116,13 @@ MEASUREMENTS = [
     ),
     Measurement("an image of 600,000 over one of 6,000", scaling.per_image, "ratio", 1.1, 3),
     Measurement("aecli compare of 1,000 runs", several.compare, "s", 10, 3),
-    Measurement("2 jobs by joblib over one after the other", several.jobs_side_by_side, "ratio", 1),
-    Measurement("2 processes over 1 core", several.two_processes_over_one_core, "ratio", 1),
-    Measurement("2 processes over 2 threads", several.two_processes_over_two_threads, "ratio", 1),
+    Measurement(
+        "2 jobs by joblib over one after the other", several.jobs_side_by_side, "ratio", 1, 3
+    ),
+    Measurement("2 processes over 1 core", several.two_processes_over_one_core, "ratio", 1, 3),
+    Measurement(
+        "2 processes over 2 threads", several.two_processes_over_two_threads, "ratio", 1, 3
+    ),
 ]
 
 

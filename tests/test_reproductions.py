@@ -65,7 +65,8 @@ def test_the_table_takes_finished_runs_of_the_experiment_as_it_is(tmp_path, monk
     assert "**98.00** | 1 |" in text
     assert "old" not in text
     assert "12.0" not in text
-    assert "1 runs, 0.0 hours of training in all, on cpu with 1 threads a run" in text
+    assert "1 runs, 0.0 hours of training in all (two runs at a time" in text
+    assert "on cpu with 1 threads a run" in text
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])

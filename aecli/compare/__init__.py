@@ -99,6 +99,8 @@ def _write(
 ) -> None:
     from aecli.compare import charts
 
+    if folder.exists() and not folder.is_dir():
+        raise SettingError(f"--output {folder}: is a file; must be a folder")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(markdown)
     (folder / "table.csv").write_text(tables.comma_separated(ranked, keys))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -172,7 +173,7 @@ def _read(directory: Path) -> Record | None:
         told = json.loads((directory / "metrics.json").read_text())
         config = yaml.load((directory / CONFIG).read_text(), _Loader)
         typed = yaml.load((directory / ".hydra" / "overrides.yaml").read_text(), _Loader)
-        settings = dict(_flat(config)) | told["choices"]
+        settings = dict(_flat(config)) | {key: str(v) for key, v in told["choices"].items()}
         keys = frozenset(override.lstrip("+~").partition("=")[0] for override in typed)
         return Record(directory, settings, keys, _metrics(told))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
@@ -183,8 +184,8 @@ def _metrics(told: Mapping[str, Any]) -> dict[str, float]:
     values = {name: told.get(name) for name in ("epochs", "train_seconds")}
     for split in ("val", "test"):
         values |= {f"{split}/{name}": value for name, value in told.get(split, {}).items()}
-    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    return {name: value for name, value in numbers.items() if name not in ("test/seed",)}
+    values.pop("test/seed", None)
+    return {k: v for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
