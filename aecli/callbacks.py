@@ -44,7 +44,7 @@ METRICS = ("val/loss", "val/mse", "val/elbo", "val/nll", "val/kl", "test/mse", "
 """The metrics that it shows: the same for every run, or runs would not share a table."""
 SHOWN = 12
 """Images in a row of reconstructions."""
-PROJECTED = 500
+PROJECTED = 400
 """Codes that the embedding projector gets."""
 
 

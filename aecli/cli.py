@@ -96,6 +96,7 @@ def _run(command: str) -> None:
     if command == "train":
         stop_on_sigterm()
     import hydra
+    from hydra._internal.hydra import Hydra
     from omegaconf.errors import OmegaConfBaseException
 
     from aecli import sweeper
@@ -132,6 +133,10 @@ def _run(command: str) -> None:
     bugs: list[Exception] = []
     register()
     sweeper.register()
+    if not any(word.startswith("hydra.mode") for word in sys.argv):
+        # Only -m asks for a sweep. Hydra would compose the whole configuration to look whether
+        # something in it does, and then compose it again.
+        Hydra.get_mode = lambda self, **_: None  # type: ignore[method-assign]
     # Further processes of this run inherit the variable as it is set below.
     traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" and rank() == 0
     # TensorBoard's thread hands its errors, such as a full disk, to whoever writes next.

@@ -165,7 +165,8 @@ class SquaredError:
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return −weight · Σ (x − mean)², `(…)`."""
-        return -self.weight * (value - self.mean).square().sum(FEATURES)
+        x = value.expand_as(self.mean)
+        return -self.weight * F.mse_loss(self.mean, x, reduction="none").sum(FEATURES)
 
 
 def _sum_features(distribution: d.Distribution) -> d.Distribution:

@@ -18,6 +18,7 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch.optim import Optimizer
 
 BETWEEN = (
     "on_before_zero_grad",
@@ -48,6 +49,10 @@ class EpochLoop(_TrainingEpochLoop):
         self._after = _hooks(trainer, "on_train_batch_end")
         mixed = isinstance(trainer.precision_plugin, MixedPrecision)
         self._precision = trainer.precision_plugin.forward_context if mixed else nullcontext
+        if self._is_plain:
+            (optimizer,) = trainer.optimizers
+            self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            self._step = _step(optimizer)
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         """Train on one batch."""
@@ -63,14 +68,14 @@ class EpochLoop(_TrainingEpochLoop):
             hook(batch, index)
         progress.increment_started()
 
-        optimizer = trainer.optimizers[0]
         with self._precision():
             loss = trainer.lightning_module.training_step(batch, index)
-        optimizer.zero_grad()
+        for parameter in self._parameters:
+            parameter.grad = None
         loss.backward()
         steps = self.automatic_optimization.optim_progress.optimizer.step
         steps.increment_ready()
-        optimizer.step()
+        self._step()
         steps.increment_completed()
         progress.increment_processed()
 
@@ -106,6 +111,19 @@ def _is_plain(trainer: Trainer) -> bool:
         and not isinstance(trainer.optimizers[0], torch.optim.LBFGS)
         and not any(_hooks(trainer, name) for name in BETWEEN)
     )
+
+
+def _step(optimizer: Optimizer) -> Callable[[], Any]:
+    """Return the optimizer's step without the entry for torch's profiler that torch puts around it.
+
+    The hooks around a step are left out with it: where the optimizer has one, it is its own step.
+    """
+    step = type(optimizer).step
+    hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    if hooks or not getattr(step, "hooked", False):
+        return optimizer.step
+    optimizer._opt_called = True  # else a schedule would warn that it moves before any step
+    return partial(step.__wrapped__, optimizer)
 
 
 def _validates_by_epochs(trainer: Trainer) -> bool:

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 LINE_EVERY = 2.0
 """Seconds between two plain lines of a training, at least."""
+REDRAWN_EVERY = 0.25
+"""The same between two looks of a training's bar."""
 TRACKED_EVERY = 10.0
 """The same for anything else that is long."""
 
@@ -65,6 +67,7 @@ class Progress(Callback):
                 initial=trainer.global_step,  # of a resumed run
                 unit="batch",
                 dynamic_ncols=True,
+                mininterval=REDRAWN_EVERY,
                 leave=False,
             )
 

@@ -116,7 +116,7 @@ def train(
     data = build(config, "dataset")
     model = build(config, "model")
     pretrain = build(config, "pretraining")
-    data.setup()
+    data.setup("fit")
     model.likelihood.check(data.values())
     best, timer = BestEpoch(config.objective), Timer()
     kept = [best, timer, *callbacks]

@@ -35,11 +35,16 @@ class Bare:
         self.encoder, self.decoder = copy.deepcopy(nn.ModuleList([model.encoder, model.decoder]))
         self.images, self.batch_size = images(data), data.batch_size
         self.dynamic = data.binarize == "dynamic"
+        self.drawn: Tensor | None = None
         weights = {*self.encoder.parameters(), *self.decoder.parameters()}
         self.optimizer = torch.optim.Adam(weights, lr=learning_rate(model), fused=True)
 
     def epoch(self, seed: int) -> Generator[None, None, float]:
-        """Train for an epoch, pausing after each step; return its mean loss."""
+        """Train for an epoch, pausing after each step; return its mean loss.
+
+        While `drawn` is set, a batch binarized by aecli in another way, it is taken instead of a
+        draw of its own: so that the losses can be compared.
+        """
         count = len(self.images)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         generator = torch.Generator().manual_seed(seed + 1)
@@ -47,7 +52,7 @@ class Bare:
         for index in order.split(self.batch_size):
             x = self.images[index]
             if self.dynamic:
-                x = torch.bernoulli(x, generator=generator)
+                x = torch.bernoulli(x, generator=generator) if self.drawn is None else self.drawn
             loss = self.loss(self.encoder, self.decoder, x)
             self.optimizer.zero_grad()
             loss.backward()

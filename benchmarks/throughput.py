@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from aecli import __version__, progress
 from aecli.config import composed
-from aecli.data import InMemoryDataModule
+from aecli.data import Batch, InMemoryDataModule
 from aecli.train import train
 from benchmarks import bare, evaluation, others, processes, scaling, several
 
@@ -150,10 +150,14 @@ class Pairs(pl.Callback):
         self.other_seconds, self.apart = 0.0, 0.0
         self.start = time.perf_counter()
 
-    def on_train_batch_start(self, *args: Any) -> None:
-        """Keep the random state for the other loop's step."""
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, index: int
+    ) -> None:
+        """Keep the random state for the other loop's step, and its batch in the first epoch."""
         before = time.perf_counter()
         self.random_state = torch.get_rng_state()
+        if isinstance(self.other, bare.Bare):
+            self.other.drawn = None if trainer.current_epoch else batch.x
         self.apart += time.perf_counter() - before
 
     def on_train_batch_end(self, *args: Any) -> None:

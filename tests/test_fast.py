@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aecli.build import build
 from aecli.callbacks import Events
+from aecli.data.module import PREPARED_AT_ONCE
 from aecli.loop import EpochLoop
 from aecli.train import train
 from tests.conftest import VARIANTS, configure
@@ -72,16 +73,19 @@ def test_the_detector_hears_a_step_that_waits(tmp_path, monkeypatch):
     assert "_local_scalar_dense" in detector.steps[0]
 
 
-@pytest.mark.parametrize(("binarize", "allowed"), [("none", 1), ("dynamic", 1), ("fixed", 2)])
-def test_a_batch_is_one_index_operation_and_one_for_the_fixed_binarization(binarize, allowed):
+@pytest.mark.parametrize(("binarize", "allowed"), [("none", 2), ("dynamic", 2), ("fixed", 3)])
+def test_images_labels_and_fixed_draws_are_an_index_operation_each_for_a_few_batches(
+    binarize, allowed
+):
     config, _ = configure(f"dataset.binarize={binarize}")
     data = build(config, "dataset")
     data.setup()
     with Operations() as operations:
         count = len(list(data.train_dataloader()))
-    assert count > 5
-    assert operations.names.count("index_select") == allowed * count
-    assert operations.names.count("index") == 1  # the labels, once an epoch
+    together = PREPARED_AT_ONCE // data.batch_size
+    assert together > 1
+    assert operations.names.count("index_select") == allowed * -(-count // together)
+    assert "index" not in operations.names
 
 
 def test_an_epoch_calls_the_logger_a_few_times(tmp_path, monkeypatch):

@@ -13,6 +13,8 @@ from aecli.errors import SettingError, check_choice, check_int, check_seed
 BINARIZE = ("none", "round", "fixed", "dynamic")
 EVALUATED_AT_ONCE = 5000
 """Images in a batch of an evaluation, where training takes the whole set at once."""
+PREPARED_AT_ONCE = 512
+"""Images that are made ready together, where a batch has fewer."""
 
 
 class Batch(NamedTuple):
@@ -44,7 +46,7 @@ class Split(NamedTuple):
 
 
 class Batches:
-    """The batches of a split: one index operation each, where the split lies.
+    """The batches of a split: one index operation for a few of them, where the split lies.
 
     Args:
         split: the images.
@@ -84,25 +86,35 @@ class Batches:
             shuffler = torch.Generator(home).manual_seed(seed)
             order = torch.randperm(count, generator=shuffler, device=home)
             generator = torch.Generator(self.device).manual_seed(seed + 1 + self.part[0])
-        labels = images.labels[order].to(self.device)
-        rank, parts = self.part
-        for batch, label in zip(
-            order.split(self.batch_size), labels.split(self.batch_size), strict=True
-        ):
-            index, share = batch, 1.0
-            if parts > 1:
-                index, label = batch.tensor_split(parts)[rank], label.tensor_split(parts)[rank]
-                share = parts * len(index) / len(batch)
+        for batches in order.split(self.batch_size * max(1, PREPARED_AT_ONCE // self.batch_size)):
+            indices, shares = self._own(batches.split(self.batch_size))
+            index, sizes = torch.cat(indices), [len(own) for own in indices]
             # On a CPU index_select takes less than half the time of pixels[index].
             image = images.pixels.index_select(0, index).to(self.device).float()
             image.div_(images.maximum)
             if binary is not None:
                 x = binary.index_select(0, index).to(self.device).float()
             elif self.dynamic:
-                x = torch.bernoulli(image, generator=generator)
+                x = binarized(image, generator)
             else:
                 x = image
-            yield Batch(x, image, label, share)
+            label = images.labels.index_select(0, index).to(self.device)
+            parts = (x.split(sizes), image.split(sizes), label.split(sizes), shares)
+            yield from map(Batch, *parts)
+
+    def _own(self, batches: Sequence[Tensor]) -> tuple[list[Tensor], list[float]]:
+        """Return this process's part of the indices of each batch, and its `Batch.share`."""
+        rank, parts = self.part
+        own = [batch.tensor_split(parts)[rank] for batch in batches]
+        pairs = zip(own, batches, strict=True)
+        return own, [parts * len(part) / len(batch) for part, batch in pairs]
+
+
+def binarized(image: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return x ~ Bernoulli(image), 0 or 1, for an image in [0, 1] of any shape."""
+    # u ~ U[0, 1): x = 1 where u < image. Three times as fast as torch.bernoulli on a CPU.
+    u = torch.rand(image.shape, generator=generator, device=image.device)
+    return torch.sub(image, u, out=u).ceil_()
 
 
 class InMemoryDataModule(pl.LightningDataModule):
@@ -158,7 +170,10 @@ class InMemoryDataModule(pl.LightningDataModule):
         self.run_seed = 0
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, split and binarize; on a GPU that has room, move everything there."""
+        """Load, split and binarize; on a GPU that has room, move everything there.
+
+        For `stage="fit"` without the test split, which a training has no use for.
+        """
         if not self.splits:
             self.run_seed = torch.initial_seed()  # of all processes the same, here
             train, test = self.source.load(self.root)
@@ -171,8 +186,9 @@ class InMemoryDataModule(pl.LightningDataModule):
             self.splits = {
                 "train": Split(train, self._draw(train, 0, training=True)),
                 "validation": Split(validation, self._draw(validation, 1, training=False)),
-                "test": Split(test, self._draw(test, 2, training=False)),
             }
+            if stage != "fit":
+                self.splits["test"] = Split(test, self._draw(test, 2, training=False))
         if self.trainer is not None:
             self.move(self.trainer.strategy.root_device)
 

@@ -106,8 +106,8 @@ class Autoencoder(pl.LightningModule):
     def terms(self, x: Tensor) -> Terms:
         """Return the parts of the loss for clean images x, corrupted on the way if in training."""
         code, penalty = self.sparsity(self.encoder(self.noise(x)))
-        nll = -self.decode(code).log_prob(x).mean()
-        return Terms(nll + penalty, nll, penalty, None, code)
+        log_likelihood = self.decode(code).log_prob(x).mean()
+        return Terms(penalty - log_likelihood, -log_likelihood, penalty, None, code)
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:
         """Return the terms by the names that they are logged under, those that exist."""

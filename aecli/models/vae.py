@@ -22,9 +22,11 @@ class Posterior(NamedTuple):
 
     def sample(self, samples: int = 1) -> Tensor:
         """Return z = μ + σ ⊙ ε, ε ~ N(0, I), `(samples, B, K)`: gradients reach μ and σ."""
-        # A dimension more first: for one sample nothing is broadcast, nor summed on the way back.
-        mean, deviation = self.mean.unsqueeze(0), (0.5 * self.log_variance).exp().unsqueeze(0)
-        return mean + deviation * torch.randn_like(mean.expand(samples, -1, -1))
+        mean, deviation = self.mean, (0.5 * self.log_variance).exp()
+        if samples > 1:  # one needs no broadcasting, nor a sum over it on the way back
+            mean, deviation = mean.repeat(samples, 1), deviation.repeat(samples, 1)
+        z = mean + deviation * torch.randn_like(mean)
+        return z.unflatten(0, (samples, -1))
 
     def kl(self) -> Tensor:
         """Return KL(q ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²), `(B,)`, nats."""
@@ -125,10 +127,10 @@ class VAE(Autoencoder):
         """Return the parts of the loss for clean images x `(B, C, H, W)`."""
         posterior = self.posterior(self.noise(x))
         code, penalty = self.sparsity(posterior.sample(self.samples).flatten(0, 1))
-        nll = -self.log_likelihood(x, code).mean()
+        log_likelihood = self.log_likelihood(x, code).mean()
         kl = posterior.kl().mean()
         beta = self.beta * self._warmth if self.training else self.beta
-        return Terms(nll + beta * kl + penalty, nll, penalty, kl, code)
+        return Terms(beta * kl + penalty - log_likelihood, -log_likelihood, penalty, kl, code)
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
         """Warm β up."""

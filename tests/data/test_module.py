@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aecli.data import Digits, Images, InMemoryDataModule
-from aecli.data.module import Split
+from aecli.data.module import Split, binarized
 from aecli.errors import SettingError
 
 BINARIZED = ["round", "fixed", "dynamic"]
@@ -288,13 +288,44 @@ class Reads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("binarize", ["none", "dynamic"])
-def test_one_index_operation_a_batch(binarize):
-    batches = make(binarize=binarize).train_dataloader()
+@pytest.mark.parametrize(("batch_size", "operations"), [(16, 2), (32, 3), (40, 2)])
+def test_one_index_operation_for_a_few_batches(monkeypatch, binarize, batch_size, operations):
+    monkeypatch.setattr("aecli.data.module.PREPARED_AT_ONCE", 50)
+    batches = make(batch_size=batch_size, binarize=binarize).train_dataloader()
     count = len(batches.split.images.labels)
     with Reads() as reads:
-        total = sum(1 for _ in batches)
+        assert len(list(batches)) == len(batches)
     whole_set = [func for func, size in reads.bytes if size == count]
-    assert whole_set == [torch.ops.aten.index_select.default] * total
+    assert whole_set == [torch.ops.aten.index_select.default] * operations
+
+
+@pytest.mark.parametrize("binarize", ["none", "fixed", "dynamic"])
+@pytest.mark.parametrize("part", [(0, 1), (1, 3)])
+def test_batches_are_the_same_however_many_are_prepared_at_once(monkeypatch, binarize, part):
+    passes = []
+    for at_once in (1, 1000):
+        monkeypatch.setattr("aecli.data.module.PREPARED_AT_ONCE", at_once)
+        batches = make(binarize=binarize, batch_size=17).shuffled("train", 17, lambda: 0)
+        batches.part = part
+        passes.append(list(batches))
+    for one, other in zip(*passes, strict=True):
+        assert all(torch.equal(mine, its) for mine, its in zip(one[:3], other[:3], strict=True))
+        assert one.share == other.share
+
+
+def test_binary_draws_have_the_images_as_their_means():
+    image = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0]).expand(40_000, 5)
+    x = binarized(image, torch.Generator().manual_seed(0))
+    assert binary(x)
+    assert torch.allclose(x.mean(dim=0), image[0], atol=0.01)
+    assert not x[:, 0].any()
+    assert x[:, 4].all()
+
+
+def test_a_training_has_no_test_split():
+    module = InMemoryDataModule(Grey(), None, [1, 4, 4], 16, 20)
+    module.setup("fit")
+    assert set(module.splits) == {"train", "validation"}
 
 
 def test_setup_loads_once():
