@@ -3,7 +3,6 @@
 Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outside is clipped.
 """
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -84,9 +84,10 @@ def save(picture: Tensor, path: Path) -> Tensor:
 
 def pixels_of(figure: Figure) -> Tensor:
     """Return a figure's pixels `(3, H, W)` in [0, 1]."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110)
-    pixels = np.asarray(Image.open(buffer).convert("RGB"), dtype=np.float32)
+    figure.set_dpi(110)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba(), dtype=np.float32)[..., :3]
     return torch.from_numpy(pixels / 255).permute(2, 0, 1)
 
 

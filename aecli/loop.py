@@ -79,9 +79,10 @@ class EpochLoop(_TrainingEpochLoop):
         steps.increment_completed()
         progress.increment_processed()
 
-        self.update_lr_schedulers("step", update_plateau_schedulers=False)
-        if self._num_ready_batches_reached():
-            self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        if trainer.lr_scheduler_configs:
+            self.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if self._num_ready_batches_reached():
+                self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
         for hook in self._after:
             hook({"loss": loss.detach()}, batch, index)
         progress.increment_completed()

@@ -101,3 +101,22 @@ def test_compiled_terms_are_the_same():
         if plain is not None:
             torch.testing.assert_close(value, plain)
     assert list(model.state_dict()) == names
+
+
+def test_what_is_much_slower_is_timed_once(monkeypatch):
+    full, mixed = Arithmetic(FULL, compiled=False), Arithmetic(MIXED, compiled=False)
+    asked = []
+
+    class Stepper:
+        def __init__(self, model, x, arithmetic):
+            self.arithmetic = arithmetic
+
+        def seconds(self):
+            asked.append(self.arithmetic)
+            return {full: 0.1, mixed: 1.0}[self.arithmetic]
+
+    monkeypatch.setattr(speed, "_Stepper", Stepper)
+    model, data = parts()
+    assert fastest(model, data, CPU, steps=100) == full
+    assert asked.count(mixed) == 2  # to warm up, and once
+    assert asked.count(full) > 4

@@ -130,13 +130,18 @@ class Autoencoder(pl.LightningModule):
         """Whether each training step computes the same, so that it can be compiled once."""
         return self.sparsity.is_steady
 
+    def anneal(self, step: int) -> None:
+        """Move the schedules, but for the optimizer's, to a training step."""
+        self.sparsity.anneal(step / self._steps)
+
     def compile_terms(self) -> None:
         """Let `torch.compile` make the terms one piece; the weights keep their names."""
         self.terms = torch.compile(self.terms)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch."""
-        self.sparsity.anneal(self.global_step / self._steps)
+        if not self._steady:
+            self.anneal(self.global_step)
         terms = self.terms(batch.x)
         self._train.add(self.reported(terms), len(batch.x))
         self._activity.add(terms.code)
@@ -149,8 +154,9 @@ class Autoencoder(pl.LightningModule):
         self._validation.add(named, len(batch.x))
 
     def on_train_start(self) -> None:
-        """Note how many steps there will be, for the schedules."""
+        """Note how many steps there will be, for the schedules, if there are any."""
         self._steps = float(self.trainer.estimated_stepping_batches)
+        self._steady = self.is_steady
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation means."""

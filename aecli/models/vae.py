@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aecli.data import Batch
 from aecli.errors import SettingError, check_int, check_number
 from aecli.likelihoods import Distribution
 from aecli.models.autoencoder import Autoencoder, Terms
@@ -132,7 +131,8 @@ class VAE(Autoencoder):
         beta = self.beta * self._warmth if self.training else self.beta
         return Terms(beta * kl + penalty - log_likelihood, -log_likelihood, penalty, kl, code)
 
-    def on_train_batch_start(self, batch: Batch, index: int) -> None:
-        """Warm β up."""
+    def anneal(self, step: int) -> None:
+        """Warm β up, too."""
+        super().anneal(step)
         steps = self.warmup_steps or self.warmup_epochs * self.trainer.num_training_batches
-        self._warmth = min(self.global_step / steps, 1.0) if steps else 1.0
+        self._warmth = min(step / steps, 1.0) if steps else 1.0
