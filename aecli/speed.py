@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 FASTEST = "fastest"
 """The value of `trainer.precision` that asks for it."""
 FULL, MIXED = "32-true", "bf16-mixed"
-ROUNDS, STEPS = 5, 20
-HOPELESS = 2
-"""Times the quickest: what takes so long in the first round is not timed again."""
+FEW, ROUNDS, STEPS = 2, 5, 20
+HOPELESS = 3
+"""Times the quickest: what takes longer in its first few steps is not timed again."""
 COMPILE_PAYS = 600.0
 """Seconds of training from which on compiling, which takes about one minute, is tried."""
 
@@ -63,18 +63,31 @@ def fastest(
     return best
 
 
+def quicker(device: torch.device) -> str:
+    """Return the precision in which matrix products of a usual size are quicker on `device`."""
+    x = torch.rand(100, 1000, device=device)
+    weight = torch.rand(1000, 1000, device=device)
+    seconds = {}
+    for precision in (FULL, MIXED):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == MIXED):
+            x @ weight  # warms up
+            start = time.perf_counter()
+            for _ in range(ROUNDS):
+                y = x @ weight
+            float(y.sum())  # waits for a GPU
+        seconds[precision] = time.perf_counter() - start
+    return min(seconds, key=seconds.__getitem__)
+
+
 def _time(model: Autoencoder, x: Tensor, candidates: list[Arithmetic]) -> dict[Arithmetic, float]:
     """Return the median seconds of a step of each, measured in turns."""
     steppers = {candidate: _Stepper(model, x, candidate) for candidate in candidates}
     for stepper in steppers.values():
-        stepper.seconds()  # warms caches up, and compiles
-    seconds = {name: [stepper.seconds()] for name, stepper in steppers.items()}
-    hopeless = HOPELESS * min(seconds.values())[0]
-    for _ in range(ROUNDS - 1):
-        for name, measured in seconds.items():
-            if measured[0] < hopeless:
-                measured.append(steppers[name].seconds())
-    return {name: median(measured) for name, measured in seconds.items()}
+        stepper.seconds(FEW)  # warms caches up, and compiles
+    first = {name: stepper.seconds(FEW) for name, stepper in steppers.items()}
+    left = [name for name in candidates if first[name] <= HOPELESS * min(first.values())]
+    rounds = [{name: steppers[name].seconds(STEPS) for name in left} for _ in range(ROUNDS)]
+    return first | {name: median(seconds[name] for seconds in rounds) for name in left}
 
 
 class _Stepper:
@@ -87,11 +100,11 @@ class _Stepper:
         self.mixed = arithmetic.precision == MIXED
         self.optimizer = model.optimization.optimizer(self.model.parameters())
 
-    def seconds(self) -> float:
-        """Return the seconds of a step, a mean over a few."""
+    def seconds(self, steps: int) -> float:
+        """Return the seconds of a step, a mean over some."""
         device = self.x.device.type
         start = time.perf_counter()
-        for _ in range(STEPS):
+        for _ in range(steps):
             with torch.autocast(device, torch.bfloat16) if self.mixed else nullcontext():
                 loss = self.model.terms(self.x).loss
             self.optimizer.zero_grad()
@@ -99,4 +112,4 @@ class _Stepper:
             self.optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - start) / STEPS
+        return (time.perf_counter() - start) / steps

@@ -80,18 +80,22 @@ class Pythae:
         return float(loss)
 
 
-class _Script(pl.LightningModule):
+class Script(pl.LightningModule):
+    """A VAE as it is typed into a script."""
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, lr: float) -> None:
         super().__init__()
         self.encoder, self.decoder, self.lr = encoder, decoder, lr
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        """Return the loss, and log it."""
         (x,) = batch
         loss = bare.vae(self.encoder, self.decoder, x)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return torch's default Adam."""
         return torch.optim.Adam(self.parameters(), lr=self.lr)
 
 
@@ -103,7 +107,7 @@ class PlainLightning:
 
     def __init__(self, model: pl.LightningModule, data: InMemoryDataModule) -> None:
         encoder, decoder = copy.deepcopy(nn.ModuleList([model.encoder, model.decoder]))
-        self.module = _Script(encoder, decoder, bare.learning_rate(model))
+        self.module = Script(encoder, decoder, bare.learning_rate(model))
         images = TensorDataset(bare.images(data))
         self.loader = DataLoader(images, batch_size=data.batch_size, shuffle=True)
         self.folder = tempfile.TemporaryDirectory()

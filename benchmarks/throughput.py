@@ -208,8 +208,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="pairs of epochs beside the first (7)")
     parser.add_argument("--output", type=Path, default=OUTPUTS, help=f"folder ({OUTPUTS})")
     asked = parser.parse_args()
-    progress.is_terminal = lambda: True  # the bar is on, wherever this is run
-    logging.getLogger().setLevel(logging.ERROR)
+    quiet()
     if not (pythae := find_spec("pythae")):
         print('not measured: pythae, plain Lightning; pip install -e ".[benchmark]"')  # noqa: T201
     rows = ROWS + OTHERS if pythae else ROWS
@@ -226,6 +225,12 @@ def main() -> None:
     if ratios := [result for result in results if "pairs" in result]:
         draw(ratios, asked.output / "throughput.png")
     show(results)
+
+
+def quiet() -> None:
+    """Keep logs away, but not the progress bar: it is part of what is timed."""
+    progress.is_terminal = lambda: True
+    logging.getLogger().setLevel(logging.ERROR)
 
 
 def measure(row: Row, pairs: int) -> dict[str, Any]:

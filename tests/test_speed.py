@@ -8,7 +8,7 @@ import torch
 from aecli import speed
 from aecli.build import build
 from aecli.runs import read_metrics
-from aecli.speed import FULL, MIXED, Arithmetic, fastest
+from aecli.speed import FULL, MIXED, Arithmetic, fastest, quicker
 from aecli.train import train
 from tests.conftest import configure
 
@@ -111,7 +111,7 @@ def test_what_is_much_slower_is_timed_once(monkeypatch):
         def __init__(self, model, x, arithmetic):
             self.arithmetic = arithmetic
 
-        def seconds(self):
+        def seconds(self, steps):
             asked.append(self.arithmetic)
             return {full: 0.1, mixed: 1.0}[self.arithmetic]
 
@@ -120,3 +120,7 @@ def test_what_is_much_slower_is_timed_once(monkeypatch):
     assert fastest(model, data, CPU, steps=100) == full
     assert asked.count(mixed) == 2  # to warm up, and once
     assert asked.count(full) > 4
+
+
+def test_products_are_quicker_in_one_of_the_two():
+    assert quicker(CPU) in (FULL, MIXED)
