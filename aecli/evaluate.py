@@ -18,6 +18,7 @@ from aecli.data import InMemoryDataModule
 from aecli.directories import shown
 from aecli.errors import check_choice, check_int, check_seed
 from aecli.finetune import Finetuning
+from aecli.memory import keep_freed_memory
 from aecli.metrics import NOISES
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
@@ -62,6 +63,7 @@ def evaluate(
 
     `seed` is that of what the estimates draw; `root` is where the data lies now.
     """
+    keep_freed_memory()
     if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
         run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))

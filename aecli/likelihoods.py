@@ -6,7 +6,7 @@ and `mean` `(…, C, H, W)`, the reconstruction. Leading dimensions broadcast: f
 of B images, `(S, B, C, H, W)`, the log_prob of x `(B, C, H, W)` is `(S, B)`.
 """
 
-from math import log
+from math import gcd, log
 from typing import Protocol
 
 import torch
@@ -66,8 +66,12 @@ class Bernoulli(Likelihood):
             )
 
 
+FACTORS = 8
+"""Numbers in [½, 1] that are multiplied before a logarithm is taken: far from an underflow."""
+
+
 class BernoulliVariables:
-    """`torch.distributions.Bernoulli` over images; summed before it is negated, which is faster."""
+    """`torch.distributions.Bernoulli` over images, quicker."""
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
@@ -79,8 +83,17 @@ class BernoulliVariables:
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return Σ_i x_i log y_i + (1−x_i) log(1−y_i), y = sigmoid(l), `(…)`."""
-        x = value.expand_as(self.logits)
-        return -F.binary_cross_entropy_with_logits(self.logits, x, reduction="none").sum(FEATURES)
+        if torch.is_grad_enabled():
+            logits, x = self.logits, value.expand_as(self.logits)
+            return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(FEATURES)
+        # Nothing is kept for a gradient: Σ (x − ½) l − ½ |l| + log sigmoid(|l|), the last with one
+        # logarithm for the product of a few pixels, takes half of the time.
+        logits = self.logits.to(value.dtype)
+        size = logits.abs()
+        linear = logits.mul(value - 0.5).sub_(size, alpha=0.5).sum(FEATURES)
+        factors = size.sigmoid_().flatten(-3)
+        products = factors.unflatten(-1, (gcd(FACTORS, factors.shape[-1]), -1)).prod(-2)
+        return linear + products.log_().sum(-1)
 
 
 class CrossEntropy(Bernoulli):

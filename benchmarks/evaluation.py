@@ -8,6 +8,7 @@ from torch import nn
 
 from aecli.build import build
 from aecli.config import composed
+from aecli.memory import keep_freed_memory
 from aecli.metrics import marginal_nll
 
 SAMPLES = 200
@@ -22,6 +23,7 @@ def importance_sampling() -> float:
     weights do not matter here. The products are those of the same sizes, in the same pieces. The
     two take turns, every 100 images.
     """
+    keep_freed_memory()
     config = composed("train", "model=vae", "dataset=mnist")
     model, data = build(config, "model").eval(), build(config, "dataset")
     at_once = composed("eval", "run=none").eval.decoded_at_once

@@ -25,6 +25,19 @@ def test_bernoulli_is_the_binary_cross_entropy_summed_over_pixels(parameters, im
         assert torch.allclose(p.mean, parameters.sigmoid())
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 5), (1, 28, 28)])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 30.0, 1e4])
+def test_bernoulli_is_the_same_with_and_without_a_gradient(shape, scale):
+    logits = scale * torch.randn(4, 6, *shape)
+    for x in (torch.rand(6, *shape), torch.rand(6, *shape).round()):
+        p = Bernoulli()(logits)
+        expected = p.log_prob(x)
+        with torch.no_grad():
+            assert torch.allclose(p.log_prob(x), expected, rtol=1e-5, atol=1e-4)
+            half = Bernoulli()(logits.bfloat16()).log_prob(x)
+        assert half.dtype == torch.float32
+
+
 def test_gaussian_is_its_formula_and_sigma_can_be_learned(parameters, images):
     likelihood = Gaussian(0.3, learn_sigma=True)
     squares = (images - parameters).square().flatten(1).sum(1)

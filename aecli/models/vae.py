@@ -22,10 +22,9 @@ class Posterior(NamedTuple):
     def sample(self, samples: int = 1) -> Tensor:
         """Return z = μ + σ ⊙ ε, ε ~ N(0, I), `(samples, B, K)`: gradients reach μ and σ."""
         mean, deviation = self.mean, (0.5 * self.log_variance).exp()
-        if samples > 1:  # one needs no broadcasting, nor a sum over it on the way back
-            mean, deviation = mean.repeat(samples, 1), deviation.repeat(samples, 1)
-        z = mean + deviation * torch.randn_like(mean)
-        return z.unflatten(0, (samples, -1))
+        if samples == 1:  # no broadcasting, nor a sum over it on the way back
+            return (mean + deviation * torch.randn_like(mean)).unsqueeze(0)
+        return mean + deviation * torch.randn_like(mean.expand(samples, -1, -1))
 
     def kl(self) -> Tensor:
         """Return KL(q ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²), `(B,)`, nats."""
@@ -109,8 +108,7 @@ class VAE(Autoencoder):
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Return log p(z) for z `(…, K)`, `(…)`, nats."""
-        zero = z.new_zeros(())
-        return log_normal(z, zero, zero)
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=-1)
 
     def log_weight(self, posterior: Posterior, z: Tensor, log_likelihood: Tensor) -> Tensor:
         """Return log p(x|z) p(z) / q(z|x) for z `(S, B, K)` and log p(x|z) `(S, B)`: `(S, B)`."""
