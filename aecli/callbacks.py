@@ -40,8 +40,6 @@ HPARAMS = {
     "epochs": "trainer.max_epochs",
 }
 """The settings that TensorBoard's HPARAMS page shows, beside the choice in each group."""
-METRICS = ("val/loss", "val/mse", "val/elbo", "val/nll", "val/kl", "test/mse", "test/sse")
-"""The metrics that it shows: the same for every run, or runs would not share a table."""
 SHOWN = 12
 """Images in a row of reconstructions."""
 PROJECTED = 400
@@ -174,10 +172,13 @@ class TensorBoardPages(Callback):
         self.every = every
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Register settings and metrics; the scalars logged later fill the columns."""
+        """Write the settings down; the scalars logged later fill the columns beside them."""
         if not trainer.is_global_zero:
             return
-        for summary in hparams(self.hparams, dict.fromkeys(METRICS, 0.0)):
+        # Without the first, which would fix the columns, and so the filters, for all runs beside
+        # this one: TensorBoard then finds them from what the runs have.
+        _, *session = hparams(self.hparams, {})
+        for summary in session:
             _writer(trainer).file_writer.add_summary(summary)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -236,6 +237,6 @@ def _hparams(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = dict(choices)
     for name, key in HPARAMS.items():
         value = OmegaConf.select(config, key)
-        # The same keys for every run: one that a model does not have is an empty string.
-        values[name] = value if isinstance(value, int | float | str) else str(value or "")
+        if value is not None:
+            values[name] = value if isinstance(value, int | float | str) else str(value)
     return values

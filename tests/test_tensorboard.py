@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.test_cli import aecli
 
 MODELS = ("pca", "ae", "sparse_ae", "ksparse_ae", "vae")
+SEEDS = 6
 OPTIONS = """
     --headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run
     --disable-background-networking --disable-component-update --disable-sync
@@ -37,6 +38,26 @@ TEXTS = (
     "const visit = n => { if (n.nodeType === 3 && n.textContent.trim()) "
     "found.push(n.textContent.trim()); };" + WALK
 )
+# The pane that asks the server for the runs, and its answer as the table shows it.
+PANE = (
+    "const visit = n => { if (n.tagName === 'TF-HPARAMS-QUERY-PANE') found.push(n); };"
+    + WALK.replace("return found;", "const [pane] = found;")
+)
+SHOWN = (
+    PANE
+    + """
+    return pane && pane.sessionGroups && pane.sessionGroups.map(group => [
+        group.hparams.model,
+        group.metricValues.find(value => value.name.tag === 'val/loss').value || 0,
+    ]);
+"""
+)
+CLICK = """
+    const [tag, text] = arguments;
+    const visit = n => {
+        if (n.tagName === tag && n.textContent.trim() === text) found.push(n);
+    };
+""" + WALK.replace("return found;", "found[0].click();")
 IMAGES = (
     "const visit = n => { if (n.tagName === 'IMG' && n.src.includes('individualImage')) "
     "found.push(n.naturalWidth); };" + WALK
@@ -51,8 +72,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    words = (f"model={','.join(MODELS)}", "trainer.max_epochs=2", "network.hidden=[8]")
-    done = aecli("train", "-m", *words, cwd=folder)
+    seeds = ",".join(map(str, range(SEEDS)))
+    words = (f"model={','.join(MODELS)}", f"seed={seeds}", "trainer.max_epochs=1")
+    done = aecli("train", "-m", *words, "network.hidden=[8]", cwd=folder)
     assert done.returncode == 0, done.stderr
     (sweep,) = (folder / "outputs" / "sweeps").iterdir()
     return sweep
@@ -74,11 +96,11 @@ def page(sweep, tmp_path_factory):
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
     browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
 
-    def answer(name, script, is_there):
+    def answer(name, script, is_there, opens=True):
         last = None
         for _ in range(60):
             with suppress(WebDriverException):  # the server is not up yet
-                if last is None:
+                if opens and last is None:
                     browser.get("about:blank")
                     browser.get(f"{address}/#{name}")
                 last = browser.execute_script(script)
@@ -87,6 +109,7 @@ def page(sweep, tmp_path_factory):
             time.sleep(1)
         raise AssertionError(f"{name}: {last}")
 
+    answer.click = lambda tag, text: browser.execute_script(CLICK, tag, text)
     yield answer
     browser.quit()
     board.kill()
@@ -94,7 +117,7 @@ def page(sweep, tmp_path_factory):
 
 
 def test_runs_are_listed_by_names_that_say_what_they_are(page):
-    names = [f"{number}_model-{model}" for number, model in enumerate(MODELS)]
+    names = [f"{SEEDS * number}_model-{model}_seed-0" for number, model in enumerate(MODELS)]
     page("timeseries", TEXTS, lambda texts: all(n in "\n".join(texts) for n in names))
 
 
@@ -103,12 +126,26 @@ def test_hparams_has_settings_and_metrics_of_every_variant_in_one_table(page, sw
     for run in sorted(path for path in sweep.iterdir() if path.is_dir()):
         events = EventAccumulator(str(run)).Reload()
         losses.append(events.Scalars("val/loss")[-1].value)
-    assert len(losses) == len(MODELS)
-    cells = {"code_dim", "beta", "val/loss", "dynamic", "1000.0"}
-    texts = page("hparams", TEXTS, lambda texts: cells <= set(texts))
-    shown = [float(text) for text in texts if text.replace(".", "", 1).isdigit()]
-    for loss in losses:
-        assert any(value == pytest.approx(loss, rel=1e-3) for value in shown), loss
+    assert len(losses) == SEEDS * len(MODELS)
+    cells = {"code_dim", "model", "val/loss", "dynamic", "1000.0"}
+    page("hparams", TEXTS, lambda texts: cells <= set(texts))
+    shown = page("hparams", SHOWN, lambda groups: len(groups) == len(losses))
+    assert sorted(loss for _, loss in shown) == pytest.approx(sorted(losses))
+
+
+def test_hparams_sorts_and_filters(page):
+    page("hparams", SHOWN, lambda groups: len(groups) == SEEDS * len(MODELS))
+    page.click("PAPER-ITEM", "val/loss")
+    page.click("PAPER-ITEM", "Descending")
+    falls = lambda groups: groups == sorted(groups, key=lambda group: -group[1])  # noqa: E731
+    page("hparams", SHOWN, falls, opens=False)
+    page.click("PAPER-CHECKBOX", "sparse_ae")
+    page.click("PAPER-CHECKBOX", "pca")
+    left = {"ae", "ksparse_ae", "vae"}
+    are_left = lambda groups: {model for model, _ in groups} == left  # noqa: E731
+    shown = page("hparams", SHOWN, are_left, opens=False)
+    assert len(shown) == SEEDS * len(left)
+    assert falls(shown)
 
 
 def test_images_shows_reconstructions(page):
