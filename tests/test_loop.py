@@ -128,3 +128,21 @@ def test_lightnings_own_loop_runs_where_it_is_needed(settings, lightnings):
 def test_models_and_optimizers_with_steps_of_their_own_keep_lightnings_loop(overrides, lightnings):
     fit(True, *overrides)
     assert lightnings
+
+
+class Hooked(pl.Callback):
+    """Hears of each step through the optimizer's own hook."""
+
+    def on_train_start(self, trainer, model):
+        self.steps = 0
+        trainer.optimizers[0].register_step_post_hook(self.heard)
+
+    def heard(self, *_):
+        self.steps += 1
+
+
+def test_an_optimizers_own_hooks_are_called(lightnings):
+    hooked = Hooked()
+    trainer, _, _ = fit(True, callbacks=[hooked])
+    assert hooked.steps == trainer.global_step > 0
+    assert not lightnings
