@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aecli.data import Digits, Images, InMemoryDataModule
-from aecli.data.module import Split, binarized
+from aecli.data.module import Split
 from aecli.errors import SettingError
 
 BINARIZED = ["round", "fixed", "dynamic"]
@@ -311,15 +311,6 @@ def test_batches_are_the_same_however_many_are_prepared_at_once(monkeypatch, bin
     for one, other in zip(*passes, strict=True):
         assert all(torch.equal(mine, its) for mine, its in zip(one[:3], other[:3], strict=True))
         assert one.share == other.share
-
-
-def test_binary_draws_have_the_images_as_their_means():
-    image = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0]).expand(40_000, 5)
-    x = binarized(image, torch.Generator().manual_seed(0))
-    assert binary(x)
-    assert torch.allclose(x.mean(dim=0), image[0], atol=0.01)
-    assert not x[:, 0].any()
-    assert x[:, 4].all()
 
 
 def test_a_training_has_no_test_split():
