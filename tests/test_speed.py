@@ -123,4 +123,6 @@ def test_what_is_much_slower_is_timed_once(monkeypatch):
 
 
 def test_products_are_quicker_in_one_of_the_two():
+    state = torch.get_rng_state()
     assert quicker(CPU) in (FULL, MIXED)
+    assert torch.equal(torch.get_rng_state(), state)
