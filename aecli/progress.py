@@ -1,23 +1,34 @@
-"""Progress of a training: a bar on a terminal, short plain lines elsewhere."""
+"""What a person at a terminal gets (a bar, a table that fits), and what a pipe or a file gets.
+
+Imports no torch.
+"""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sized
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
 from tqdm import tqdm
-
-from aecli.terminal import is_terminal
 
 log = logging.getLogger(__name__)
 
-LINE_EVERY = 2.0
-"""Seconds between two plain lines of a training, at least."""
-REDRAWN_EVERY = 0.25
-"""The same between two looks of a training's bar."""
 TRACKED_EVERY = 10.0
-"""The same for anything else that is long."""
+"""Seconds between two plain lines of a long loop."""
+PIPED_WIDTH = 160
+"""Characters in a line of a table where there is no terminal to fit it to."""
+
+
+def is_terminal() -> bool:
+    """Tell whether a person watches: neither output goes elsewhere."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+
+
+def show(table: Table) -> None:
+    """Print a table, as wide as the terminal; a pipe or a file has no width to cut it off at."""
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
 
 
 class Tracked:
@@ -49,56 +60,3 @@ class Tracked:
                 last = now
                 told = f"  {number}/{len(self.items)}  {self.note}".rstrip()
                 log.info("%s  %.0f s", told, now - start)
-
-
-class Progress(Callback):
-    """Epoch, speed and validation loss."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm | None = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar, or start the clock of the lines."""
-        self._start = self._last = time.monotonic()
-        if is_terminal() and trainer.is_global_zero:
-            steps = trainer.num_training_batches * (trainer.max_epochs or 0)
-            self._bar = tqdm(
-                total=steps or None,
-                initial=trainer.global_step,  # of a resumed run
-                unit="batch",
-                dynamic_ncols=True,
-                mininterval=REDRAWN_EVERY,
-                leave=False,
-            )
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the epoch."""
-        if self._bar is not None:
-            self._bar.set_description(_epoch(trainer), refresh=False)
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        """Count; the bar redraws itself by time, not by batch."""
-        if self._bar is not None:
-            self._bar.update()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the validation loss."""
-        loss = trainer.callback_metrics.get("val/loss")
-        told = "" if loss is None else f"val/loss {loss:.4g}"
-        now = time.monotonic()
-        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
-        if self._bar is not None:
-            self._bar.set_postfix_str(told)
-        elif last or now - self._last >= LINE_EVERY:
-            self._last = now
-            log.info("%s  %s  %.0f s", _epoch(trainer), told, now - self._start)
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the bar, however the training ended."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _epoch(trainer: Trainer) -> str:
-    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

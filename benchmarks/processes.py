@@ -22,7 +22,7 @@ class Cost(NamedTuple):
 
 FIRST_STEP = """
 import os
-from aecli.loop import EpochLoop
+from aecli.training.loop import EpochLoop
 step = EpochLoop.advance
 EpochLoop.advance = lambda *loop: (step(*loop), os._exit(0))
 from aecli.cli import main

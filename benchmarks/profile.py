@@ -24,11 +24,11 @@ from torch.optim import Adam
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from aecli import progress
-from aecli.accumulators import Activity, Means
+from aecli.commands.train import train
 from aecli.config import composed
 from aecli.data.module import Batches
 from aecli.models import Autoencoder
-from aecli.train import train
+from aecli.models.accumulators import Activity, Means
 from benchmarks.others import PlainLightning, Script
 from benchmarks.throughput import GREY, OUTPUTS, Pairs, machine, quiet
 

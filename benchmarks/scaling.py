@@ -7,8 +7,8 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 
+from aecli.commands.train import train
 from aecli.config import composed
-from aecli.train import train
 
 FEW, MANY = 6_000, 600_000
 

@@ -32,9 +32,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from aecli import __version__, progress
+from aecli.commands.train import train
 from aecli.config import composed
 from aecli.data import Batch, InMemoryDataModule
-from aecli.train import train
 from benchmarks import bare, evaluation, others, processes, scaling, several
 
 OUTPUTS = Path("outputs") / "throughput"

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from aecli.resume import last_checkpoint
-from aecli.train import quieten, train
+from aecli.commands.train import quieten, train
+from aecli.runs.resume import last_checkpoint
 from tests.conftest import configure
 
 SETTINGS = ("model=vae", "network.hidden=[16]", "trainer.max_epochs=60", "pictures_every=7")

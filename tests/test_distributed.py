@@ -10,7 +10,7 @@ import torch
 from aecli.data import Batches
 from aecli.data.module import Split
 from aecli.data.sources import Images
-from aecli.runs import read_metrics
+from aecli.runs.metrics_file import read_metrics
 from tests.test_cli import aecli
 
 SHORT = ("network.hidden=[16]", "trainer.max_epochs=3", "pictures_every=2")

@@ -14,8 +14,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from aecli.runs import read_metrics
-from aecli.train import train
+from aecli.commands.train import train
+from aecli.runs.metrics_file import read_metrics
 from tests.conftest import configure
 from tests.killed import SETTINGS
 from tests.test_cli import aecli

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS
 
-from aecli.accumulators import Activity, Means
 from aecli.data import Batch
 from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
+from aecli.models.accumulators import Activity, Means
 from aecli.networks import EncoderDecoder
 from aecli.noise import Noise
 from aecli.optimizers import Optimization

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
+from aecli.evaluation.metrics import importance_bound
 from aecli.likelihoods import Bernoulli
-from aecli.metrics import importance_bound
 from aecli.models import IWAE, VAE
 from aecli.networks import MLP
 from aecli.noise import Noise

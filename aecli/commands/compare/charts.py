@@ -1,0 +1,130 @@
+"""Compared runs as pictures, from their TensorBoard files alone."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aecli.commands.compare.tables import shown
+from aecli.runs.records import Group, Record
+
+MOST = 12
+"""Groups in a picture, the best ones: more cannot be told apart."""
+PICTURES = ("samples", "reconstructions")
+
+
+def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure | None:
+    """Return a metric over the epochs, a colour for each group and a line for each run.
+
+    None if no run logged it by epoch.
+    """
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for number, group in enumerate(groups[:MOST]):
+        name = _name(group, keys)
+        for record in group.records:
+            epochs, values = _by_epoch(_events(record), metric)
+            if len(values):
+                marker = "o" if len(values) == 1 else None
+                axes.plot(epochs, values, color=f"C{number % 10}", label=name, marker=marker)
+                name = None  # a group has one line in the legend
+    if not axes.lines:
+        return None
+    axes.set(xlabel="epoch", ylabel=metric)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure | None:
+    """Return a panel for each setting that differs, a point for each run, a line through the means.
+
+    None if no setting differs.
+    """
+    if not keys:
+        return None
+    figure = Figure(figsize=(4.2 * len(keys), 4), layout="constrained")
+    for axes, key in zip(np.ravel(figure.subplots(1, len(keys), sharey=True)), keys, strict=True):
+        values: dict[object, list[float]] = {}
+        for group in groups:
+            values.setdefault(group.settings.get(key), []).extend(group.values(metric))
+        numeric = all(type(value) in (int, float) for value in values)
+        order = sorted(values) if numeric else sorted(values, key=str)
+        places = order if numeric else range(len(order))
+        for place, value in zip(places, order, strict=True):
+            axes.plot([place] * len(values[value]), values[value], "o", color="C0", alpha=0.5)
+        axes.plot(places, [mean(values[value]) for value in order], "-" if numeric else "_k")
+        if numeric and min(order) > 0 and max(order) >= 20 * min(order):
+            axes.set_xscale("log")
+        if not numeric:
+            axes.set_xticks(places, [shown(value) or "–" for value in order], rotation=30)
+        axes.set_xlabel(key)
+        axes.set_ylabel(metric)
+        axes.label_outer()
+    return figure
+
+
+def grid(groups: Sequence[Group], keys: Sequence[str]) -> Figure | None:
+    """Return the last reconstructions of a run of each group, one below the other.
+
+    Samples, where no run has reconstructions. None if there are neither.
+    """
+    found = [(group, _pictures(group.records[0])) for group in groups[:MOST]]
+    for kind in reversed(PICTURES):
+        rows = [
+            (_name(group, keys), pictures[kind]) for group, pictures in found if kind in pictures
+        ]
+        if rows:
+            return _stacked(rows)
+    return None
+
+
+def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
+    height = sum(image.height / image.width for _, image in rows)
+    figure = Figure(figsize=(9, 9 * height + 0.35 * len(rows)), layout="constrained")
+    panels = figure.subplots(
+        len(rows), 1, squeeze=False, height_ratios=[image.height / image.width for _, image in rows]
+    )
+    for axes, (name, image) in zip(panels[:, 0], rows, strict=True):
+        axes.imshow(image)
+        axes.set_title(name, fontsize="small", loc="left")
+        axes.axis("off")
+    return figure
+
+
+def _name(group: Group, keys: Sequence[str]) -> str:
+    settings = [f"{key}={shown(group.settings.get(key)) or '–'}" for key in keys]
+    return " ".join(settings) or group.records[0].directory.name
+
+
+def _events(record: Record) -> EventAccumulator:
+    everything = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}
+    return EventAccumulator(str(record.directory), size_guidance=everything).Reload()
+
+
+def _by_epoch(events: EventAccumulator, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    logged = events.Tags()["scalars"]
+    if metric not in logged or "epoch" not in logged:
+        return np.array([]), np.array([])
+    epoch_at = {point.step: point.value + 1 for point in events.Scalars("epoch")}
+    points = [point for point in events.Scalars(metric) if point.step in epoch_at]
+    return (
+        np.array([epoch_at[point.step] for point in points]),
+        np.array([point.value for point in points]),
+    )
+
+
+def _pictures(record: Record) -> dict[str, Image.Image]:
+    events = _events(record)
+    kinds = set(PICTURES) & set(events.Tags()["images"])
+    encoded = {kind: events.Images(kind)[-1].encoded_image_string for kind in kinds}
+    return {kind: Image.open(io.BytesIO(data)).convert("RGB") for kind, data in encoded.items()}
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG."""
+    figure.savefig(path, dpi=110)

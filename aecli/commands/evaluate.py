@@ -1,0 +1,256 @@
+"""`aecli eval`: test metrics of runs, as a table, `metrics.json` and pictures."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
+from rich.table import Column, Table
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from aecli import figures
+from aecli.data import InMemoryDataModule
+from aecli.errors import check_choice, check_int, check_seed
+from aecli.evaluation import metrics
+from aecli.evaluation.finetune import Finetuning
+from aecli.evaluation.memory import keep_freed_memory
+from aecli.evaluation.metrics import NOISES
+from aecli.models import VAE, Autoencoder
+from aecli.networks import TiedLinear
+from aecli.progress import Tracked, show
+from aecli.runs.find import Run, find
+from aecli.runs.load import Loaded, load
+from aecli.runs.metrics_file import read_metrics, update_metrics
+from aecli.runs.paths import BEST, LAST, shown
+
+log = logging.getLogger(__name__)
+
+PROTOCOLS = ("probe", "finetune", "none")
+SHOWN = 16
+"""Images in the picture of reconstructions."""
+SHOWN_FILTERS = 100
+SIDE_BY_SIDE = (
+    "mse",
+    "sse",
+    "ssim",
+    "elbo",
+    "marginal_nll",
+    "l0",
+    "probe_error",
+    "finetune_error",
+    "train_seconds",
+)
+"""Metrics of the table over several runs."""
+
+
+def main(config: DictConfig) -> None:
+    """Evaluate the runs that `run=` means."""
+    check_int("eval.batch_size", config.eval.batch_size, 1)
+    runs = find(config.run, config.output_dir)
+    place = {"device": config.device, "root": config.dataset.root}
+    results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
+    if len(results) > 1:
+        _print_side_by_side(results)
+
+
+def evaluate(
+    run: Run, settings: DictConfig, seed: int, device: str = "auto", root: str | None = None
+) -> dict[str, float]:
+    """Compute a run's test metrics as `settings` say, write and print them; return them by name.
+
+    `seed` is that of what the estimates draw; `root` is where the data lies now.
+    """
+    keep_freed_memory()
+    if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
+        run = run.at(LAST)
+    log.info("evaluating %s", shown(run.checkpoint))
+    read_metrics(run.directory)  # a damaged file is told now, not after the work
+    loaded = load(run, device, root)
+    pl.seed_everything(check_seed("seed", seed), verbose=False)
+    start = time.monotonic()
+    values = _measure(loaded, settings)
+    test = {
+        "checkpoint": run.checkpoint.name,
+        "seed": seed,
+        "seconds": round(time.monotonic() - start, 1),
+        "settings": OmegaConf.to_container(settings),
+        **values,
+    }
+    path = update_metrics(run.directory, {"test": test})
+    with SummaryWriter(str(run.directory)) as writer:
+        for name, value in values.items():
+            writer.add_scalar(f"test/{name}", value, loaded.step)
+        if settings.pictures:
+            for name, picture in _draw(loaded, settings.noise, settings.noise_levels).items():
+                writer.add_image(f"test/{name}", picture, loaded.step)
+    _print(loaded, values)
+    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
+    return values
+
+
+def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
+    model, data = loaded.model, loaded.data
+    classify = _classification(loaded, settings)  # a mistake in it is told now, not after the work
+    test = data.batches("test", settings.batch_size)
+    values: dict[str, float] = metrics.reconstruction(
+        model, Tracked(test, "measuring the reconstructions")
+    )
+    values |= metrics.noisy_reconstruction(
+        model,
+        Tracked(test, f"measuring the reconstructions from {settings.noise} noise"),
+        settings.noise,
+        settings.noise_levels,
+    )
+    if isinstance(model, VAE):
+        values["active_units"] = metrics.active_units(model, test)
+        if settings.importance_samples and model.likelihood.is_density:
+            tracked = Tracked(
+                test, f"estimating -log p(x) by {settings.importance_samples} importance samples"
+            )
+            values["marginal_nll"] = metrics.marginal_nll(
+                model, tracked, settings.importance_samples, settings.decoded_at_once
+            )
+    return values | classify()
+
+
+def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[str, float]]:
+    """Return what computes the test errors of the classifier that `eval.protocol` trains."""
+    protocol = check_choice("eval.protocol", settings.protocol, PROTOCOLS)
+    finetune = Finetuning(**settings.finetune)
+    steps = check_int("eval.probe_steps", settings.probe_steps, 1)
+    if protocol == "none":
+        return dict
+    data = loaded.labelled_data(settings.classes, settings.train_size)
+    if len(data.splits["train"].images.labels.unique()) < 2:
+        log.info("eval.protocol=%s: left out, the training images have one class only", protocol)
+        return dict
+    if protocol == "finetune":
+        return lambda: finetune(loaded.model, data)
+    return lambda: _probe(loaded.model, data, settings.batch_size, steps)
+
+
+def _probe(
+    model: Autoencoder, data: InMemoryDataModule, batch_size: int, steps: int
+) -> dict[str, float]:
+    log.info("fitting the linear probes: logistic regression on codes and on pixels")
+    train, test = (data.batches(name, batch_size) for name in ("train", "test"))
+    codes = [metrics.codes(model, split) for split in (train, test)]
+    pixels = [metrics.pixels(split) for split in (train, test)]
+    return {
+        "probe_error": metrics.probe_error(*codes, steps),
+        "probe_error_pixels": metrics.probe_error(*pixels, steps),
+    }
+
+
+@torch.no_grad()
+def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
+    """Write the run's pictures; return them by name."""
+    model, folder = loaded.model, loaded.run.directory / "eval"
+    test = loaded.data.batches("test", SHOWN)
+    image = next(iter(test)).image
+    rows = [("input", image), ("output", model.reconstruct(image))]
+    for level in levels:
+        corrupted = NOISES[noise](level).corrupt(image)
+        rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
+    pictures = {
+        "reconstructions": figures.save_figure(
+            figures.labelled_rows(rows), folder / "reconstructions.png"
+        )
+    }
+    if (weights := _filters(model, image.shape[1:])) is not None:
+        picture = figures.filters(weights[:SHOWN_FILTERS], columns=10)
+        pictures["filters"] = figures.save(picture, folder / "filters.png")
+    points, labels = metrics.codes(model, loaded.data.batches("test"))
+    title = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}, test set"
+    axis = "unit"
+    if min(points.shape) >= 2:
+        if points.shape[1] > 2:
+            points, axis = _principal(points), "principal component"
+        pictures["codes"] = figures.save_figure(
+            figures.code_map(points, labels, title, axis), folder / "codes.png"
+        )
+    return pictures
+
+
+def _filters(model: Autoencoder, shape: torch.Size) -> Tensor | None:
+    """Return the weights between units and pixels `(N, C, H, W)`, if a linear layer has them.
+
+    The decoder's, a column for each code unit, if it is one layer; else those of the units in
+    the encoder's first layer.
+    """
+    decoder, encoder = list(model.decoder.children()), list(model.encoder.children())
+    if len(decoder) == 2 and isinstance(decoder[0], nn.Linear | TiedLinear):
+        weight = decoder[0].weight
+        # Stored (D, K) by an ordinary layer; a tied one holds the encoder's (outputs, D).
+        columns = weight.T if isinstance(decoder[0], nn.Linear) else weight[: model.code_dim]
+        return columns.unflatten(1, shape)
+    if isinstance(encoder[0], nn.Flatten) and isinstance(encoder[1], nn.Linear):
+        return encoder[1].weight.unflatten(1, shape)
+    return None
+
+
+def _principal(points: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    return PCA(2, random_state=0).fit_transform(points)
+
+
+def _print(loaded: Loaded, values: Mapping[str, float]) -> None:
+    title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
+    table = Table("metric", "value", "unit", title=title, title_justify="left")
+    for name, value in values.items():
+        table.add_row(name, f"{value:.5g}", _unit(name))
+    show(table)
+
+
+def _unit(name: str) -> str:
+    if name in ("nll", "kl", "elbo", "marginal_nll"):
+        return "nats per image"
+    if name == "sse":
+        return "squared error per image"
+    if name.startswith("mse"):
+        return "squared error per pixel"
+    return {
+        "psnr": "dB",
+        "probe_error": "%",
+        "probe_error_pixels": "%",
+        "finetune_error": "%",
+        "l0": "units per image",
+        "dead_share": "of the units",
+        "active_units": "latents",
+    }.get(name, "")
+
+
+def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
+    """Print a table with a row a run, without the columns that no run has."""
+    rows = {run: read_metrics(run.directory) | dict(values) for run, values in results.items()}
+    noisy = [name for values in results.values() for name in values if name.startswith("mse_")]
+    columns = [
+        name
+        for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:]])
+        if any(isinstance(values.get(name), int | float) for values in rows.values())
+    ]
+    table = Table(Column("run", overflow="fold"), *columns, title="test set", title_justify="left")
+    names = _without_common_end([run.directory.name for run in rows])
+    for name, values in zip(names, rows.values(), strict=True):
+        cells = (values.get(column) for column in columns)
+        told = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
+        table.add_row(escape(name), *told)
+    show(table)
+
+
+def _without_common_end(names: list[str]) -> list[str]:
+    """Leave out of a sweep's run names the settings that all of them end with."""
+    parts = [name.split("_") for name in names]
+    while all(len(part) > 2 and part[-1] == parts[0][-1] for part in parts):
+        parts = [part[:-1] for part in parts]
+    return ["_".join(part) for part in parts]
+
+
+def _and_pictures(run: Run, settings: DictConfig) -> str:
+    return f", {shown(run.directory / 'eval')}/*.png" if settings.pictures else ""

@@ -1,0 +1,249 @@
+"""`aecli sample`: images from a run, as a PNG grid and an `.npz`, and into its TensorBoard."""
+
+import logging
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from aecli import figures
+from aecli.errors import SettingError, check_choice, check_int, check_number, check_seed
+from aecli.evaluation import metrics
+from aecli.models import VAE
+from aecli.runs.find import find
+from aecli.runs.load import Loaded, load
+from aecli.runs.paths import shown
+
+log = logging.getLogger(__name__)
+
+DENSITIES = ("gaussian", "gmm")
+COMPONENTS = 10
+"""Gaussians in the mixture of `density=gmm`."""
+SPANNED = 100
+"""The principal components of the codes in which a density is fitted, at most."""
+
+
+class Samples(NamedTuple):
+    """Images and where they came from."""
+
+    images: Tensor
+    """`(N, C, H, W)`."""
+    columns: int
+    """Of the picture."""
+    codes: Tensor
+    """What each image was decoded from, `(N, K)`."""
+
+
+def main(config: DictConfig) -> None:
+    """Make the images that `kind=` means from the run that `run=` means."""
+    make = KINDS[check_choice("kind", config.kind, KINDS)]
+    check_int("n", config.n, 1)
+    check_int("steps", config.steps, 2)
+    check_number("span", config.span, low=0, open_low=True)
+    for key in ("density", "images", "classes"):
+        if config[key] is not None and key not in TAKES.get(config.kind, ()):
+            fitting = ", ".join(kind for kind, keys in TAKES.items() if key in keys)
+            raise SettingError(f"{key}={config[key]}: goes with kind={fitting}, not {config.kind}")
+    runs = find(config.run, config.output_dir)
+    if len(runs) > 1:
+        raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
+    loaded = load(runs[0], config.device, config.dataset.root)
+    pl.seed_everything(check_seed("seed", config.seed), verbose=False)
+    with torch.no_grad():
+        samples = make(loaded, config)
+    _write(loaded, config.kind, samples)
+
+
+def prior(loaded: Loaded, config: DictConfig) -> Samples:
+    """Decode codes drawn from the prior, or from a density fitted to the training codes."""
+    model = loaded.model
+    if config.density is not None:
+        codes = _draw_from_density(loaded, config.density, config.n)
+    elif isinstance(model, VAE):
+        codes = model.sample_prior(config.n)
+    else:
+        raise SettingError(
+            f"kind=prior: model={loaded.choices['model']} has no prior to draw from;"
+            " density=gaussian or density=gmm fits one to its training codes"
+        )
+    return Samples(model.decode(codes).mean, _square(config.n), codes)
+
+
+def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:
+    """Show test images, each beside its reconstruction."""
+    image, _ = _test_images(loaded, config.n)
+    codes = loaded.model.encode(image)
+    pairs = torch.stack([image, loaded.model.decode(codes).mean], dim=1).flatten(0, 1)
+    return Samples(pairs, 2 * max(1, _square(len(image)) // 2), codes.repeat_interleave(2, dim=0))
+
+
+def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
+    """Walk in straight lines between the codes of two images, or the mean codes of two classes."""
+    model = loaded.model
+    if config.classes is not None and config.images is not None:
+        raise SettingError("images, classes: kind=interpolate takes one of the two")
+    if config.classes is not None:
+        start, end = (
+            _class_mean(loaded, label)[None] for label in _pair("classes", config.classes)
+        )
+    elif config.images is not None:
+        start, end = (
+            model.encode(_test_image(loaded, number)) for number in _pair("images", config.images)
+        )
+    else:
+        rows = min(config.n, 10)
+        image, label = _test_images(loaded, None)
+        first = torch.randperm(len(image))[:rows]
+        other = [_other_class(label, index) for index in first]
+        start, end = model.encode(image[first]), model.encode(image[torch.stack(other)])
+    weight = torch.linspace(0, 1, config.steps, device=start.device)[None, :, None]
+    codes = ((1 - weight) * start[:, None] + weight * end[:, None]).flatten(0, 1)
+    return Samples(model.decode(codes).mean, config.steps, codes)
+
+
+def manifold(loaded: Loaded, config: DictConfig) -> Samples:
+    """Decode a grid over a code of two units.
+
+    For a VAE the grid has equal steps of the prior's probability (Kingma & Welling 2013, fig. 4);
+    for others it spans the mean training code ± `span` standard deviations.
+    """
+    model = loaded.model
+    if model.code_dim != 2:
+        raise SettingError(
+            f"kind=manifold: needs a code of 2 units, and this run's has {model.code_dim};"
+            " train one with model.code_dim=2, or use kind=traverse"
+        )
+    if isinstance(model, VAE):
+        share = torch.linspace(0, 1, config.steps + 2)[1:-1]
+        axes = torch.distributions.Normal(0.0, 1.0).icdf(share).expand(2, -1)
+    else:
+        codes = torch.from_numpy(_training_codes(loaded))
+        unit = torch.linspace(-config.span, config.span, config.steps)
+        axes = codes.mean(dim=0)[:, None] + codes.std(dim=0)[:, None] * unit
+    # Up in the picture is up in the second unit.
+    second, first = torch.meshgrid(axes[1].flip(0), axes[0], indexing="ij")
+    codes = torch.stack([first, second], dim=-1).flatten(0, 1).to(model.device)
+    return Samples(model.decode(codes).mean, config.steps, codes)
+
+
+def traverse(loaded: Loaded, config: DictConfig) -> Samples:
+    """Move one unit at a time, a row each, from -span to +span standard deviations of its codes.
+
+    The others stay at the code of a test image. The units of largest variance come first.
+    """
+    model = loaded.model
+    training = torch.from_numpy(_training_codes(loaded)).to(model.device)
+    mean, deviation = training.mean(dim=0), training.std(dim=0)
+    units = deviation.argsort(descending=True)[: config.n]
+    numbers = config.images if config.images is not None else [0]
+    if len(numbers) != 1:
+        raise SettingError(f"images={list(numbers)}: kind=traverse takes one test image")
+    start = model.encode(_test_image(loaded, numbers[0]))
+    codes = start.repeat(len(units), config.steps, 1)
+    walk = torch.linspace(-config.span, config.span, config.steps, device=model.device)
+    rows = torch.arange(len(units))
+    codes[rows, :, units] = mean[units, None] + deviation[units, None] * walk
+    codes = codes.flatten(0, 1)
+    return Samples(model.decode(codes).mean, config.steps, codes)
+
+
+KINDS: dict[str, Callable[[Loaded, DictConfig], Samples]] = {
+    "prior": prior,
+    "reconstruct": reconstruct,
+    "interpolate": interpolate,
+    "manifold": manifold,
+    "traverse": traverse,
+}
+TAKES = {"prior": ("density",), "interpolate": ("images", "classes"), "traverse": ("images",)}
+"""The settings that only some kinds take."""
+
+
+def _write(loaded: Loaded, kind: str, samples: Samples) -> None:
+    folder = loaded.run.directory / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _free(folder, kind)
+    picture = figures.save(figures.grid(samples.images, samples.columns), path)
+    arrays = path.with_suffix(".npz")
+    np.savez_compressed(
+        arrays, images=samples.images.cpu().numpy(), codes=samples.codes.cpu().numpy()
+    )
+    with SummaryWriter(str(loaded.run.directory)) as writer:
+        writer.add_image(f"samples/{path.stem}", picture, loaded.step)
+    log.info("written: %s, %s", shown(path), shown(arrays))
+
+
+def _free(folder: Path, kind: str) -> Path:
+    """Return a path for the picture that was not taken: prior.png, prior-2.png, …"""
+    for number in count(1):
+        path = folder / (f"{kind}.png" if number == 1 else f"{kind}-{number}.png")
+        try:
+            path.touch(exist_ok=False)  # taken at once: another process may be sampling too
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("unreachable")
+
+
+def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
+    from sklearn.decomposition import PCA
+    from sklearn.mixture import GaussianMixture
+
+    check_choice("density", density, DENSITIES)
+    components = 1 if density == "gaussian" else COMPONENTS
+    codes = _training_codes(loaded).astype(np.float64)
+    # Full covariances of a code of 1,000 units would take minutes.
+    span = PCA(min(SPANNED, *codes.shape), svd_solver="covariance_eigh")
+    projected = span.fit_transform(codes)
+    mixture = GaussianMixture(components, reg_covar=1e-6 + 1e-3 * codes.var(), random_state=0)
+    drawn, _ = mixture.fit(projected).sample(n)
+    np.random.default_rng(0).shuffle(drawn)  # they come sorted by component
+    return torch.from_numpy(span.inverse_transform(drawn)).float().to(loaded.model.device)
+
+
+def _training_codes(loaded: Loaded) -> np.ndarray:
+    return metrics.codes(loaded.model, loaded.data.batches("train", 1000))[0]
+
+
+def _class_mean(loaded: Loaded, label: int) -> Tensor:
+    image, labels = _test_images(loaded, None)
+    if not (labels == label).any():
+        known = ", ".join(str(value) for value in labels.unique().tolist())
+        raise SettingError(f"classes={label}: no such class in the test set; must be of {known}")
+    return loaded.model.encode(image[labels == label]).mean(dim=0)
+
+
+def _test_images(loaded: Loaded, number: int | None) -> tuple[Tensor, Tensor]:
+    """Return the first `number` images of the test set, all if None, and their labels."""
+    total = len(loaded.data.splits["test"].images.labels)
+    _, image, label, _ = next(iter(loaded.data.batches("test", min(number or total, total))))
+    return image.to(loaded.model.device), label
+
+
+def _test_image(loaded: Loaded, number: int) -> Tensor:
+    total = len(loaded.data.splits["test"].images.labels)
+    check_int("images", number, 0, total - 1, "the test set's images")
+    return _test_images(loaded, None)[0][number : number + 1]
+
+
+def _other_class(labels: Tensor, index: Tensor) -> Tensor:
+    others = (labels != labels[index]).nonzero().flatten()
+    if not len(others):
+        raise SettingError("kind=interpolate: the test set has one class only; use images=[0,1]")
+    return others[torch.randint(len(others), ())]
+
+
+def _pair(key: str, values: list[int]) -> list[int]:
+    if len(values) != 2:
+        raise SettingError(f"{key}={list(values)}: kind=interpolate takes two, such as {key}=[3,8]")
+    return list(values)
+
+
+def _square(n: int) -> int:
+    return max(1, round(n**0.5))

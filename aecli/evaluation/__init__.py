@@ -1,0 +1,1 @@
+"""What `aecli eval` computes."""

@@ -1,0 +1,126 @@
+"""Fine-tuning with labels: the encoder and a softmax layer on its code, trained together."""
+
+import logging
+import math
+from copy import deepcopy
+from itertools import count
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor, nn
+
+from aecli.data import Batches, InMemoryDataModule
+from aecli.errors import SettingError, check_choice, check_int, check_number
+from aecli.models import Autoencoder
+from aecli.progress import Tracked
+from aecli.training.speed import FASTEST, FULL, MIXED, quicker
+
+log = logging.getLogger(__name__)
+
+
+class Classifier(nn.Module):
+    """softmax(V z + c) of the code z of x, `(B, C, H, W)` → logits `(B, classes)`."""
+
+    def __init__(self, model: Autoencoder, classes: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("classes", classes)
+        self.softmax = nn.Linear(model.code_dim, len(classes))
+        # Zero, so that at first no gradient disturbs the encoder before the layer knows better.
+        nn.init.zeros_(self.softmax.weight)
+        nn.init.zeros_(self.softmax.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.softmax(self.model.encode(x))
+
+    def loss(self, x: Tensor, label: Tensor) -> Tensor:
+        """Return the mean of −log p(label|x), nats."""
+        return F.cross_entropy(self(x).float(), torch.searchsorted(self.classes, label))
+
+    @torch.no_grad()
+    def error(self, batches: Batches) -> float:
+        """Return the share of wrong labels, in %."""
+        self.eval()
+        right = sum(
+            (self.classes[self(image).argmax(dim=1)] == label).sum()
+            for _, image, label, _ in batches
+        )
+        return 100 * (1 - float(right) / len(batches.split.images.labels))
+
+
+class Finetuning:
+    """The training of a `Classifier` by stochastic gradient descent on labels.
+
+    The weights are those of the epoch with the smallest error on the validation split; training
+    stops once that is `patience` epochs ago.
+
+    Args:
+        lr, momentum, weight_decay: of SGD, ≥ 0.
+        batch_size: images a step.
+        max_epochs, patience: ≥ 1.
+        precision: "32-true", "bf16-mixed", or "fastest": the one whose products are quicker.
+    """
+
+    PRECISIONS = (FULL, MIXED, FASTEST)
+
+    def __init__(
+        self,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        batch_size: int,
+        max_epochs: int,
+        patience: int,
+        precision: str,
+    ) -> None:
+        self.sgd = {
+            "lr": check_number("eval.finetune.lr", lr, low=0),
+            "momentum": check_number("eval.finetune.momentum", momentum, low=0),
+            "weight_decay": check_number("eval.finetune.weight_decay", weight_decay, low=0),
+        }
+        self.batch_size = check_int("eval.finetune.batch_size", batch_size, 1)
+        self.max_epochs = check_int("eval.finetune.max_epochs", max_epochs, 1)
+        self.patience = check_int("eval.finetune.patience", patience, 1)
+        self.precision = check_choice("eval.finetune.precision", precision, self.PRECISIONS)
+
+    def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> dict[str, float]:
+        """Return the test and validation errors in %, and the epoch; leave the model as it is."""
+        classes = data.splits["train"].images.labels.unique()
+        classifier = Classifier(deepcopy(model), classes).to(data.device)
+        weights = [*classifier.model.encoder.parameters(), *classifier.softmax.parameters()]
+        for weight in weights:
+            weight.requires_grad_(True)
+        optimizer = torch.optim.SGD(weights, fused=True, **self.sgd)
+        seeds = count(torch.initial_seed())
+        train = data.shuffled("train", self.batch_size, lambda: next(seeds))
+        validation = data.batches("validation")
+        precision = quicker(data.device) if self.precision == FASTEST else self.precision
+        mixed = precision == MIXED
+        autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=mixed)
+
+        best, best_epoch, state = math.inf, 0, {}
+        labels = len(train.split.images.labels)
+        tracked = Tracked(range(1, self.max_epochs + 1), f"fine-tuning on {labels:,} labels")
+        for epoch in tracked:
+            classifier.train()
+            for _, image, label, _ in train:
+                with autocast:
+                    loss = classifier.loss(image, label)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            if not loss.isfinite():
+                raise SettingError(
+                    f"eval.finetune.lr={self.sgd['lr']}: diverged; try a smaller one"
+                )
+            error = classifier.error(validation)
+            if error < best:
+                best, best_epoch, state = error, epoch, deepcopy(classifier.state_dict())
+            tracked.note = f"validation error {error:.2f} %, best {best:.2f} %"
+            if epoch - best_epoch >= self.patience:
+                break
+        classifier.load_state_dict(state)
+        log.info("fine-tuned: best epoch %d, validation error %.2f %%", best_epoch, best)
+        test = classifier.error(data.batches("test"))
+        return {"finetune_val_error": best, "finetune_error": test, "finetune_epochs": best_epoch}

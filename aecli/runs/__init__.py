@@ -1,0 +1,1 @@
+"""Runs on the disk: found, loaded, resumed, and what each keeps."""

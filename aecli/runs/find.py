@@ -1,0 +1,76 @@
+"""Which runs `run=` means. No torch here."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from aecli.errors import SettingError
+from aecli.runs.paths import BEST, LAST, newest, number_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model on disk."""
+
+    directory: Path
+    checkpoint: Path
+
+    def at(self, name: str) -> "Run":
+        """Return the run with the checkpoint `name`, "best" or "last"."""
+        checkpoint = self.directory / "checkpoints" / f"{name}.ckpt"
+        return Run(self.directory, checkpoint) if checkpoint.is_file() else self
+
+
+def find(spec: str, output_dir: str) -> list[Run]:
+    """Return the runs that `run=spec` means.
+
+    "latest" is the newest with a checkpoint under `output_dir`; else a checkpoint file, a run's
+    directory, or a sweep's with all of its runs.
+
+    Raises `SettingError` if there is none.
+    """
+    if spec == "latest":
+        return [_latest(Path(output_dir))]
+    path = Path(spec).expanduser()
+    if path.is_file():
+        inside = path.parent.name == "checkpoints" and (path.parent.parent / ".hydra").is_dir()
+        # What is made of a file that lies elsewhere gets a folder of its own beside it.
+        return [Run(path.parent.parent if inside else path.with_name(f"{path.stem}-aecli"), path)]
+    if not path.is_dir():
+        raise SettingError(
+            f"run={spec}: no such file or directory; must be a run's directory, a sweep's, a"
+            " checkpoint file, or latest"
+        )
+    if run := _in(path):
+        return [run]
+    children = sorted((child for child in path.iterdir() if child.is_dir()), key=number_of)
+    if runs := [run for child in children if (run := _in(child))]:
+        for child in children:
+            if (child / ".hydra").is_dir() and not _in(child):
+                log.warning("left out: %s has no checkpoint", child)
+        return runs
+    if (path / ".hydra").is_dir():
+        raise SettingError(
+            f"run={spec}: has no checkpoint: its training stopped before the end of an epoch, or"
+            " has not come so far yet"
+        )
+    raise SettingError(f"run={spec}: not a run's directory: it has no checkpoints in it")
+
+
+def _in(directory: Path) -> Run | None:
+    for name in (BEST, LAST):
+        checkpoint = directory / "checkpoints" / f"{name}.ckpt"
+        if checkpoint.is_file():
+            return Run(directory, checkpoint)
+    return None
+
+
+def _latest(outputs: Path) -> Run:
+    for directory in newest(outputs):
+        if run := _in(directory):
+            return run
+    raise SettingError(
+        f"run=latest: no run with a checkpoint under {outputs}/; aecli train makes one"
+    )

@@ -1,0 +1,86 @@
+"""A run's model and data, back from its checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from aecli.build import build
+from aecli.data import InMemoryDataModule
+from aecli.errors import SettingError
+from aecli.models import Autoencoder
+from aecli.runs.checkpoint import KEY, only_setting_errors, read, unpack
+from aecli.runs.find import Run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run in memory."""
+
+    run: Run
+    config: DictConfig
+    choices: dict[str, str]
+    """The option chosen in each group, such as {"model": "vae"}."""
+    model: Autoencoder
+    """In evaluation mode, on the device asked for."""
+    data: InMemoryDataModule
+    """Set up, on the same device."""
+    step: int
+    """Optimizer steps that the checkpoint has seen."""
+
+    def labelled_data(
+        self, classes: Sequence[int] | None, train_size: int | None
+    ) -> InMemoryDataModule:
+        """Return the run's data, or the same data set with other classes or fewer images."""
+        if classes is None and train_size is None:
+            return self.data
+        config = self.config.copy()
+        config.dataset.classes = config.dataset.classes if classes is None else classes
+        config.dataset.train_size = train_size
+        data = build(config, "dataset")
+        try:
+            data.setup()
+        except SettingError as error:
+            raise SettingError(f"eval.classes, eval.train_size: {error}") from error
+        data.move(self.data.device)
+        return data
+
+
+def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
+    """Return the run's model and data.
+
+    `root` is where the data lies now, if not where it did in training. A checkpoint may come from
+    a stranger: nothing in it is run, and where data is fetched from is taken from this aecli.
+
+    Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
+    """
+    target = _device(device)
+    checkpoint = read(run.checkpoint)
+    with only_setting_errors(run.checkpoint, checkpoint[KEY]):
+        return _restore(run, checkpoint, target, root)
+
+
+def _restore(run: Run, checkpoint: dict, device: torch.device, root: str | None) -> Loaded:
+    config, choices, *_ = unpack(run.checkpoint, checkpoint[KEY])
+    known = config.dataset.get("root")
+    config.dataset.root = root or (known if known and Path(known).is_dir() else None)
+    model, data = build(config, "model"), build(config, "dataset")
+    if not isinstance(model, Autoencoder) or not isinstance(data, InMemoryDataModule):
+        raise SettingError(f"run={run.checkpoint}: its configuration is not that of a run")
+    model.load_state_dict(checkpoint["state_dict"])
+    if not all(value.isfinite().all() for value in model.state_dict().values()):
+        raise SettingError(f"run={run.checkpoint}: has weights that are not finite")
+    data.setup()
+    data.move(device)
+    model = model.eval().requires_grad_(False).to(device)
+    return Loaded(run, config, choices, model, data, int(checkpoint["global_step"]))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "gpu") or (name == "gpu" and not torch.cuda.is_available()):
+        raise SettingError(f"device={name}: must be auto, cpu, or gpu where there is one")
+    return torch.device("cuda" if name == "gpu" else "cpu")

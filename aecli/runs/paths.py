@@ -1,0 +1,92 @@
+"""A run's directory: what lies where, and how a path is made, locked and printed. No torch here.
+
+<run>/.hydra/            the configuration as typed and composed
+<run>/checkpoints/       best.ckpt (least val/loss) and last.ckpt
+<run>/metrics.json       validation metrics; those of the test set after `aecli eval`
+<run>/events.out…        TensorBoard
+<run>/train.log          the log, with every warning
+<run>/eval/, samples/    what the other two commands make
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import count
+from pathlib import Path
+from shlex import quote
+
+from filelock import FileLock, Timeout
+
+from aecli.errors import SettingError
+
+BEST, LAST = "best", "last"
+
+SWEEP = "multirun.yaml"
+
+ERROR = "error.txt"
+"""In the directory of a sweep's job: why it failed."""
+
+
+def failures(jobs: Iterable[Path]) -> list[str]:
+    """Return a line for each of the jobs that failed: its name, why, and where its log is."""
+    told = []
+    for job in sorted(jobs, key=number_of):
+        if (job / ERROR).is_file():
+            why = (job / ERROR).read_text().strip().splitlines()
+            log = f" (log: {shown(job / 'train.log')})" if (job / "train.log").is_file() else ""
+            told.append(f"\n  {job.name}: {why[-1] if why else 'no reason told'}{log}")
+    return told
+
+
+def number_of(job: Path) -> tuple[int, str]:
+    """Return what sorts a sweep's jobs as they were numbered, 2 before 10."""
+    number = job.name.split("_")[0]
+    return (int(number) if number.isdigit() else -1, job.name)
+
+
+def newest(outputs: Path) -> Iterator[Path]:
+    """Return the directories of the runs under `outputs`, the newest first."""
+    made = [*outputs.glob("*/*/.hydra/config.yaml"), *outputs.glob("sweeps/*/*/.hydra/config.yaml")]
+    for config in sorted(made, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        yield config.parent.parent
+
+
+def make_new(path: Path) -> Path:
+    """Make and return `path`, or `path-2`, `path-3`, … if there is something at it already.
+
+    Two processes that ask at the same moment get two directories: making one is atomic.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        new = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            new.mkdir()
+        except FileExistsError:
+            continue
+        return new
+    raise AssertionError("unreachable")
+
+
+def lock(directory: Path, what: str) -> FileLock:
+    """Return a lock on `directory`, which goes with this process, however that ends.
+
+    Raises `SettingError` if another process has it: that one does `what` at this moment.
+    """
+    held = FileLock(directory / ".lock")
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        told = f"{shown(directory)}: another aecli {what} at this moment"
+        raise SettingError(told) from None
+    return held
+
+
+def shown(path: Path | str) -> str:
+    """Return a path as one would type it here: relative if it lies below the working directory."""
+    path = Path(path).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def as_typed(key: str, path: Path | str) -> str:
+    """Return `KEY=PATH` as it is to be typed, with the quotes that a shell and Hydra want."""
+    path = shown(path)
+    return f"{key}={path}" if re.fullmatch(r"[\w./+~:-]+", path) else quote(f'{key}="{path}"')

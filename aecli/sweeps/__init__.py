@@ -1,0 +1,1 @@
+"""Sweeps: the sweeper, the pruner, and what Hydra calls around runs and sweeps."""

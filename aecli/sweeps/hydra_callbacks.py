@@ -1,0 +1,159 @@
+"""A directory of its own for every run and sweep: nothing that is there already is written to."""
+
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from shlex import quote
+from typing import Any, NoReturn
+
+from filelock import FileLock
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from aecli.distributed import agree, launched, rank
+from aecli.errors import SettingError
+from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
+
+SILENCE = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": "CRITICAL", "handlers": []},
+}
+"""The logging of all but the first of several processes."""
+
+held: list[FileLock] = []
+"""The lock on the sweep of this process, for as long as that runs."""
+
+
+class Failures(Callback):
+    """Hydra's callback that names the jobs of a sweep that failed, at its end."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Name them."""
+        sweep = Path(config.hydra.sweep.dir)
+        jobs = [path for path in sweep.glob("[!.]*/") if path.is_dir()]
+        if failed := failures(jobs):
+            _exit(f"{len(failed)} of {len(jobs)} jobs failed:" + "".join(failed))
+
+
+class NewDirectory(Failures):
+    """Hydra's callback that makes the run's, or the sweep's, directory before anything else."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the directory of a single run, or take that of the run to go on with."""
+        HydraConfig.instance().set_config(config)  # its name is made of hydra.* keys
+        failure, directory = None, ""
+        if rank() == 0:
+            try:
+                directory = _claim(config.hydra.run) if config.resume is None else _take(config)
+            except Exception as error:
+                failure = error
+        if launched():  # their clocks differ, and so would the names
+            directory = agree(directory)
+        if failure is not None:
+            _exit(failure)
+        if launched() and not directory:
+            sys.exit(1)  # the first of them says why
+        with read_write(config.hydra), open_dict(config.hydra):
+            if directory:
+                config.hydra.run.dir = directory
+            if rank() > 0 or config.resume is not None:
+                config.hydra.output_subdir = None  # it is written already
+            if rank() > 0:
+                config.hydra.job_logging = SILENCE
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the directory of a sweep, or take that of the sweep to go on with."""
+        try:
+            directory = self._sweep(config)
+            held.append(lock(Path(directory), "runs this sweep"))
+        except Exception as error:
+            _exit(error)
+        # Each job is composed anew, from the overrides: so it has to be among them.
+        sweep = directory.replace("\\", "\\\\").replace("'", "\\'")
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.sweep.dir = directory
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{sweep}'")
+        HydraConfig.instance().set_config(config)  # for who asks after an interruption
+
+    def _sweep(self, config: DictConfig) -> str:
+        if launched():
+            raise SettingError("--multirun: a sweep's jobs are single processes; not by torchrun")
+        if config.sweeper is not None and find_spec("optuna") is None:
+            raise SettingError('sweeper=optuna: not installed; pip install -e ".[sweep]"')
+        typed = config.hydra.overrides.task
+        if config.resume is None:
+            if many := [text for text in typed if text.startswith("resume=")]:
+                raise SettingError(f"{many[0]}: must be one directory, a sweep's")
+            return _claim(config.hydra.sweep)
+        return _take_sweep(config)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say how to compare the runs; name the jobs that failed."""
+        sweep = Path(config.hydra.sweep.dir)
+        jobs = [path for path in sweep.iterdir() if (path / ".hydra").is_dir()]
+        if len(failures(jobs)) < len(jobs):
+            print(f"sweep: {shown(sweep)}\nnext:")  # noqa: T201
+            print(f"  aecli compare {quote(shown(sweep))}")  # noqa: T201
+            print(f"  aecli eval {as_typed('run', sweep)}")  # noqa: T201
+            print(f"  tensorboard --logdir {quote(shown(sweep))}")  # noqa: T201
+        super().on_multirun_end(config)
+
+
+def _claim(node: DictConfig) -> str:
+    try:
+        return str(make_new(Path(node.dir)))
+    except OSError as error:
+        raise SettingError(f"output_dir: {error.filename}: {error.strerror}") from error
+
+
+def _take(config: DictConfig) -> str:
+    """Return the directory of the run that `resume=` means."""
+    resume, outputs = config.resume, Path(config.output_dir)
+    if resume == "latest":
+        if directory := next(newest(outputs), None):
+            return str(directory)
+        raise SettingError(f"resume=latest: no run under {outputs}/; aecli train makes one")
+    path = Path(resume).expanduser()
+    if path.is_file() and path.parent.name == "checkpoints":
+        path = path.parent.parent
+    if not path.is_dir():
+        raise SettingError(f"resume={resume}: no such directory; must be a run's, or latest")
+    if (path / SWEEP).is_file():
+        raise SettingError(
+            f"resume={resume}: is a sweep; name one of its runs, or repeat the sweep's line"
+        )
+    if not (path / ".hydra").is_dir():
+        raise SettingError(f"resume={resume}: not a run's directory: it has no .hydra in it")
+    return str(path)
+
+
+def _take_sweep(config: DictConfig) -> str:
+    """Return the directory of the sweep that `resume=` means."""
+    sweep = Path(config.resume).expanduser()
+    if (sweep / ".hydra").is_dir():
+        raise SettingError(f"resume={config.resume}: is a run, not a sweep; leave out --multirun")
+    if not (sweep / SWEEP).is_file():
+        raise SettingError(f"resume={config.resume}: no sweep lies there; must be its directory")
+    try:
+        then = _sweep_of(OmegaConf.load(sweep / SWEEP).hydra.overrides.task)
+    except Exception as error:  # whatever half a file can raise
+        raise SettingError(f"{sweep / SWEEP}: damaged; start the sweep anew") from error
+    if then != _sweep_of(config.hydra.overrides.task):
+        line = " ".join(map(quote, then))
+        raise SettingError(f"resume={config.resume}: that sweep was {line}; type the same line")
+    return str(sweep)
+
+
+def _sweep_of(typed: Iterable[str]) -> list[str]:
+    """Return what was typed that makes a sweep what it is."""
+    how = ("resume", "launcher", "sweeper.trials", "sweeper.at_once")
+    return [text for text in typed if text.split("=")[0] not in how]
+
+
+def _exit(reason: Exception | str) -> NoReturn:
+    # Hydra would only warn of an exception in a callback, and go on.
+    print(f"aecli: {reason}", file=sys.stderr)  # noqa: T201
+    sys.exit(1)

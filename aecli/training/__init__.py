@@ -1,0 +1,1 @@
+"""Lightning's Trainer as a run needs it: the loop, the callbacks, the arithmetic."""

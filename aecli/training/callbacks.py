@@ -1,0 +1,242 @@
+"""What happens around a training: its configuration kept, its best epoch, its TensorBoard pages."""
+
+import math
+import signal
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from aecli.distributed import gathered
+from aecli.errors import SettingError
+from aecli.figures import grid, labelled_rows, pixels_of
+from aecli.noise import Noise
+from aecli.runs.checkpoint import KEY, pack
+from aecli.signals import stop
+
+HPARAMS = {
+    "seed": "seed",
+    "code_dim": "model.code_dim",
+    "beta": "model.beta",
+    "hidden": "network.hidden",
+    "tied": "network.tied",
+    "noise_amount": "noise.amount",
+    "noise_std": "noise.std",
+    "k": "sparsity.k",
+    "sparsity_target": "sparsity.target",
+    "sparsity_weight": "sparsity.weight",
+    "binarize": "dataset.binarize",
+    "batch_size": "dataset.batch_size",
+    "algorithm": "optimizer.algorithm",
+    "lr": "optimizer.lr",
+    "weight_decay": "optimizer.weight_decay",
+    "epochs": "trainer.max_epochs",
+}
+"""The settings that TensorBoard's HPARAMS page shows, beside the choice in each group."""
+SHOWN = 12
+"""Images in a row of reconstructions."""
+PROJECTED = 400
+"""Codes that the embedding projector gets."""
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's event files alone: the settings have their place in `.hydra/`."""
+
+    def save(self) -> None:
+        """Write no `hparams.yaml`."""
+        self.experiment.flush()
+
+
+class KeepConfiguration(Callback):
+    """Puts the run's configuration into every checkpoint."""
+
+    def __init__(
+        self,
+        config: DictConfig,
+        choices: Mapping[str, str],
+        arithmetic: tuple[str, bool] | None = None,
+    ) -> None:
+        self.packed = pack(config, choices, arithmetic)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the configuration."""
+        checkpoint[KEY] = self.packed
+
+
+class KeepRandomState(Callback):
+    """Puts torch's random state into every checkpoint: a resumed run draws what it would have.
+
+    Each of several processes has a state of its own, so that they draw different noise.
+    """
+
+    def __init__(self) -> None:
+        self.loaded: list[dict[str, Any]] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all processes and their devices."""
+        state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+        return {"processes": gathered(state)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states until the next epoch starts."""
+        self.loaded = state_dict["processes"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let each process draw numbers of its own."""
+        if trainer.global_rank:
+            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw from here on as after the epoch that the checkpoint was saved in."""
+        if self.loaded is None:
+            return
+        if len(self.loaded) != trainer.world_size:
+            raise SettingError(
+                f"resume: {trainer.world_size} processes go on with a run of {len(self.loaded)};"
+                " start as many as there were"
+            )
+        state = self.loaded[trainer.global_rank]
+        torch.set_rng_state(state["cpu"])
+        if len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        self.loaded = None
+
+
+class StopOnSigterm(Callback):
+    """Keeps Lightning's own answer to SIGTERM away, which waits for a batch and for other ranks."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put back the answer from before; send it on to the processes that Lightning started."""
+        before = trainer._signal_connector._original_handlers.get(signal.SIGTERM)
+        if before is not stop:
+            return
+
+        def stop_all(number: int, frame: FrameType | None) -> None:
+            if trainer.strategy.launcher is not None:
+                trainer.strategy.launcher.kill(signal.SIGTERM)
+            stop(number, frame)
+
+        signal.signal(signal.SIGTERM, stop_all)
+
+
+class BestEpoch(Callback):
+    """Remembers the validation metrics of the epoch with the least val/loss.
+
+    `objective` is the metric that a sweeper will ask for: one that the model has.
+    """
+
+    def __init__(self, objective: str) -> None:
+        self.objective = objective
+        self.metrics: dict[str, float] = {"loss": math.inf}
+        self.epoch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training has to know."""
+        return {"metrics": self.metrics, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.metrics, self.epoch = state_dict["metrics"], state_dict["epoch"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare."""
+        values = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        if self.objective.removeprefix("val/") not in values:
+            known = ", ".join(f"val/{name}" for name in values)
+            raise SettingError(f"objective={self.objective}: must be one of {known} for this model")
+        if values["loss"] < self.metrics["loss"]:
+            self.metrics, self.epoch = values, trainer.current_epoch + 1
+
+
+class TensorBoardPages(Callback):
+    """HPARAMS at the start, pictures and histograms along the way, the projector at the end.
+
+    All of several processes draw, since a part may sum over them; the first has the writer.
+    """
+
+    def __init__(self, config: DictConfig, choices: Mapping[str, str], every: int) -> None:
+        self.hparams = _hparams(config, choices)
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the settings down; the scalars logged later fill the columns beside them."""
+        if not trainer.is_global_zero:
+            return
+        # Without the first, which would fix the columns, and so the filters, for all runs beside
+        # this one: TensorBoard then finds them from what the runs have.
+        _, *session = hparams(self.hparams, {})
+        for summary in session:
+            _writer(trainer).file_writer.add_summary(summary)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw every few epochs, and after the last."""
+        epoch = trainer.current_epoch + 1
+        last = trainer.should_stop or epoch == trainer.max_epochs
+        if self.every and (epoch % self.every == 0 or last):
+            self._draw(trainer, pl_module)
+
+    @torch.no_grad()
+    def _draw(self, trainer: Trainer, model: Any) -> None:
+        writer, step = _writer(trainer), trainer.global_step
+        # Pictures draw random numbers of their own: the training goes on as if there were none.
+        with torch.random.fork_rng():
+            model.eval()
+            images = _validation_images(trainer, SHOWN).to(model.dtype)
+            rows = [("input", images)]
+            if type(model.noise) is not Noise:
+                rows.append(("corrupted", model.noise.corrupt(images)))
+            rows.append(("output", model.reconstruct(rows[-1][1])))
+            writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)
+            if model.has_prior:
+                samples = model.decode(model.sample_prior(64)).mean
+                writer.add_image("samples", grid(samples, 8), step)
+            model.train()
+        if model.unit_means is not None:
+            writer.add_histogram("mean_activation_of_units", model.unit_means, step)
+
+    @torch.no_grad()
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the codes of some validation images to the projector."""
+        if not self.every:
+            return
+        split = trainer.datamodule.splits["validation"].images
+        images = _validation_images(trainer, PROJECTED)
+        codes = pl_module.eval().encode(images.to(pl_module.dtype))
+        _writer(trainer).add_embedding(
+            codes.float().cpu(),
+            metadata=split.labels[: len(images)].tolist(),
+            label_img=images.cpu(),
+            global_step=trainer.global_step,
+            tag="codes",
+        )
+
+
+def _writer(trainer: Trainer) -> SummaryWriter:
+    return trainer.logger.experiment
+
+
+def _validation_images(trainer: Trainer, count: int) -> Tensor:
+    batches = trainer.datamodule.batches("validation", count)
+    return next(iter(batches)).image
+
+
+def _hparams(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = dict(choices)
+    for name, key in HPARAMS.items():
+        value = OmegaConf.select(config, key)
+        if value is not None:
+            values[name] = value if isinstance(value, int | float | str) else str(value)
+    return values

@@ -1,0 +1,123 @@
+"""Lightning's Trainer as a run needs it: loop, checkpoints, logs, and what it refuses."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import lightning.pytorch as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from omegaconf import DictConfig
+
+from aecli.build import build
+from aecli.distributed import launched
+from aecli.errors import SettingError, check_int, check_number
+from aecli.models import Autoencoder
+from aecli.runs.checkpoint import AtomicCheckpointIO
+from aecli.runs.paths import BEST, LAST
+from aecli.training.callbacks import (
+    Events,
+    KeepConfiguration,
+    KeepRandomState,
+    StopOnSigterm,
+    TensorBoardPages,
+)
+from aecli.training.loop import EpochLoop
+from aecli.training.progress_bar import Progress
+from aecli.training.speed import FASTEST, Arithmetic
+
+MONITOR = "val/loss"
+
+
+def build_trainer(
+    config: DictConfig,
+    directory: Path,
+    choices: Mapping[str, str],
+    callbacks: list[pl.Callback],
+    arithmetic: Arithmetic,
+) -> pl.Trainer:
+    """Return the trainer of a run, with the callbacks that every run has and those given.
+
+    Raises `SettingError` for a setting that Lightning would trip over.
+    """
+    every = check_int("pictures_every", config.pictures_every, 0)
+    check_int("trainer.max_epochs", config.trainer.max_epochs, 0)
+    for key in ("limit_train_batches", "limit_val_batches"):
+        if config.trainer.get(key) is not None:
+            check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
+    if config.trainer.get("fast_dev_run"):
+        raise SettingError("trainer.fast_dev_run: leaves no run behind; use trainer=debug")
+    together = launched()
+    if together and config.trainer.get("strategy") != "ddp":
+        raise SettingError("trainer: several processes were started; they need trainer=ddp")
+    trainer: pl.Trainer = build(
+        config,
+        "trainer",
+        **({"devices": together.a_node, "num_nodes": together.nodes} if together else {}),
+        precision=arithmetic.precision,
+        default_root_dir=str(directory),
+        logger=Events(directory, name="", version=""),
+        callbacks=[
+            *callbacks,
+            KeepConfiguration(config, choices, arithmetic),
+            KeepRandomState(),
+            StopOnSigterm(),
+            TensorBoardPages(config, choices, every),
+            Progress(),
+            *_checkpoints(directory),
+            *_early_stopping(config.early_stopping),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,  # nothing is logged by step, only by epoch
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    EpochLoop.put_into(trainer)
+    return trainer
+
+
+def check_together(
+    config: DictConfig, choices: Mapping[str, str], model: Autoencoder, trainer: pl.Trainer
+) -> None:
+    """Refuse what several processes cannot train together."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of those that Lightning will start
+    asked = f"trainer.devices={config.trainer.devices}"
+    if not model.takes_plain_steps:
+        raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
+    if choices.get("pretraining", "none") != "none":
+        raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
+    if config.trainer.precision == FASTEST:
+        raise SettingError(f"{asked}: trainer.precision=fastest is measured on one device")
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise SettingError(
+            f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
+            " by side with launcher=joblib or launcher=submitit_slurm"
+        )
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.world_size > cores and not launched():
+        raise SettingError(f"{asked}: there are {cores} processors")
+
+
+class EpochCheckpoint(ModelCheckpoint):
+    """Saves after a validation, and does not ask after each batch whether to."""
+
+    on_train_batch_end = pl.Callback.on_train_batch_end
+
+
+def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
+    folder = directory / "checkpoints"
+    common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    return [
+        EpochCheckpoint(filename=BEST, monitor=MONITOR, mode="min", save_top_k=1, **common),
+        EpochCheckpoint(filename=LAST, **common),
+    ]
+
+
+def _early_stopping(config: DictConfig) -> list[EarlyStopping]:
+    if config.patience is None:
+        return []
+    patience = check_int("early_stopping.patience", config.patience, 1)
+    min_delta = check_number("early_stopping.min_delta", config.min_delta, low=0)
+    return [EarlyStopping(MONITOR, patience=patience, min_delta=min_delta, mode="min")]

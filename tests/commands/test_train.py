@@ -1,0 +1,334 @@
+"""Whole trainings, eval and samples on the digits, in process."""
+
+import json
+import logging
+import math
+
+import pytest
+import torch
+from lightning.pytorch import seed_everything
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aecli.commands.evaluate import _without_common_end
+from aecli.commands.evaluate import main as evaluate
+from aecli.commands.sample import KINDS
+from aecli.commands.sample import main as sample
+from aecli.commands.train import train
+from aecli.errors import SettingError
+from aecli.runs.find import find
+from aecli.runs.load import load
+from aecli.runs.metrics_file import read_metrics
+from tests.conftest import PROBABILISTIC, VARIANTS, configure
+
+SHORT = ("trainer.max_epochs=2", "pictures_every=2", "network.hidden=[32]")
+
+
+def run(directory, *overrides):
+    config, choices = configure(*overrides)
+    train(config, directory, choices)
+    return read_metrics(directory)["val"]["loss"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Train each variant once, for all tests of this module."""
+    root = tmp_path_factory.mktemp("outputs")
+    for variant in VARIANTS:
+        short = SHORT[:2] if "sparse" in variant else SHORT
+        run(
+            root / variant,
+            f"model={variant}",
+            "model.code_dim=2" if variant == "ae" else "seed=0",
+            *short,
+        )
+    return root
+
+
+@pytest.fixture
+def latest_events(runs):
+    def read(variant):
+        events = EventAccumulator(str(runs / variant), size_guidance={"images": 0})
+        events.Reload()
+        return events
+
+    return read
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_holds_its_checkpoints_metrics_and_events(runs, variant, latest_events):
+    directory = runs / variant
+    assert {path.name for path in (directory / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+    }
+    metrics = read_metrics(directory)
+    assert metrics["choices"]["model"] == variant
+    assert metrics["epochs"] == (1 if variant == "pca" else 2)
+    assert all(math.isfinite(value) for value in metrics["val"].values())
+    assert ("elbo" in metrics["val"]) == (variant in PROBABILISTIC)
+    events = latest_events(variant)
+    scalars = set(events.Tags()["scalars"])
+    assert {"val/loss", "val/penalty", "val/mse"} <= scalars
+    if variant != "pca":
+        assert {"train/loss", "train/penalty", "train/l0", "train/dead_share"} <= scalars
+    images = events.Tags()["images"]
+    assert "reconstructions" in images
+    assert ("samples" in images) == (variant in PROBABILISTIC)
+    assert (directory / "projector_config.pbtxt").exists()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_hparams_are_the_settings_that_a_run_has(latest_events, variant):
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    metadata = latest_events(variant).summary_metadata
+    content = metadata["_hparams_/session_start_info"].plugin_data.content
+    settings = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert settings["model"].string_value == variant
+    assert settings["code_dim"].number_value > 1
+    assert ("beta" in settings) == (variant == "vae")
+    # One run's list of columns would be that of all: TensorBoard finds them itself.
+    assert "_hparams_/experiment" not in metadata
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_saved_is_what_was_trained(runs, variant, images):
+    first, second = (load(find(str(runs / variant), "")[0]).model for _ in range(2))
+    assert not first.training
+    with torch.no_grad():
+        assert torch.equal(first.reconstruct(images), second.reconstruct(images))
+    saved = torch.load(runs / variant / "checkpoints" / "best.ckpt", weights_only=True)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, saved["state_dict"][name]), name
+
+
+def test_validation_metrics_are_those_of_the_best_checkpoint(runs):
+    from aecli.evaluation import metrics
+
+    loaded = load(find(str(runs / "dae"), "")[0])
+    values = metrics.reconstruction(loaded.model, loaded.data.batches("validation"))
+    assert values["loss"] == pytest.approx(read_metrics(runs / "dae")["val"]["loss"], rel=1e-5)
+    assert values["mse"] == pytest.approx(read_metrics(runs / "dae")["val"]["mse"], rel=1e-5)
+
+
+def test_one_seed_gives_the_same_numbers_twice_and_two_seeds_do_not(tmp_path):
+    losses = [
+        run(tmp_path / str(i), "model=vae", "noise=gaussian", f"seed={seed}", *SHORT)
+        for i, seed in enumerate([0, 0, 1])
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_training_flushes_denormal_numbers(tmp_path):
+    torch.set_flush_denormal(False)
+    run(tmp_path, "trainer.max_epochs=0", "pictures_every=0")
+    assert torch.tensor(1e-39) * 2 == 0
+
+
+def test_pictures_do_not_change_the_training(tmp_path):
+    without = [*SHORT, "pictures_every=0"]
+    assert run(tmp_path / "a", *SHORT) == run(tmp_path / "b", *without)
+    assert not (tmp_path / "b" / "projector_config.pbtxt").exists()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
+    config, _ = configure(f"run={runs / variant}", "eval.importance_samples=5", command="eval")
+    evaluate(config)
+    test = json.loads((runs / variant / "metrics.json").read_text())["test"]
+    expected = {"loss", "mse", "sse", "psnr", "ssim", "l0", "dead_share", "probe_error"}
+    if variant in PROBABILISTIC:
+        expected |= {"nll", "kl", "elbo", "marginal_nll", "active_units"}
+        assert test["marginal_nll"] < -test["elbo"]
+    assert expected <= test.keys()
+    assert test["sse"] == pytest.approx(64 * test["mse"], rel=1e-4)
+    assert test["probe_error_pixels"] < 10
+    pictures = {path.name for path in (runs / variant / "eval").iterdir()}
+    assert pictures == {"reconstructions.png", "codes.png", "filters.png"}
+    out = capsys.readouterr().out
+    assert "probe_error" in out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("eval.protocol=labels", "eval.protocol=labels: must be one of probe, finetune, none"),
+        ("eval.classes=[0,12]", r"eval.classes, .*\[0, 12\]: must be a list out of"),
+        ("eval.train_size=99999", "eval.train_size: .*=99999: must leave images"),
+        ("eval.finetune.lr=-1", "eval.finetune.lr=-1.0: must be a number"),
+        ("eval.checkpoint=first", "eval.checkpoint=first: must be one of best, last"),
+    ],
+)
+def test_eval_tells_a_mistake_before_it_measures(runs, caplog, override, message):
+    config, _ = configure(f"run={runs / 'ae'}", override, command="eval")
+    with pytest.raises(SettingError, match=message):
+        evaluate(config)
+    assert "measuring" not in caplog.text
+
+
+def test_eval_of_other_classes_and_of_the_last_checkpoint(runs):
+    config, _ = configure(
+        f"run={runs / 'sparse_ae'}", "eval.classes=[0,1]", "eval.train_size=50",
+        "eval.checkpoint=last", "eval.pictures=false", command="eval",
+    )  # fmt: skip
+    evaluate(config)
+    test = read_metrics(runs / "sparse_ae")["test"]
+    assert test["checkpoint"] == "last.ckpt"
+    assert test["probe_error"] < 10
+    assert test["probe_error_pixels"] < 2  # zeros and ones are easily told apart
+    loaded = load(find(str(runs / "sparse_ae"), "")[0])
+    labelled = loaded.labelled_data([0, 1], 50)
+    assert len(labelled.splits["train"].images.labels) == 50
+    assert set(labelled.splits["test"].images.labels.tolist()) == {0, 1}
+    assert len(loaded.data.splits["train"].images.labels) > 1000
+
+
+def test_eval_of_a_folder_of_runs_compares_them(runs, capsys):
+    config, _ = configure(
+        f"run={runs}", "eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0",
+        command="eval",
+    )  # fmt: skip
+    evaluate(config)
+    table = capsys.readouterr().out.split("test set")[-1]
+    assert all(variant[:8] in table for variant in VARIANTS)
+
+
+def test_a_table_of_a_sweep_leaves_out_what_all_names_end_with():
+    names = ["0_model-pca_dataset-mnist_seed-1", "1_model-sparse_ae_dataset-mnist_seed-1"]
+    assert _without_common_end(names) == ["0_model-pca", "1_model-sparse_ae"]
+    assert _without_common_end(["a", "b_c"]) == ["a", "b_c"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings", "count"),
+    [
+        ("vae", ["kind=prior", "n=9"], 9),
+        ("ae", ["kind=prior", "n=9", "density=gaussian"], 9),
+        ("ksparse_ae", ["kind=prior", "n=9", "density=gmm"], 9),
+        ("pca", ["kind=reconstruct", "n=9"], 18),
+        ("vae", ["kind=interpolate", "n=3", "steps=5"], 15),
+        ("dae", ["kind=interpolate", "classes=[3,8]", "steps=5"], 5),
+        ("dae", ["kind=interpolate", "images=[0,1]", "steps=5"], 5),
+        ("ae", ["kind=manifold", "steps=4"], 16),
+        ("vae", ["kind=traverse", "steps=4"], 80),
+        ("sparse_ae", ["kind=traverse", "n=6", "steps=4", "images=[2]"], 24),
+    ],
+)
+def test_sample_writes_a_picture_and_arrays_and_overwrites_nothing(runs, variant, settings, count):
+    import numpy as np
+
+    config, _ = configure(f"run={runs / variant}", *settings, command="sample")
+    before = set((runs / variant / "samples").glob("*"))
+    sample(config)
+    sample(config)
+    new = sorted(set((runs / variant / "samples").glob("*")) - before)
+    assert len(new) == 4
+    arrays = [np.load(path) for path in new if path.suffix == ".npz"]
+    assert arrays[0]["images"].shape == (count, 1, 8, 8)
+    assert len(arrays[0]["codes"]) == count
+    assert np.array_equal(arrays[0]["images"], arrays[1]["images"])
+
+
+@pytest.mark.parametrize(
+    ("variant", "settings", "message"),
+    [
+        ("dae", ["kind=prior"], "kind=prior: model=dae has no prior .* density=gaussian"),
+        ("dae", ["kind=manifold"], "kind=manifold: needs a code of 2 units, .* has 30"),
+        ("dae", ["kind=dream"], f"kind=dream: must be one of {', '.join(KINDS)}"),
+        ("dae", ["kind=prior", "density=flow"], "density=flow"),
+        ("vae", ["n=0"], "n=0"),
+        ("vae", ["kind=interpolate", "classes=[3]"], r"classes=\[3\]: .* two"),
+        ("vae", ["kind=interpolate", "classes=[3,77]"], "classes=77: no such class"),
+        ("vae", ["kind=interpolate", "images=[0,360]"], "images=360: .* from 0 to 359"),
+        ("vae", ["kind=traverse", "images=[0,1]"], "takes one test image"),
+        ("vae", ["kind=traverse", "steps=1"], "steps=1"),
+        ("vae", ["density=gmm", "kind=traverse"], "density=gmm: goes with kind=prior, not"),
+        ("vae", ["kind=interpolate", "images=[0,1]", "classes=[0,1]"], "one of the two"),
+        ("vae", ["device=tpu"], "device=tpu"),
+        (".", [], "holds 7 runs; name one"),
+    ],
+)  # fmt: skip
+def test_sample_refuses_what_cannot_be(runs, variant, settings, message):
+    config, _ = configure(f"run={runs / variant}", *settings, command="sample")
+    with pytest.raises(SettingError, match=message):
+        sample(config)
+
+
+def test_a_vae_walks_the_manifold_in_steps_of_probability(tmp_path):
+    import numpy as np
+
+    run(tmp_path, "model=vae", "model.code_dim=2", *SHORT)
+    config, _ = configure(f"run={tmp_path}", "kind=manifold", "steps=3", command="sample")
+    sample(config)
+    codes = np.load(tmp_path / "samples" / "manifold.npz")["codes"].reshape(3, 3, 2)
+    quartile = 0.6744898
+    assert codes[0, :, 0] == pytest.approx([-quartile, 0, quartile], abs=1e-6)
+    assert codes[:, 0, 1] == pytest.approx([quartile, 0, -quartile], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["likelihood=bernoulli", "dataset.binarize=none"], "likelihood=bernoulli: .* grey"),
+        (["seed=-1"], "seed=-1"),
+        (["early_stopping.patience=0"], "early_stopping.patience=0"),
+        (["pictures_every=-1"], "pictures_every=-1"),
+        (["dataset.batch_size=0"], "dataset.batch_size=0"),
+        (["optimizer.lr=1e9", "optimizer=sgd"], "training diverged: .* optimizer.lr"),
+    ],
+)
+def test_train_refuses_what_cannot_be(tmp_path, overrides, message):
+    with pytest.raises(SettingError, match=message):
+        run(tmp_path, *SHORT, *overrides)
+
+
+@pytest.mark.parametrize("name", ["conv", "linear", "linear_tied"])
+def test_other_networks_train(tmp_path, name):
+    loss = run(tmp_path, f"network={name}", "trainer=debug", "sparsity=l1")
+    assert math.isfinite(loss)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["model.warmup_epochs=1", "model.beta=2"], [0.0, 1.0, 2.0]),
+        (["model.warmup_steps=156", "model.beta=1"], [0.0, 0.25, 0.5]),
+    ],
+)
+def test_beta_warms_up(tmp_path, monkeypatch, overrides, expected):
+    from aecli.models import VAE
+
+    seen = []
+    original = VAE.terms
+
+    def terms(self, x):
+        result = original(self, x)
+        if self.training:
+            seen.append(((result.loss - result.nll) / result.kl).item())
+        return result
+
+    monkeypatch.setattr(VAE, "terms", terms)
+    run(tmp_path, *SHORT, *overrides)
+    # 39 batches an epoch: the first, the middle and the last step of the warm-up.
+    assert [
+        seen[0],
+        seen[39 // 2 if "epochs" in overrides[0] else 39],
+        seen[39 if "epochs" in overrides[0] else 77],
+    ] == pytest.approx(expected, abs=0.03)
+
+
+def test_early_stopping_and_best_checkpoint(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    run(
+        tmp_path, "optimizer.lr=1e-12", "early_stopping.patience=2", "early_stopping.min_delta=1",
+        "trainer.max_epochs=9", "pictures_every=0",
+    )  # fmt: skip
+    assert read_metrics(tmp_path)["epochs"] == 3
+    assert "stopped early" in caplog.text
+
+
+def test_seed_zero_is_a_seed(tmp_path):
+    seed_everything(7, verbose=False)
+    first = run(tmp_path / "a", "seed=0", *SHORT)
+    seed_everything(8, verbose=False)
+    assert run(tmp_path / "b", "seed=0", *SHORT) == first

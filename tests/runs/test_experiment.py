@@ -1,0 +1,271 @@
+"""What an experiment says at its end, and a short form of each one on MNIST.
+
+The short forms take few images and few epochs: they check that each method does what its paper
+says it does (a direction, a loose bound), so that a change that breaks one is caught.
+"""
+
+import json
+import logging
+
+import pytest
+import torch
+
+from aecli.build import build
+from aecli.commands.evaluate import evaluate
+from aecli.commands.train import train
+from aecli.errors import SettingError
+from aecli.evaluation.finetune import Classifier, Finetuning
+from aecli.runs.experiment import changes, report, with_accuracies
+from aecli.runs.find import find
+from aecli.runs.metrics_file import read_metrics
+from tests.conftest import EXPERIMENTS, configure
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_whole(name):
+    config, choices = configure(f"experiment={name}")
+    assert choices["experiment"] == name
+    published = config.published
+    assert published.source
+    assert published.sure in ("read", "quoted", "memory")
+    known = ("sse", "marginal_nll", "probe_error", "probe_accuracy", "finetune_error",
+             "finetune_accuracy")  # fmt: skip
+    assert published.metric in known
+    assert config.eval.protocol == published.metric.split("_")[0] or "_" not in published.metric \
+        or config.eval.protocol == "none"  # fmt: skip
+    assert list(changes(name, config)) == []
+
+
+def test_without_an_experiment_there_is_nothing_to_compare():
+    config, choices = configure()
+    assert config.published is None
+    assert config.eval is None
+    assert choices["experiment"] == "None"
+
+
+def test_changes_are_the_settings_that_the_number_depends_on():
+    config, _ = configure(
+        "experiment=hinton2006/deep_ae",
+        "trainer.max_epochs=3",
+        "network.hidden=[5]",
+        "optimizer=sgd",
+        "seed=3",
+        "output_dir=/tmp/x",
+        "dataset.root=/tmp",
+        "eval.pictures=false",
+        "trainer=cpu",
+    )
+    found = list(changes("hinton2006/deep_ae", config))
+    assert "trainer.max_epochs=3" in found
+    assert "network.hidden=[5]" in found
+    assert "optimizer.algorithm=sgd" in found
+    assert "optimizer.betas left out" in found
+    assert not any(
+        change.startswith(("seed", "output", "dataset", "eval", "trainer.a")) for change in found
+    )
+
+
+def test_the_same_setting_typed_is_no_change():
+    name = "kingma2013/vae_400"
+    epochs = configure(f"experiment={name}")[0].trainer.max_epochs
+    config, _ = configure(f"experiment={name}", "model=vae", f"trainer.max_epochs={epochs}")
+    assert list(changes(name, config)) == []
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO, logger="aecli")
+    logging.getLogger("aecli").propagate = True
+    return caplog
+
+
+def test_report_compares_and_is_kept(said, tmp_path):
+    config, _ = configure("experiment=hinton2006/pca")
+    report("hinton2006/pca", config, {"sse": 13.5}, tmp_path)
+    assert "published 13.87 · here 13.5 · Δ -0.37" in said.text
+    assert "Science 2006 (read there)" in said.text
+    kept = json.loads((tmp_path / "metrics.json").read_text())["experiment"]
+    assert kept["here"] == 13.5
+    assert kept["difference"] == pytest.approx(-0.37)
+    assert kept["changed"] == []
+
+
+def test_report_of_a_changed_setting_names_it_instead(said, tmp_path):
+    config, _ = configure("experiment=hinton2006/pca", "model.code_dim=29")
+    report("hinton2006/pca", config, {"sse": 14.0}, tmp_path)
+    assert "changed: model.code_dim=29 · here 14" in said.text
+    assert "published 13.87" not in said.text
+    assert "difference" not in json.loads((tmp_path / "metrics.json").read_text())["experiment"]
+
+
+def test_report_without_the_metric_says_so(said, tmp_path):
+    config, _ = configure("experiment=ng2011/stacked", "eval.protocol=none")
+    report("ng2011/stacked", config, {"sse": 14.0}, tmp_path)
+    assert "changed: eval.protocol=none · here no finetune_accuracy" in said.text
+
+
+def test_accuracy_is_what_the_error_leaves():
+    assert with_accuracies({"probe_error": 1.5, "sse": 3.0}) == {
+        "probe_error": 1.5,
+        "sse": 3.0,
+        "probe_accuracy": 98.5,
+    }
+
+
+SETTINGS = {
+    "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 50, "max_epochs": 20,
+    "patience": 20, "precision": "32-true",
+}  # fmt: skip
+
+
+def digits(*overrides):
+    config, _ = configure("model=ae", "sparsity=sigmoid", *overrides)
+    model, data = build(config, "model"), build(config, "dataset")
+    data.setup()
+    return model, data
+
+
+def test_finetuning_learns_and_leaves_the_model_alone():
+    model, data = digits()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    values = Finetuning(**SETTINGS)(model, data)
+    assert values["finetune_error"] < 6
+    assert values["finetune_val_error"] < 6
+    assert 1 <= values["finetune_epochs"] <= 20
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_finetuning_stops_when_validation_does_not_improve():
+    model, data = digits()
+    finetune = Finetuning(**(SETTINGS | {"lr": 1e-12, "patience": 2}))
+    assert finetune(model, data)["finetune_epochs"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr", -1), ("patience", 0), ("precision", "16-true"), ("batch_size", 1.5)]
+)
+def test_finetuning_refuses_what_cannot_be(key, value):
+    with pytest.raises(SettingError, match=f"eval.finetune.{key}={value}: must be"):
+        Finetuning(**(SETTINGS | {key: value}))
+
+
+def test_finetuning_that_diverges_says_so():
+    model, data = digits()
+    with pytest.raises(SettingError, match=r"eval\.finetune\.lr=1e\+30: diverged"):
+        Finetuning(**(SETTINGS | {"lr": 1e30, "max_epochs": 3}))(model, data)
+
+
+def test_a_classifier_knows_its_classes_by_name():
+    model, data = digits("dataset.classes=[3,7]")
+    classifier = Classifier(model, torch.tensor([3, 7]))
+    with torch.no_grad():
+        classifier.softmax.bias.copy_(torch.tensor([0.0, 1.0]))
+        classifier.softmax.weight.zero_()
+    test = data.batches("test")
+    share = (data.splits["test"].images.labels == 3).float().mean().item()
+    assert classifier.error(test) == pytest.approx(100 * share)
+    x, label = torch.rand(2, 1, 8, 8), torch.tensor([7, 3])
+    expected = torch.tensor([1.0, 0.0]).log_softmax(0)
+    assert classifier.loss(x, label).item() == pytest.approx(
+        -(expected[0] + expected[1]).item() / 2
+    )
+
+
+def run(directory, mnist, name, *overrides):
+    """Run a short form of an experiment; return its test metrics."""
+    config, choices = configure(f"experiment={name}", f"dataset.root={mnist}", *overrides)
+    torch.set_num_threads(2)
+    train(config, directory, choices)
+    (found,) = find(str(directory), "")
+    config.eval.pictures = False
+    values = evaluate(found, config.eval, config.seed, root=str(mnist))
+    assert read_metrics(directory)["choices"]["experiment"] == name
+    return with_accuracies(values)
+
+
+def test_pca_has_the_published_error(tmp_path, mnist):
+    values = run(tmp_path, mnist, "hinton2006/pca", "pictures_every=0")
+    assert values["sse"] == pytest.approx(13.87, abs=0.02)
+
+
+FEW = ("pictures_every=0", "dataset.train_size=3000", "dataset.test_size=2000")
+
+
+def test_deep_ae_needs_its_pretraining(tmp_path, mnist):
+    short = (*FEW, "trainer.max_epochs=3")
+    name = "hinton2006/deep_ae"
+    pretrained = run(tmp_path / "a", mnist, name, "pretraining.epochs=3", *short)
+    barely = run(tmp_path / "b", mnist, name, "pretraining.epochs=1", "pretraining.lr=1e-9", *short)
+    assert pretrained["sse"] < 34
+    assert pretrained["sse"] < 0.7 * barely["sse"]
+
+
+def test_deep_ae_batch_norm_learns_fast(tmp_path, mnist):
+    short = (*FEW, "trainer.max_epochs=10")
+    assert run(tmp_path, mnist, "hinton2006/deep_ae_batch_norm", *short)["sse"] < 22
+
+
+def test_denoising_pretraining_helps_the_classifier(tmp_path, mnist):
+    short = (*FEW, "network.hidden=[200]", "model.code_dim=200", "eval.finetune.max_epochs=10")
+    name = "vincent2010/sdae3"
+    sdae = run(tmp_path / "a", mnist, name, "pretraining.epochs=5", *short)
+    mlp = run(tmp_path / "b", mnist, "vincent2010/mlp", *short)
+    assert sdae["finetune_error"] < 11
+    assert sdae["finetune_error"] < mlp["finetune_error"]
+
+
+def test_basic_draws_its_sizes_and_sae_is_without_noise():
+    config, _ = configure("experiment=vincent2010/basic_sae3")
+    sizes = [config.dataset[f"{name}_size"] for name in ("train", "validation", "test")]
+    assert sizes == [10_000, 2_000, 50_000]
+    assert config.pretraining.amounts == [0, 0, 0]
+    assert configure("experiment=vincent2010/basic_sdae3")[0].pretraining.amounts[0] > 0
+
+
+def test_self_taught_features_beat_pixels_on_other_digits(tmp_path, mnist):
+    values = run(
+        tmp_path, mnist, "ng2011/self_taught", "pictures_every=0",
+        "dataset.train_size=4000", "eval.train_size=4000", "trainer.max_epochs=3",
+    )  # fmt: skip
+    assert values["probe_accuracy"] > 97
+    assert values["probe_error"] < values["probe_error_pixels"] - 0.5
+    assert values["mean_activation"] == pytest.approx(0.1, abs=0.02)
+
+
+def test_stacked_sparse_autoencoder_classifies(tmp_path, mnist):
+    short = (*FEW, "pretraining.epochs=2", "eval.finetune.max_epochs=20")
+    assert run(tmp_path, mnist, "ng2011/stacked", *short)["finetune_accuracy"] > 65
+
+
+def test_k_sparse_features_beat_pixels(tmp_path, mnist):
+    short = (*FEW, "model.code_dim=400", "trainer.max_epochs=8")
+    values = run(tmp_path, mnist, "makhzani2013/k25", *short)
+    assert values["probe_error"] < values["probe_error_pixels"] - 2
+    assert values["l0"] == 50  # alpha · k
+
+
+def test_vae_400_learns_and_its_estimate_is_above_the_bound(tmp_path, mnist):
+    short = (*FEW, "trainer.max_epochs=5", "eval.importance_samples=20")
+    values = run(tmp_path, mnist, "kingma2013/vae_400", *short)
+    assert values["marginal_nll"] < -values["elbo"] - 2
+    assert values["marginal_nll"] < 180
+
+
+def test_a_wider_code_has_the_higher_likelihood(tmp_path, mnist):
+    short = (
+        *FEW, "dataset.batch_size=25", "trainer.max_epochs=6", "model.warmup_epochs=1",
+        "eval.importance_samples=20",
+    )  # fmt: skip
+    two = run(tmp_path / "2", mnist, "kingma2013/d2", *short)["marginal_nll"]
+    ten = run(tmp_path / "10", mnist, "kingma2013/d10", *short)["marginal_nll"]
+    assert ten < two - 5
+    assert ten < 175
+
+
+def test_iwae_has_the_tighter_bound(tmp_path, mnist):
+    short = (*FEW, "trainer.max_epochs=4", "eval.importance_samples=20")
+    vae = run(tmp_path / "1", mnist, "burda2015/vae", *short)
+    iwae = run(tmp_path / "5", mnist, "burda2015/iwae5", *short)
+    assert vae["bound"] == pytest.approx(vae["elbo"], abs=0.5)
+    assert iwae["bound"] > iwae["elbo"] + 0.5
+    assert iwae["marginal_nll"] < 230

@@ -1,0 +1,177 @@
+"""An interrupted run goes on where it was."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aecli import __version__
+from aecli.commands.train import train
+from aecli.errors import SettingError
+from aecli.runs.checkpoint import stored
+from aecli.runs.metrics_file import read_metrics
+from aecli.runs.resume import interrupted
+from aecli.training.callbacks import BestEpoch
+from tests.conftest import VARIANTS, configure
+
+# Lightning wonders at the folder of a run to go on with: it holds checkpoints already.
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+
+
+class Cut(pl.Callback):
+    """Cuts a training off at a batch of an epoch, both counted from 0; None: at its end."""
+
+    def __init__(self, epoch, batch):
+        self.epoch, self.batch = epoch, batch
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, index):
+        if (trainer.current_epoch, index) == (self.epoch, self.batch):
+            raise CutOffError
+
+    def on_train_epoch_start(self, trainer, model):
+        if self.batch is None and trainer.current_epoch == self.epoch + 1:
+            raise CutOffError
+
+
+class CutOffError(Exception):
+    """Has gone."""
+
+
+def trained(directory, *overrides, last=None, callbacks=()):
+    config, choices = configure("network.hidden=[16]", "pictures_every=2", *overrides)
+    train(config, directory, choices, last, callbacks)
+    return torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def logged(directory):
+    events = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag != "epoch"]
+    # Files of the same second are read in any order.
+    return {tag: sorted((p.step, p.value) for p in events.Scalars(tag)) for tag in tags}
+
+
+WITH_STATE = (
+    ("noise=gaussian", "model=ae"),
+    ("model=sparse_ae", "sparsity.momentum=0.9"),
+    ("model=ksparse_ae", "sparsity.k_start=100"),
+    ("model=vae", "optimizer.schedule=cosine", "optimizer.warmup=0.1", "model.warmup_epochs=3"),
+    ("model=vae", "early_stopping.patience=2", "early_stopping.min_delta=1000"),
+    ("model=ae", "optimizer=lbfgs", "dataset.batch_size=null"),
+)
+
+
+@pytest.mark.parametrize("batch", [3, None], ids=["in mid-epoch", "at an epoch's end"])
+@pytest.mark.parametrize(
+    "overrides",
+    [(f"model={variant}",) for variant in VARIANTS if variant != "pca"] + list(WITH_STATE),
+    ids=" ".join,
+)
+def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overrides, batch):
+    if "optimizer=lbfgs" in overrides and batch is not None:
+        pytest.skip("an epoch is one batch")
+    parts, settings = tmp_path / "parts", (*overrides, "trainer.max_epochs=4")
+    whole = trained(tmp_path / "whole", *settings)
+    with pytest.raises(CutOffError):
+        trained(parts, *settings, callbacks=[Cut(1, batch)])
+    resumed = trained(parts, *settings, last=parts / "checkpoints" / "last.ckpt")
+    assert resumed["global_step"] == whole["global_step"]
+    same = partial(torch.testing.assert_close, rtol=0, atol=0)
+    same(resumed["state_dict"], whole["state_dict"])
+    same(resumed["optimizer_states"][0]["state"], whole["optimizer_states"][0]["state"])
+    same(resumed["lr_schedulers"], whole["lr_schedulers"])
+    ours, theirs = read_metrics(parts), read_metrics(tmp_path / "whole")
+    for key in ("epochs", "best_epoch", "val"):
+        assert ours[key] == theirs[key]
+    assert logged(parts) == logged(tmp_path / "whole")
+
+
+def test_seconds_add_up(tmp_path):
+    trained(tmp_path, "model=ae", "trainer.max_epochs=2")
+    seconds = read_metrics(tmp_path)["train_seconds"]
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    trained(tmp_path, "model=ae", "trainer.max_epochs=4", last=last)
+    assert read_metrics(tmp_path)["train_seconds"] > seconds
+
+
+def test_the_best_epoch_is_remembered():
+    first, second = BestEpoch("val/loss"), BestEpoch("val/loss")
+    first.metrics, first.epoch = {"loss": 0.5}, 7
+    second.load_state_dict(first.state_dict())
+    assert (second.metrics, second.epoch) == ({"loss": 0.5}, 7)
+
+
+def test_a_checkpoint_tells_its_configuration(tmp_path):
+    trained(tmp_path, "model=ae", "trainer.max_epochs=1")
+    found = stored(tmp_path / "checkpoints" / "last.ckpt")
+    assert found.config.network.hidden == [16]
+    assert found.choices["model"] == "ae"
+    assert found.version == __version__
+    with pytest.raises(SettingError, match="cannot be read as a checkpoint"):
+        stored(tmp_path / "metrics.json")
+
+
+def test_a_run_of_another_version_is_refused(tmp_path):
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    torch.save(trained(tmp_path, "model=ae", "trainer.max_epochs=1") | {"epoch": 0}, last)
+    assert interrupted(tmp_path).choices["model"] == "ae"
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["aecli"]["version"] = "0.0.1"
+    torch.save(checkpoint, last)
+    with pytest.raises(SettingError, match=r"was made by aecli 0\.0\.1, and this is"):
+        interrupted(tmp_path)
+
+
+def aecli(*words, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "aecli", *words], cwd=cwd, capture_output=True, text=True
+    )
+
+
+def test_resume_on_the_command_line(tmp_path):
+    def train(*words):
+        return aecli("train", *words, cwd=tmp_path)
+
+    assert train("trainer=debug", "model=ae").returncode == 0
+    (run,) = (tmp_path / "outputs" / "ae-digits").iterdir()
+    config = (run / ".hydra" / "config.yaml").read_text()
+    done = train("resume=latest")
+    assert (done.returncode, done.stderr) == (
+        1, f"aecli: resume={run.relative_to(tmp_path)}: is done, 1 epochs long\n",
+    )  # fmt: skip
+
+    assert train("model=ae", "trainer=debug", "optimizer.schedule=cosine").returncode == 0
+    longer = train("resume=latest", "trainer.max_epochs=3")
+    told = "trainer.max_epochs=3: optimizer.schedule=cosine is laid out over 1 epochs"
+    assert (longer.returncode, longer.stderr) == (1, f"aecli: {told}\n")
+    other = train("resume=latest", "seed=3")
+    assert "seed: a resumed run keeps its settings; leave it out" in other.stderr
+    done = train(f"resume={run}", "trainer.max_epochs=3")
+    assert done.returncode == 0, done.stderr
+    assert "going on with" in done.stdout
+    assert json.loads((run / "metrics.json").read_text())["epochs"] == 3
+    longer = config.replace("max_epochs: 1", "max_epochs: 3")  # told to `aecli compare`
+    assert longer != config
+    assert (run / ".hydra" / "config.yaml").read_text() == longer
+    assert len(list((tmp_path / "outputs" / "ae-digits").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["resume=nowhere"], "resume=nowhere: no such directory; must be a run's, or latest"),
+        (["resume=latest"], "resume=latest: no run under outputs/"),
+        (["resume=."], "resume=.: not a run's directory"),
+        (["-m", "resume=a,b"], "resume=a,b: must be one directory, a sweep's"),
+    ],
+)
+def test_what_cannot_be_resumed_gets_one_plain_line(tmp_path, words, message):
+    done = aecli("train", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "outputs").exists()

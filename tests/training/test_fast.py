@@ -1,0 +1,113 @@
+"""What makes a training fast, checked without a clock."""
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aecli.build import build
+from aecli.commands.train import train
+from aecli.data.module import PREPARED_AT_ONCE
+from aecli.training.callbacks import Events
+from aecli.training.loop import EpochLoop
+from tests.conftest import VARIANTS, configure
+
+WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
+"""Operations whose result the host needs before it can go on: a GPU would stand still."""
+
+
+class Operations(TorchDispatchMode):
+    """Notes the name of each operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **kwargs or {})
+
+
+class Detector(pl.Callback):
+    """Notes the operations of each training step: forward, backward, optimizer, metrics."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_start(self, *args):
+        self.operations = Operations()
+        self.operations.__enter__()
+
+    def on_train_batch_end(self, *args):
+        self.operations.__exit__(None, None, None)
+        self.steps.append(self.operations.names)
+
+
+SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=6", "pictures_every=0")
+PARTS = [f"model={variant}" for variant in VARIANTS if variant != "pca"]
+PARTS += ["noise=gaussian", "noise=salt_and_pepper", "sparsity=l1", "optimizer.schedule=cosine"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_step_never_waits_for_the_device(tmp_path, part):
+    detector = Detector()
+    config, choices = configure(part, *SHORT)
+    train(config, tmp_path, choices, callbacks=[detector])
+    assert len(detector.steps) == 6
+    for names in detector.steps:
+        assert "_fused_adam_" in names  # it did listen
+        assert not set(names) & set(WAITS)
+
+
+def test_the_detector_hears_a_step_that_waits(tmp_path, monkeypatch):
+    detector = Detector()
+    config, choices = configure("model=ae", *SHORT)
+    relu = torch.nn.ReLU.forward
+
+    def waits(self, x):
+        assert x.sum().item() is not None
+        return relu(self, x)
+
+    monkeypatch.setattr(torch.nn.ReLU, "forward", waits)
+    train(config, tmp_path, choices, callbacks=[detector])
+    assert "_local_scalar_dense" in detector.steps[0]
+
+
+@pytest.mark.parametrize(("binarize", "allowed"), [("none", 2), ("dynamic", 2), ("fixed", 3)])
+def test_images_labels_and_fixed_draws_are_an_index_operation_each_for_a_few_batches(
+    binarize, allowed
+):
+    config, _ = configure(f"dataset.binarize={binarize}")
+    data = build(config, "dataset")
+    data.setup()
+    with Operations() as operations:
+        count = len(list(data.train_dataloader()))
+    together = PREPARED_AT_ONCE // data.batch_size
+    assert together > 1
+    assert operations.names.count("index_select") == allowed * -(-count // together)
+    assert "index" not in operations.names
+
+
+def test_an_epoch_calls_the_logger_a_few_times(tmp_path, monkeypatch):
+    calls = []
+    log = Events.log_metrics
+
+    def counted(self, *args, **keywords):
+        calls.append(args)
+        log(self, *args, **keywords)
+
+    monkeypatch.setattr(Events, "log_metrics", counted)
+    config, choices = configure("trainer.max_epochs=3", "pictures_every=0")
+    train(config, tmp_path, choices)
+    assert 3 <= len(calls) <= 2 * 3
+
+
+def test_trainings_use_the_lean_loop(tmp_path, monkeypatch):
+    used = []
+    advance = EpochLoop.advance
+    monkeypatch.setattr(
+        EpochLoop, "advance", lambda self, *args: (used.append(1), advance(self, *args))[1]
+    )
+    config, choices = configure(*SHORT)
+    train(config, tmp_path, choices)
+    assert used

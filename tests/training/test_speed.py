@@ -1,0 +1,131 @@
+"""Which arithmetic is chosen, and that looking for it changes nothing."""
+
+import shutil
+
+import pytest
+import torch
+
+from aecli.build import build
+from aecli.commands.train import train
+from aecli.runs.metrics_file import read_metrics
+from aecli.training import speed
+from aecli.training.speed import FULL, MIXED, Arithmetic, fastest, quicker
+from tests.conftest import configure
+
+CPU = torch.device("cpu")
+
+
+def parts(*overrides):
+    config, _ = configure("network.hidden=[16]", *overrides)
+    model, data = build(config, "model"), build(config, "dataset")
+    data.setup()
+    return model, data
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let each arithmetic take the seconds that it is said to take."""
+    seconds, asked = {}, []
+
+    def timed(model, x, candidates):
+        asked.extend(candidates)
+        return {candidate: seconds[candidate] for candidate in candidates}
+
+    monkeypatch.setattr(speed, "_time", timed)
+    full, mixed = Arithmetic(FULL, compiled=False), Arithmetic(MIXED, compiled=False)
+    seconds |= {full: 0.010, mixed: 0.006, mixed._replace(compiled=True): 0.005}
+    seconds[full._replace(compiled=True)] = 0.004
+    return seconds, asked
+
+
+def test_the_quickest_is_taken_and_compiling_tried_for_long_trainings(clock):
+    model, data = parts()
+    assert fastest(model, data, CPU, steps=1000) == Arithmetic(MIXED, compiled=False)
+    assert not any(candidate.compiled for candidate in clock[1])
+    assert fastest(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=True)
+    clock[0][Arithmetic(MIXED, compiled=True)] = 0.007
+    assert fastest(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=False)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["model.warmup_epochs=2"], ["model.warmup_steps=2"], ["sparsity=topk", "sparsity.k_start=15"]],
+)
+def test_what_changes_by_the_step_is_not_compiled(clock, overrides):
+    model, data = parts(*overrides)
+    assert not fastest(model, data, CPU, steps=1e6).compiled
+
+
+@pytest.mark.parametrize(
+    "overrides", [["model=pca"], ["optimizer=lbfgs", "dataset.batch_size=null"]]
+)
+def test_steps_of_another_kind_stay_as_they_are(clock, overrides):
+    model, data = parts(*overrides)
+    assert fastest(model, data, CPU, steps=1e6) == Arithmetic(FULL, compiled=False)
+    assert not clock[1]
+
+
+def test_looking_changes_neither_weights_nor_random_numbers():
+    model, data = parts("noise=masking")
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    state = torch.get_rng_state()
+    assert fastest(model, data, CPU, steps=100).precision in (FULL, MIXED)
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, weights[name])
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_trainer_fast(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "aecli.commands.train.fastest", lambda *_: Arithmetic(MIXED, compiled=False)
+    )
+    config, choices = configure("trainer=fast", "trainer.max_epochs=1", "pictures_every=0")
+    train(config, tmp_path, choices)
+    assert read_metrics(tmp_path)["precision"] == MIXED
+    # A resumed run keeps what was found: another arithmetic would end with other weights.
+    chosen = Arithmetic(FULL, compiled=False)
+    monkeypatch.setattr("aecli.commands.train.fastest", lambda *_: chosen)
+    config.trainer.max_epochs = 2
+    with pytest.warns(UserWarning, match="exists and is not empty"):
+        train(config, tmp_path, choices, tmp_path / "checkpoints" / "last.ckpt")
+    assert (read_metrics(tmp_path)["precision"], read_metrics(tmp_path)["epochs"]) == (MIXED, 2)
+
+
+# torch's compiler uses a part of torch that torch deprecates.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_terms_are_the_same():
+    model, data = parts("model=ae")
+    x = next(iter(data.train_dataloader())).x
+    expected, names = model.terms(x), list(model.state_dict())
+    model.compile_terms()
+    for value, plain in zip(model.terms(x), expected, strict=True):
+        if plain is not None:
+            torch.testing.assert_close(value, plain)
+    assert list(model.state_dict()) == names
+
+
+def test_what_is_much_slower_is_timed_once(monkeypatch):
+    full, mixed = Arithmetic(FULL, compiled=False), Arithmetic(MIXED, compiled=False)
+    asked = []
+
+    class Stepper:
+        def __init__(self, model, x, arithmetic):
+            self.arithmetic = arithmetic
+
+        def seconds(self, steps):
+            asked.append(self.arithmetic)
+            return {full: 0.1, mixed: 1.0}[self.arithmetic]
+
+    monkeypatch.setattr(speed, "_Stepper", Stepper)
+    model, data = parts()
+    assert fastest(model, data, CPU, steps=100) == full
+    assert asked.count(mixed) == 2  # to warm up, and once
+    assert asked.count(full) > 4
+
+
+def test_products_are_quicker_in_one_of_the_two():
+    state = torch.get_rng_state()
+    assert quicker(CPU) in (FULL, MIXED)
+    assert torch.equal(torch.get_rng_state(), state)
