@@ -7,12 +7,15 @@ called only if it is on the list.
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aecli.errors import SettingError
+from aecli.errors import SettingError, shortened
+from aecli.messages import of_omegaconf
+from aecli.size import check_fits
 
 TRAINER = "lightning.pytorch.Trainer"
 ALLOWED = frozenset(
@@ -63,16 +66,41 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     try:
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise SettingError(str(error).splitlines()[0]) from error
+        raise SettingError(of_omegaconf(error)) from error
     if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
         raise SettingError(f"{key}={plain.get(key)}: must be one of the options of this group")
     for path, target in _targets(plain[key], key):
         if target not in ALLOWED or (target == TRAINER and path != "trainer._target_"):
             raise SettingError(f"{path}={target}: not a part of aecli; nothing of it was run")
+    if key == "model":
+        _check_weights(plain[key])
+    return _made(plain[key], key, **arguments)
+
+
+def _made(node: dict[str, Any], key: str, **arguments: Any) -> Any:
     try:
-        return instantiate(plain[key], _convert_="all", **arguments)
+        return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         raise _mistake(error, key) from error
+
+
+def _check_weights(node: dict[str, Any]) -> None:
+    """Refuse a model whose weights there is no memory for, before any is taken.
+
+    It is made on torch's "meta" device first, where a tensor has a shape and no memory.
+    """
+    with torch.device("meta"):
+        model = _made(node, "model")
+    size = sum(weight.nbytes for weight in model.state_dict().values())
+    check_fits(f"{sizes(node)} makes a model that", size)
+
+
+def sizes(node: dict[str, Any]) -> str:
+    """Return the settings that decide about a model's size, as they are typed."""
+    lists = {k: v for k, v in (node.get("network") or {}).items() if isinstance(v, list)}
+    lists.pop("shape", None)
+    told = [f"network.{key}={value}" for key, value in lists.items()]
+    return shortened(", ".join([f"model.code_dim={node.get('code_dim')}", *told])).replace("'", "")
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -98,4 +126,6 @@ def _mistake(error: InstantiationException, key: str) -> SettingError:
     if isinstance(cause, SettingError):
         return cause
     told = str(cause) or type(cause).__name__
+    if isinstance(cause, RuntimeError) and "overflowed" in told:
+        return SettingError(f"{key}: is larger than any memory: see the sizes of its layers")
     return SettingError(f"{key}: {' '.join(told.split())}")

@@ -80,7 +80,19 @@ def main() -> None:
         sys.argv[1:2] = ["--config-name", word]
     else:
         sys.argv[1:1] = ["--config-name", word]
+    _check_words(word)
     _run(word)
+
+
+def _check_words(command: str) -> None:
+    """Sort what was typed after the command, and refuse what cannot be answered to."""
+    from aecli.errors import SettingError
+    from aecli.overrides import checked
+
+    try:
+        sys.argv[3:] = checked(command, sys.argv[3:])
+    except SettingError as error:
+        _fail(1, str(error))
 
 
 class Gone(BaseException):
@@ -111,7 +123,7 @@ def _run(command: str) -> None:
         except (SettingError, OSError, OmegaConfBaseException) as error:  # not a bug
             if traceback_wanted:
                 raise
-            told = str(error) if isinstance(error, SettingError) else str(error).splitlines()[0]
+            told = plain(error, command)
             if getattr(error, "errno", None) == errno.ENOSPC:
                 told = f"no space left on the disk; make room{_how_to_go_on(command)}"
             # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
@@ -152,7 +164,7 @@ def _run(command: str) -> None:
     except Exception as error:
         if error in bugs or traceback_wanted:
             raise
-        _fail(1, plain(error))
+        _fail(1, plain(error, command))
     if failed:
         sys.exit(1)
 

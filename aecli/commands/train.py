@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__
 from aecli.build import build
@@ -38,7 +38,9 @@ from aecli.runs.resume import (
 )
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
+from aecli.training.arguments import check_arguments
 from aecli.training.callbacks import BestEpoch
+from aecli.training.memory import check_memory
 from aecli.training.speed import FASTEST, FULL, Arithmetic, fastest
 from aecli.training.trainer import build_trainer, check_together
 
@@ -112,12 +114,14 @@ def train(
     # times slower. Threads take this over from the one that starts them: so before everything.
     torch.set_flush_denormal(True)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
+    check_arguments(OmegaConf.to_container(config.trainer, resolve=True))
     data = build(config, "dataset")
+    data.setup("fit")
+    check_memory(config, data)
     model = build(config, "model")
     pretrain = build(config, "pretraining")
-    data.setup("fit")
     model.likelihood.check(data.values())
-    best, timer = BestEpoch(config.objective), Timer()
+    best, timer = BestEpoch(config.objective), Timer(config.trainer.get("max_time"), "epoch")
     kept = [best, timer, *callbacks]
     wanted = config.trainer.precision == FASTEST
     arithmetic = Arithmetic(FULL if wanted else config.trainer.precision, compiled=False)
@@ -125,7 +129,7 @@ def train(
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
-        data.check_parts(trainer.world_size)
+    data.check_batches(trainer.world_size, model.smallest_batch)
     if wanted:
         then = stored(last).arithmetic if last else None
         steps = (trainer.max_epochs or 0) * len(data.train_dataloader())

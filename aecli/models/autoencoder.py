@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import LBFGS
 
 from aecli.data import Batch
@@ -130,6 +130,11 @@ class Autoencoder(pl.LightningModule):
         """Whether each training step computes the same, so that it can be compiled once."""
         return self.sparsity.is_steady
 
+    @property
+    def smallest_batch(self) -> int:
+        """The images that a training batch needs: two where they are normalized together."""
+        return 2 if any(isinstance(m, nn.BatchNorm1d) for m in self.modules()) else 1
+
     def anneal(self, step: int) -> None:
         """Move the schedules, but for the optimizer's, to a training step."""
         self.sparsity.anneal(step / self._steps)
@@ -184,8 +189,7 @@ class Autoencoder(pl.LightningModule):
         if not math.isfinite(values["loss"]):
             raise SettingError(
                 f"training diverged: {split}/loss is {values['loss']} in epoch"
-                f" {self.current_epoch + 1}; try a smaller optimizer.lr, or"
-                " trainer.gradient_clip_val=1"
+                f" {self.current_epoch + 1}; {self.optimization.remedy}"
             )
         self.log_dict({f"{split}/{name}": value for name, value in values.items()})
 
