@@ -129,7 +129,8 @@ class Gaussian(Likelihood):
     """p(x|z) = N(x; μ, σ² I) with the decoder's output as μ and one σ for all pixels.
 
     Args:
-        sigma: standard deviation of at least 10⁻⁶, in units of the data's range; where it starts if learned.
+        sigma: standard deviation of at least 10⁻⁶, in units of the data's range; where it starts
+            if learned.
         learn_sigma: learn log σ with the network's weights.
     """
 

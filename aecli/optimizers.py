@@ -64,11 +64,10 @@ Course = Callable[[float], float]
 FACTOR = 0.1
 
 
-def steps_down(steps: Any, factor: Any) -> Course:
+def steps_down(steps: Sequence[Any], factor: Any) -> Course:
     """Return the course that falls by `factor` after each of the shares `steps`."""
     within = {"low": 0, "high": 1, "open_low": True}
-    listed = check_list("optimizer.steps", steps, "[0.5,0.75]")
-    shares = [check_number("optimizer.steps", share, **within, open_high=True) for share in listed]
+    shares = [check_number("optimizer.steps", share, **within, open_high=True) for share in steps]
     factor = check_number("optimizer.step_factor", factor, **within)
     return lambda done: factor ** sum(done >= share for share in shares)
 
@@ -143,15 +142,16 @@ class Optimization:
         schedule: str = "constant",
         warmup: float = 0.0,
         steps: Sequence[float] = (),
-        step_factor: float = 0.1,
+        step_factor: float = FACTOR,
         **settings: Any,
     ) -> None:
         self.algorithm = ALGORITHMS[check_choice("optimizer.algorithm", algorithm, ALGORITHMS)]
         self.schedule = check_choice("optimizer.schedule", schedule, SCHEDULES)
+        given = check_list("optimizer.steps", steps, "[0.5,0.75]", may_be_empty=schedule != "steps")
         if schedule == "steps":
-            self.course = steps_down(steps, step_factor)
-        elif list(steps or ()) or step_factor != FACTOR:
-            key, value = ("steps", steps) if steps else ("step_factor", step_factor)
+            self.course = steps_down(given, step_factor)
+        elif given or step_factor != FACTOR:
+            key, value = ("steps", given) if given else ("step_factor", step_factor)
             raise SettingError(f"optimizer.{key}={value}: goes with optimizer.schedule=steps")
         else:
             self.course = COURSES[schedule]

@@ -67,6 +67,9 @@ WIRED = {
 OPTIONAL = ("experiment",)
 """Groups of which none may be chosen."""
 
+GROUPS_OF = {"eval": ("eval",), "sample": ()}
+"""The groups whose option can be chosen, for commands that cannot choose all."""
+
 ONE_VALUE = ("launcher", "sweeper", "resume", "output_dir", "objective")
 """Settings of a whole sweep: its runs cannot differ in them."""
 MOST_RUNS = 100_000
@@ -92,7 +95,8 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
         for override in [_parsed(word) for word in typed]:
             _check_key(override)
             if command == "train":
-                _check_train(override)
+                _check_wiring(override)
+            _check_option(override, command)
             runs *= _values(override, is_sweep=is_sweep)
             if runs > MOST_RUNS:
                 told = shortened(override.input_line)
@@ -172,12 +176,18 @@ def _check_key(override: "Override") -> None:
         raise SettingError(f"{typed}: is no setting: it is what an option is made of")
 
 
-def _check_train(override: "Override") -> None:
+def _check_wiring(override: "Override") -> None:
     typed, key = shortened(override.input_line), key_of(str(override.input_line))
     for wired, instead in WIRED.items():
         if key == wired or key.startswith(f"{wired}."):
             raise SettingError(f"{typed}: follows from other settings; {instead}")
+
+
+def _check_option(override: "Override", command: str) -> None:
+    typed, key = shortened(override.input_line), key_of(str(override.input_line))
     value = override.value()
+    if key in groups() and key not in GROUPS_OF.get(command, groups()):
+        raise SettingError(f"{typed}: a run keeps its parts (see aecli {command} --help)")
     if key in OPTIONAL and value is None:
         return
     if key in groups() and not override.is_sweep_override() and not isinstance(value, str):

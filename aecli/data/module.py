@@ -184,7 +184,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         self.binarize_seed = check_seed("dataset.binarize_seed", binarize_seed)
         if binarize_seed and binarize not in ("fixed", "dynamic"):
             raise SettingError(
-                f"dataset.binarize_seed={binarize_seed}: goes with dataset.binarize=fixed or dynamic"
+                f"dataset.binarize_seed={binarize_seed}: goes with dataset.binarize=fixed, dynamic"
             )
         self.splits: dict[str, Split] = {}
         self.device = torch.device("cpu")

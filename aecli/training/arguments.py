@@ -33,7 +33,7 @@ def _devices(key: str, value: Any) -> None:
     elif value != "auto":
         if not isinstance(value, int):
             raise SettingError(
-                f"{key}={shortened(value)}: must be a whole number, auto, or a list of GPUs' numbers"
+                f"{key}={shortened(value)}: must be a whole number, auto, or a list such as [0,1]"
             )
         check_int(key, value, 1)
 
