@@ -6,10 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__
+from aecli import __version__, files
 from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
-from aecli.runs.metrics_file import read_metrics, write_text
+from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import LAST, shown
 
 LENGTH = "trainer.max_epochs"
@@ -62,7 +62,7 @@ def check_typed(
     path = directory / ".hydra" / "config.yaml"  # what `aecli compare` tells runs apart by
     told = OmegaConf.load(path)
     told.trainer.max_epochs = epochs
-    write_text(path, OmegaConf.to_yaml(told))
+    files.write(path, OmegaConf.to_yaml(told))
 
 
 def check_same(config: DictConfig, then: DictConfig, directory: Path) -> None:
