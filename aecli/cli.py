@@ -213,7 +213,8 @@ def _verdict(error: Exception) -> Failure:
 
     from omegaconf.errors import OmegaConfBaseException
 
-    from aecli.errors import SettingError, first_line
+    from aecli.errors import SettingError
+    from aecli.text import first_line
 
     if isinstance(error, SettingError):
         return Failure(str(error), is_bug=False)

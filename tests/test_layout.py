@@ -23,6 +23,8 @@ FLOORS = (
         "progress",
         "messages",
         "files",
+        "text",
+        "untrusted",
     ),
     ("__init__",),
 )
