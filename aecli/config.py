@@ -69,7 +69,7 @@ class Published:
     goal: float | None = MISSING
     """Reached when it is not worse than this."""
     source: str = MISSING
-    sure: str = MISSING
+    evidence: str = MISSING
     """How the value is known: read there, quoted by somebody else, or from memory."""
 
 
