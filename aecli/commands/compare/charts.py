@@ -1,20 +1,35 @@
-"""Compared runs as pictures, from their TensorBoard files alone."""
+"""Compared runs as pictures, from their TensorBoard files alone.
+
+The files may be a stranger's: what is read and drawn of them has bounds.
+"""
 
 import io
+import logging
+import math
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from aecli.commands.compare.tables import shown
-from aecli.runs.records import Group, Record
+from aecli.commands.compare.groups import Group
+from aecli.runs.records import Record, ordered, shown
+
+log = logging.getLogger(__name__)
 
 MOST = 12
-"""Groups in a picture, the best ones: more cannot be told apart."""
+"""Groups in a picture, the best ones, and settings with a panel: more are not legible."""
+MOST_RUNS = 50
+"""Runs of which curves are drawn."""
+LARGEST = 64 * 1024**2
+"""Bytes of a run's event files that are read; a run of aecli writes under a tenth of it."""
+MOST_PIXELS, TALLEST = 2**24, 2.0
+"""Pixels of a picture, and its height over its width."""
 PICTURES = ("samples", "reconstructions")
 
 
@@ -26,8 +41,8 @@ def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, group in enumerate(groups[:MOST]):
-        name = _name(group, keys)
-        for record in group.records:
+        name: str | None = _name(group, keys)
+        for record in group.records[: MOST_RUNS // min(len(groups), MOST)]:
             epochs, values = _by_epoch(_events(record), metric)
             if len(values):
                 marker = "o" if len(values) == 1 else None
@@ -45,15 +60,16 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
 
     None if no setting differs.
     """
+    keys = keys[:MOST]
     if not keys:
         return None
     figure = Figure(figsize=(4.2 * len(keys), 4), layout="constrained")
     for axes, key in zip(np.ravel(figure.subplots(1, len(keys), sharey=True)), keys, strict=True):
-        values: dict[object, list[float]] = {}
+        values: dict[Any, list[float]] = {}
         for group in groups:
             values.setdefault(group.settings.get(key), []).extend(group.values(metric))
-        numeric = all(type(value) in (int, float) for value in values)
-        order = sorted(values) if numeric else sorted(values, key=str)
+        numeric = all(type(v) in (int, float) and abs(v) < 1e300 for v in values)  # no inf, nan
+        order = ordered(values)
         places = order if numeric else range(len(order))
         for place, value in zip(places, order, strict=True):
             axes.plot([place] * len(values[value]), values[value], "o", color="C0", alpha=0.5)
@@ -61,7 +77,7 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
         if numeric and min(order) > 0 and max(order) >= 20 * min(order):
             axes.set_xscale("log")
         if not numeric:
-            axes.set_xticks(places, [shown(value) or "–" for value in order], rotation=30)
+            axes.set_xticks(places, [shown(value) for value in order], rotation=30)
         axes.set_xlabel(key)
         axes.set_ylabel(metric)
         axes.label_outer()
@@ -97,32 +113,60 @@ def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
 
 
 def _name(group: Group, keys: Sequence[str]) -> str:
-    settings = [f"{key}={shown(group.settings.get(key)) or '–'}" for key in keys]
+    settings = [f"{key}={shown(group.settings.get(key))}" for key in keys]
     return " ".join(settings) or group.records[0].directory.name
 
 
-def _events(record: Record) -> EventAccumulator:
+def _events(record: Record) -> EventAccumulator | None:
+    """Return what a run's event files hold; None, with a warning, if that cannot be read."""
     everything = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}
-    return EventAccumulator(str(record.directory), size_guidance=everything).Reload()
+    sizes = [_size(path) for path in record.directory.glob("*tfevents*")]
+    try:
+        if sum(sizes) > LARGEST:
+            raise ValueError(f"no ordinary files, or larger than {LARGEST // 1024**2} MB")
+        return EventAccumulator(str(record.directory), size_guidance=everything).Reload()
+    except Exception as error:  # whatever the reading of arbitrary bytes can raise
+        reason = str(error) if type(error) is ValueError else type(error).__name__
+        log.warning("not drawn: the event files of %s (%s)", record.directory.name, reason)
+        return None
 
 
-def _by_epoch(events: EventAccumulator, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    logged = events.Tags()["scalars"]
-    if metric not in logged or "epoch" not in logged:
-        return np.array([]), np.array([])
+def _size(path: Path) -> float:
+    """Return a file's size in bytes, ∞ for a pipe or a device."""
+    status = path.stat()
+    return status.st_size if stat.S_ISREG(status.st_mode) else math.inf
+
+
+def _by_epoch(
+    events: EventAccumulator | None, metric: str
+) -> tuple[Sequence[float], Sequence[float]]:
+    logged = events.Tags()["scalars"] if events else []
+    if events is None or metric not in logged or "epoch" not in logged:
+        return [], []
     epoch_at = {point.step: point.value + 1 for point in events.Scalars("epoch")}
     points = [point for point in events.Scalars(metric) if point.step in epoch_at]
-    return (
-        np.array([epoch_at[point.step] for point in points]),
-        np.array([point.value for point in points]),
-    )
+    return [epoch_at[point.step] for point in points], [point.value for point in points]
 
 
 def _pictures(record: Record) -> dict[str, Image.Image]:
     events = _events(record)
-    kinds = set(PICTURES) & set(events.Tags()["images"])
-    encoded = {kind: events.Images(kind)[-1].encoded_image_string for kind in kinds}
-    return {kind: Image.open(io.BytesIO(data)).convert("RGB") for kind, data in encoded.items()}
+    if events is None:
+        return {}
+    found = {}
+    for kind in set(PICTURES) & set(events.Tags()["images"]):
+        try:
+            found[kind] = _decoded(events.Images(kind)[-1].encoded_image_string)
+        except Exception as error:  # whatever arbitrary bytes can raise
+            log.warning("not drawn: %s of %s (%s)", kind, record.directory.name, error)
+    return found
+
+
+def _decoded(png: bytes) -> Image.Image:
+    """Return a picture; raise `ValueError` if its header promises too large a one."""
+    image = Image.open(io.BytesIO(png), formats=["PNG"])
+    if image.width * image.height > MOST_PIXELS or image.height > TALLEST * image.width:
+        raise ValueError(f"a picture of {image.width} by {image.height} pixels")
+    return image.convert("RGB")
 
 
 def save(figure: Figure, path: Path) -> None:
