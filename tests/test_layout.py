@@ -24,6 +24,8 @@ FLOORS = (
         "tree",
         "messages",
         "files",
+        "text",
+        "untrusted",
     ),
     ("__init__",),
 )

@@ -27,7 +27,7 @@ from aecli.runs.checkpoint import parts, stored
 from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
-from aecli.runs.paths import BEST, LAST, as_typed, lock, shown
+from aecli.runs.paths import BEST, LAST, as_typed, checkpoint_path, lock, shown
 from aecli.runs.resume import (
     check_same,
     check_typed,
@@ -194,7 +194,7 @@ def _fit(
     # No training: a run of the weights as they are, pretrained perhaps.
     trainer.validate(model, datamodule=data, verbose=False)
     for name in (BEST, LAST):
-        trainer.save_checkpoint(directory / "checkpoints" / f"{name}.ckpt")
+        trainer.save_checkpoint(checkpoint_path(directory, name))
 
 
 def quieten() -> None:

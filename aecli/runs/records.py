@@ -1,10 +1,8 @@
 """Finished runs without their models: settings and metrics, from files alone. No torch here."""
 
-import json
 import logging
 import math
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -12,19 +10,17 @@ from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from aecli.errors import SettingError
 from aecli.runs.paths import number_of
+from aecli.text import first_line, one_line
 from aecli.tree import leaves
+from aecli.untrusted import read_json, read_yaml
 
 log = logging.getLogger(__name__)
 
 CONFIG = Path(".hydra") / "config.yaml"
 OVERRIDES = Path(".hydra") / "overrides.yaml"
 METRICS = "metrics.json"
-LARGEST = 256 * 1024
-"""Bytes of a file of settings or metrics that is read; those of aecli have under 10,000."""
 SEED = "seed"
 ELSEWHERE = (
     "output_dir",
@@ -41,7 +37,9 @@ HIDDEN = "_"
 """What the last part of a key begins with that nobody types, such as `model._target_`."""
 HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")
 """Metrics of which more is better; of all others less is."""
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
+
+MOST_REASONS = 5
+"""Damaged runs of which the reason is logged."""
 
 Value = float | int | bool | str | None
 
@@ -96,12 +94,16 @@ def read(directories: Iterable[Path]) -> list[Record]:
             continue
         try:
             records.append(_read(directory))
-        except Exception as error:  # whatever a damaged or made-up file can raise
-            damaged.append(f"{directory.name} ({_reason(error)})")
+        except (SettingError, OSError) as error:
+            damaged.append(first_line(error))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            damaged.append(f"{directory}: its files are not those of a run")
     if unfinished:
         log.warning("left out, not finished: %s", some(unfinished))
-    if damaged:
-        log.warning("left out, damaged: %s", some(damaged))
+    for reason in damaged[:MOST_REASONS]:
+        log.warning("left out: %s", one_line(reason))
+    if len(damaged) > MOST_REASONS:
+        log.warning("left out: %s more, damaged, too", len(damaged) - MOST_REASONS)
     return records
 
 
@@ -139,7 +141,7 @@ def shown(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     text = f"{value:.5g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return one_line(text, LONGEST)
 
 
 def ordered(values: Iterable[Value]) -> list[Value]:
@@ -155,12 +157,12 @@ def ordered(values: Iterable[Value]) -> list[Value]:
 def some(names: Sequence[str], most: int = 5) -> str:
     """Return the first few of `names` in a line, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(one_line, names[:most])) + more
 
 
 def _below(folder: Path) -> Iterator[Path]:
     def warn(error: OSError) -> None:
-        log.warning("left out, unreadable: %s (%s)", error.filename, error.strerror)
+        log.warning("left out, unreadable: %s (%s)", one_line(error.filename), error.strerror)
 
     for path, folders, _ in os.walk(folder, onerror=warn):
         if os.path.isfile(os.path.join(path, CONFIG)):  # noqa: PTH113, PTH118 - thousands of them
@@ -170,30 +172,12 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _read(directory: Path) -> Record:
-    metrics = json.loads(_text(directory / METRICS))
-    config, typed = (_yaml(directory / name) for name in (CONFIG, OVERRIDES))
+    metrics = read_json(directory / METRICS)
+    config, typed = (read_yaml(directory / name) for name in (CONFIG, OVERRIDES))
     settings = dict(_settings(config)) | {key: str(v) for key, v in metrics["choices"].items()}
     keys = frozenset(override.lstrip("+~").partition("=")[0] for override in typed)
     version = str(metrics.get("version", ""))[:LONGEST]
     return Record(directory, settings, keys, _metrics(metrics), _evaluation(metrics), version)
-
-
-def _text(path: Path) -> str:
-    """Return what a file holds, if it is an ordinary file of an ordinary size."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path.name} is no ordinary file")
-    if status.st_size > LARGEST:
-        raise ValueError(f"{path.name} is larger than {LARGEST // 1024} kB")
-    return path.read_text(encoding="utf-8")
-
-
-def _yaml(path: Path) -> Any:
-    text = _text(path)
-    # An alias lets a short file stand for an endless one. Hydra writes none.
-    if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, _Loader)):
-        raise ValueError(f"{path.name} has aliases")
-    return yaml.load(text, _Loader)
 
 
 def _metrics(stored: Mapping[str, Any]) -> dict[str, float]:
@@ -242,15 +226,6 @@ def _same_number(value: Value, text: str) -> bool:
         return isinstance(value, int | float) and float(text) == value
     except ValueError:
         return False
-
-
-def _reason(error: Exception) -> str:
-    name = type(error).__name__
-    if isinstance(error, OSError):
-        return error.strerror or name
-    if type(error) is ValueError:
-        return str(error)
-    return f"its files are not those of aecli: {name}"
 
 
 def _hint(typed: str, records: Sequence[Record]) -> str:

@@ -10,7 +10,8 @@ from aecli import __version__
 from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
 from aecli.runs.metrics_file import read_metrics, write_text
-from aecli.runs.paths import LAST, shown
+from aecli.runs.paths import LAST, checkpoint_path, shown
+from aecli.untrusted import read_yaml
 
 LENGTH = "trainer.max_epochs"
 PARTS = ("model", "network", "noise", "sparsity", "likelihood", "optimizer", "trainer", "seed")
@@ -21,7 +22,7 @@ GOES_WITH = {"resume", "output_dir", LENGTH}
 
 def last_checkpoint(directory: Path) -> Path | None:
     """Return the checkpoint that a run goes on from; None if it has not come so far."""
-    path = directory / "checkpoints" / f"{LAST}.ckpt"
+    path = checkpoint_path(directory, LAST)
     return path if path.is_file() else None
 
 
@@ -60,7 +61,7 @@ def check_typed(
             raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {before} epochs")
     then.trainer.max_epochs = epochs
     path = directory / ".hydra" / "config.yaml"  # what `aecli compare` tells runs apart by
-    told = OmegaConf.load(path)
+    told = OmegaConf.create(read_yaml(path))
     told.trainer.max_epochs = epochs
     write_text(path, OmegaConf.to_yaml(told))
 

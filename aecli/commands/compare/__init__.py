@@ -14,6 +14,7 @@ from aecli.errors import SettingError
 from aecli.runs import records
 from aecli.runs.paths import shown
 from aecli.runs.records import Record, some
+from aecli.text import one_line
 
 OUTPUTS = Path("outputs")
 
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
         *([f"not shown in so narrow a terminal: {', '.join(hidden)}"] if hidden else []),
         *_notes(ranked, metric, instead_of, marked, repeated, len(found) - len(ranked)),
     ]
-    print("\n".join(notes))  # noqa: T201
+    print("\n".join(map(one_line, notes)))  # noqa: T201
     if asked.output:
         _write(asked.output, ranked, keys, metric, table, notes)
 

@@ -5,8 +5,6 @@ The files may be a stranger's: what is read and drawn of them has bounds.
 
 import io
 import logging
-import math
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -18,7 +16,10 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aecli.commands.compare.groups import Group
+from aecli.errors import SettingError
 from aecli.runs.records import Record, ordered, shown
+from aecli.text import chart_label, first_line, one_line
+from aecli.untrusted import size_of
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure 
                 name = None  # a group has one line in the legend
     if not axes.lines:
         return None
-    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set(xlabel="epoch", ylabel=chart_label(metric))
     axes.legend(fontsize="small")
     return figure
 
@@ -77,9 +78,9 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
         if numeric and min(order) > 0 and max(order) >= 20 * min(order):
             axes.set_xscale("log")
         if not numeric:
-            axes.set_xticks(places, [shown(value) for value in order], rotation=30)
-        axes.set_xlabel(key)
-        axes.set_ylabel(metric)
+            axes.set_xticks(places, [chart_label(shown(value)) for value in order], rotation=30)
+        axes.set_xlabel(chart_label(key))
+        axes.set_ylabel(chart_label(metric))
         axes.label_outer()
     return figure
 
@@ -114,27 +115,23 @@ def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
 
 def _name(group: Group, keys: Sequence[str]) -> str:
     settings = [f"{key}={shown(group.settings.get(key))}" for key in keys]
-    return " ".join(settings) or group.records[0].directory.name
+    return chart_label(" ".join(settings) or group.records[0].directory.name)
 
 
 def _events(record: Record) -> EventAccumulator | None:
     """Return what a run's event files hold; None, with a warning, if that cannot be read."""
     everything = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}
-    sizes = [_size(path) for path in record.directory.glob("*tfevents*")]
     try:
-        if sum(sizes) > LARGEST:
-            raise ValueError(f"no ordinary files, or larger than {LARGEST // 1024**2} MB")
+        if sum(map(size_of, record.directory.glob("*tfevents*"))) > LARGEST:
+            raise SettingError(f"larger than {LARGEST:,} bytes")
         return EventAccumulator(str(record.directory), size_guidance=everything).Reload()
     except Exception as error:  # whatever the reading of arbitrary bytes can raise
-        reason = str(error) if type(error) is ValueError else type(error).__name__
-        log.warning("not drawn: the event files of %s (%s)", record.directory.name, reason)
+        _warn(f"the event files of {record.directory.name}", error)
         return None
 
 
-def _size(path: Path) -> float:
-    """Return a file's size in bytes, ∞ for a pipe or a device."""
-    status = path.stat()
-    return status.st_size if stat.S_ISREG(status.st_mode) else math.inf
+def _warn(what: str, error: Exception) -> None:
+    log.warning("not drawn: %s (%s)", one_line(what), first_line(error))
 
 
 def _by_epoch(
@@ -157,15 +154,15 @@ def _pictures(record: Record) -> dict[str, Image.Image]:
         try:
             found[kind] = _decoded(events.Images(kind)[-1].encoded_image_string)
         except Exception as error:  # whatever arbitrary bytes can raise
-            log.warning("not drawn: %s of %s (%s)", kind, record.directory.name, error)
+            _warn(f"{kind} of {record.directory.name}", error)
     return found
 
 
 def _decoded(png: bytes) -> Image.Image:
-    """Return a picture; raise `ValueError` if its header promises too large a one."""
+    """Return a picture; raise `SettingError` if it is too large."""
     image = Image.open(io.BytesIO(png), formats=["PNG"])
     if image.width * image.height > MOST_PIXELS or image.height > TALLEST * image.width:
-        raise ValueError(f"a picture of {image.width} by {image.height} pixels")
+        raise SettingError(f"a picture of {image.width} by {image.height} pixels")
     return image.convert("RGB")
 
 

@@ -53,8 +53,8 @@ def conflicts(records: Sequence[Record], metrics: Iterable[str]) -> dict[str, Co
         differing = {key for key in varied if _defines(key, metric) and _differs(having, key)}
         # Options that differ have different settings: that need not be said.
         told = [key for key in varied if key in differing and not _is_below(key, differing)]
-        if told:
-            found[metric] = Conflict(tuple(told), having)
+        if differing:
+            found[metric] = Conflict(tuple(told or differing), having)
     return found
 
 
@@ -62,10 +62,10 @@ def usual_metric(records: Sequence[Record]) -> tuple[str, str | None]:
     """Return the metric to sort by, and the one that it replaces because that does not compare."""
     having = [m for m in PREFERRED if all(m in record.metrics for record in records)]
     found = conflicts(records, having)
-    compared = [metric for metric in having if metric not in found]
-    if not compared:  # of other data, say: nothing compares
+    metric = next((metric for metric in having if metric not in found), None)
+    if metric is None:  # of other data, say: nothing compares
         return PREFERRED[-1], None
-    return compared[0], next(iter(found), None)
+    return metric, having[0] if metric != having[0] else None
 
 
 def _defines(key: str, metric: str) -> bool:

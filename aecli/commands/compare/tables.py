@@ -16,6 +16,7 @@ from aecli.commands.compare.groups import Group, difference
 from aecli.commands.compare.meaning import Conflict
 from aecli.runs.intervals import Difference
 from aecli.runs.records import SEED, shown
+from aecli.text import csv_cell, markdown_cell, one_line
 
 BESIDE = (
     "val/loss",
@@ -108,7 +109,7 @@ def show(table: Sequence[Sequence[str]], settings: int) -> list[str]:
 
     Return the heads of the columns that a terminal has no room for.
     """
-    columns = list(zip(*table, strict=True))
+    columns = list(zip(*[map(one_line, row) for row in table], strict=True))
     widths = [max(map(cell_len, column)) + len(" ┃ ") for column in columns]
     least = settings + 2  # the settings, the number of runs, and the metric
     room = progress.width()
@@ -132,10 +133,10 @@ def show(table: Sequence[Sequence[str]], settings: int) -> list[str]:
 
 def markdown(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     """Return a table in Markdown, the notes below it as a list."""
-    head, *body = [[text.replace("|", "\\|") for text in row] for row in table]
+    head, *body = [[markdown_cell(text) for text in row] for row in table]
     lines = [head, ["---"] * len(head), *body]
     rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return rows + "\n" + "".join(f"- {note.removeprefix(MARK).strip()}\n" for note in notes)
+    return rows + "\n" + "".join(f"- {markdown_cell(note)}\n" for note in notes)
 
 
 def comma_separated(groups: Sequence[Group], keys: Sequence[str]) -> str:
@@ -152,10 +153,10 @@ def comma_separated(groups: Sequence[Group], keys: Sequence[str]) -> str:
     ]
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([*keys, SEED, *metrics, "directory", *evaluation])
+    writer.writerow(map(csv_cell, [*keys, SEED, *metrics, "directory", *evaluation]))
     for record in records:
         settings = [record.settings.get(key) for key in (*keys, SEED)]
         values = [record.metrics.get(name) for name in metrics]
         measured = [record.evaluation.get(key) for key in evaluation]
-        writer.writerow([*settings, *values, record.directory, *measured])
+        writer.writerow(map(csv_cell, [*settings, *values, record.directory, *measured]))
     return text.getvalue()
