@@ -94,8 +94,10 @@ def read(directories: Iterable[Path]) -> list[Record]:
             continue
         try:
             records.append(_read(directory))
-        except (SettingError, OSError) as error:
+        except SettingError as error:
             damaged.append(first_line(error))
+        except OSError as error:
+            damaged.append(f"{directory}: {error.strerror}")
         except (AttributeError, KeyError, TypeError, ValueError):
             damaged.append(f"{directory}: its files are not those of a run")
     if unfinished:
@@ -162,7 +164,7 @@ def some(names: Sequence[str], most: int = 5) -> str:
 
 def _below(folder: Path) -> Iterator[Path]:
     def warn(error: OSError) -> None:
-        log.warning("left out, unreadable: %s (%s)", one_line(error.filename), error.strerror)
+        log.warning("left out: %s: %s", one_line(error.filename), error.strerror)
 
     for path, folders, _ in os.walk(folder, onerror=warn):
         if os.path.isfile(os.path.join(path, CONFIG)):  # noqa: PTH113, PTH118 - thousands of them

@@ -5,6 +5,7 @@ The files may be a stranger's: what is read and drawn of them has bounds.
 
 import io
 import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -160,7 +161,9 @@ def _pictures(record: Record) -> dict[str, Image.Image]:
 
 def _decoded(png: bytes) -> Image.Image:
     """Return a picture; raise `SettingError` if it is too large."""
-    image = Image.open(io.BytesIO(png), formats=["PNG"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(png), formats=["PNG"])
     if image.width * image.height > MOST_PIXELS or image.height > TALLEST * image.width:
         raise SettingError(f"a picture of {image.width} by {image.height} pixels")
     return image.convert("RGB")
