@@ -70,7 +70,7 @@ class Published:
     goal: float | None = MISSING
     """Reached when it is not worse than this."""
     source: str = MISSING
-    sure: str = MISSING
+    evidence: str = MISSING
     """How the value is known: read there, quoted by somebody else, or from memory."""
 
 

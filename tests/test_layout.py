@@ -21,6 +21,7 @@ FLOORS = (
         "distributed",
         "signals",
         "progress",
+        "tree",
         "messages",
         "files",
         "text",
