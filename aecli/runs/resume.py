@@ -21,25 +21,30 @@ GOES_WITH = {"resume", "output_dir", LENGTH}
 """Settings that may be typed with resume=…"""
 
 
+def last_checkpoint(directory: Path) -> Path | None:
+    """Return the checkpoint that a run resumes from; None before its first epoch has ended."""
+    path = directory / "checkpoints" / f"{LAST}.ckpt"
+    return path if path.is_file() else None
+
+
 @dataclass(frozen=True)
 class State:
     """How far the run in a directory has come, by its files."""
 
     directory: Path
     last: Path | None
-    """The checkpoint that training resumes from; None before the first epoch has ended."""
+    """The checkpoint that training resumes from, if there is one."""
     metrics: Mapping[str, Any]
     """The contents of `metrics.json`; empty before the training has ended."""
 
     @classmethod
     def read(cls, directory: Path) -> "State":
         """Return the state of the run in `directory`; raise `SettingError` if it is damaged."""
-        last = directory / "checkpoints" / f"{LAST}.ckpt"
         metrics = read_metrics(directory)
         if "epochs" in metrics and not _is_record(metrics):
             path = directory / "metrics.json"
             raise SettingError(f"{path}: damaged; move it away and try again")
-        return cls(directory, last if last.is_file() else None, metrics)
+        return cls(directory, last_checkpoint(directory), metrics)
 
     def is_trained(self, config: DictConfig) -> bool:
         """Tell whether the training has ended; an experiment's evaluation may still be missing."""
