@@ -20,6 +20,7 @@ from aecli.evaluation import metrics
 from aecli.evaluation.finetune import Finetuning
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.metrics import NOISES
+from aecli.files import refuse_links
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked, show
@@ -69,7 +70,9 @@ def evaluate(
     if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
         run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))
-    read_metrics(run.directory)  # a damaged file is told now, not after the work
+    folder = run.directory / "eval"
+    refuse_links(run.directory, folder)  # told now, not after the work, as is a damaged file
+    read_metrics(run.directory)
     loaded = load(run, device, root)
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
@@ -81,13 +84,17 @@ def evaluate(
         "settings": OmegaConf.to_container(settings),
         **values,
     }
+    pictures = {}
+    if settings.pictures:
+        pictures = _pictures(loaded, settings.noise, settings.noise_levels)
+    for name, picture in pictures.items():
+        figures.save(picture, folder / f"{name}.png")
     path = update_metrics(run.directory, {"test": test})
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
-        if settings.pictures:
-            for name, picture in _draw(loaded, settings.noise, settings.noise_levels).items():
-                writer.add_image(f"test/{name}", picture, loaded.step)
+        for name, picture in pictures.items():
+            writer.add_image(f"test/{name}", picture, loaded.step)
     _print(loaded, values)
     log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     return values
@@ -148,32 +155,25 @@ def _probe(
 
 
 @torch.no_grad()
-def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
-    """Write the run's pictures; return them by name."""
-    model, folder = loaded.model, loaded.run.directory / "eval"
+def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
+    """Return the run's pictures by name, each `(C, H, W)`."""
+    model = loaded.model
     test = loaded.data.batches("test", SHOWN)
     image = next(iter(test)).image
     rows = [("input", image), ("output", model.reconstruct(image))]
     for level in levels:
         corrupted = NOISES[noise](level).corrupt(image)
         rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
-    pictures = {
-        "reconstructions": figures.save_figure(
-            figures.labelled_rows(rows), folder / "reconstructions.png"
-        )
-    }
+    pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
     if (weights := _filters(model, image.shape[1:])) is not None:
-        picture = figures.filters(weights[:SHOWN_FILTERS], columns=10)
-        pictures["filters"] = figures.save(picture, folder / "filters.png")
+        pictures["filters"] = figures.filters(weights[:SHOWN_FILTERS], columns=10)
     points, labels = metrics.codes(model, loaded.data.batches("test"))
     title = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}, test set"
     axis = "unit"
     if min(points.shape) >= 2:
         if points.shape[1] > 2:
             points, axis = _principal(points), "principal component"
-        pictures["codes"] = figures.save_figure(
-            figures.code_map(points, labels, title, axis), folder / "codes.png"
-        )
+        pictures["codes"] = figures.pixels_of(figures.code_map(points, labels, title, axis))
     return pictures
 
 

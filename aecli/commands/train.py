@@ -13,7 +13,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
@@ -22,6 +21,7 @@ from omegaconf import DictConfig
 from aecli import __version__
 from aecli.build import build
 from aecli.commands.evaluate import evaluate
+from aecli.config import is_sweep
 from aecli.data import InMemoryDataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
@@ -54,8 +54,7 @@ def main(config: DictConfig) -> float:
 
 
 def _run(config: DictConfig, directory: Path) -> float:
-    hydra = HydraConfig.get()
-    in_sweep = hydra.mode == RunMode.MULTIRUN
+    hydra, in_sweep = HydraConfig.get(), is_sweep()
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
     choices, state = parts(hydra.runtime.choices), State.read(directory)

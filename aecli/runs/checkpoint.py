@@ -1,8 +1,6 @@
 """What a checkpoint carries of its run: written whole, read without running anything."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +10,9 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__
+from aecli import __version__, files
 from aecli.config import composed
-from aecli.errors import SettingError
+from aecli.errors import SettingError, first_line
 
 KEY = "aecli"
 """Where a checkpoint carries the run's configuration."""
@@ -90,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever the reading of arbitrary bytes can raise
         raise SettingError(
             f"run={path}: cannot be read as a checkpoint: damaged, cut off, or not made by aecli"
-            f" ({_first_line(error)})"
+            f" ({first_line(error)[:100]})"
         ) from error
     packed = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(packed, dict):
@@ -108,7 +106,7 @@ def only_setting_errors(path: Path, packed: dict[str, Any]) -> Iterator[None]:
     except Exception as error:  # whatever a made-up configuration or made-up weights can raise
         raise SettingError(
             f"run={path}: holds no run that aecli {__version__} can load; it was made by"
-            f" aecli {packed.get('version')} ({_first_line(error)})"
+            f" aecli {packed.get('version')} ({first_line(error)[:100]})"
         ) from error
 
 
@@ -135,34 +133,18 @@ def _own_source(dataset: str) -> DictConfig:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are written to a temporary name, synced, then renamed: never cut off."""
+    """Checkpoints are replaced whole: never cut off."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write `checkpoint` to `path`."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")  # one name: a killed run leaves no more
-        try:
-            with temporary.open("wb") as file:
+        with files.replacing(Path(path)) as file:
+            try:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch hides why a file cannot be written
-            free = shutil.disk_usage(path.parent).free
-            raise SettingError(
-                f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk; the"
-                " checkpoint from before is as it was"
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            except RuntimeError as error:  # torch hides why a file cannot be written
+                raise OSError(first_line(error)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint without running anything in it."""
         return read(Path(path))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:100]

@@ -8,10 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__
+from aecli import __version__, files
 from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
-from aecli.runs.metrics_file import read_metrics, write_text
+from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import LAST, shown
 
 LENGTH = "trainer.max_epochs"
@@ -94,7 +94,7 @@ def check_typed(
     path = directory / ".hydra" / "config.yaml"  # read by `aecli compare`
     written = OmegaConf.load(path)
     written.trainer.max_epochs = epochs
-    write_text(path, OmegaConf.to_yaml(written))
+    files.write(path, OmegaConf.to_yaml(written))
 
 
 def check_same(config: DictConfig, stored: DictConfig, directory: Path) -> None:

@@ -99,14 +99,19 @@ def check_together(
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """Saves after a validation, and does not ask after each batch whether to."""
+    """Saves after an epoch is logged, and does not ask after each batch whether to."""
 
     on_train_batch_end = pl.Callback.on_train_batch_end
 
 
 def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
     folder = directory / "checkpoints"
-    common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    common = {
+        "dirpath": folder,
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+        "save_on_train_epoch_end": True,
+    }
     return [
         EpochCheckpoint(filename=BEST, monitor=MONITOR, mode="min", save_top_k=1, **common),
         EpochCheckpoint(filename=LAST, **common),
