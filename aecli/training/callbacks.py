@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+from typing_extensions import override
 
 from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
@@ -136,17 +137,23 @@ def _random_state(state: Tensor, device: str) -> Tensor:
 
 
 class StopOnSigterm(Callback):
-    """Keeps Lightning's own answer to SIGTERM away, which waits for a batch and for other ranks."""
+    """Ends a training at SIGTERM as `aecli.signals` does.
 
+    Lightning's own handler waits for the end of the batch and for all other processes.
+    """
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)  # Lightning's is not in place yet
+
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put back the answer from before; send it on to the processes that Lightning started."""
-        before = trainer._signal_connector._original_handlers.get(signal.SIGTERM)
-        if before is not stop:
+        if self.before is not stop:
             return
 
         def stop_all(number: int, frame: FrameType | None) -> None:
             if trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(signal.SIGTERM)
+                trainer.strategy.launcher.kill(signal.SIGTERM)  # those that Lightning started
             stop(number, frame)
 
         signal.signal(signal.SIGTERM, stop_all)

@@ -27,7 +27,7 @@ from aecli.training.callbacks import (
 )
 from aecli.training.loop import EpochLoop
 from aecli.training.progress_bar import Progress
-from aecli.training.speed import FASTEST, Arithmetic
+from aecli.training.speed import Arithmetic
 
 MONITOR = "val/loss"
 
@@ -92,8 +92,6 @@ def check_together(
         raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
     if choices.get("pretraining", "none") != "none":
         raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
-    if config.trainer.precision == FASTEST:
-        raise SettingError(f"{asked}: trainer.precision=fastest is measured on one device")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise SettingError(
             f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
