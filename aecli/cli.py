@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import traceback
-from contextlib import suppress
 from typing import Any
 
 from aecli.distributed import launched, rank
@@ -94,14 +93,15 @@ def _run(command: str) -> None:
         stop_on_sigterm()
     import hydra
     from hydra._internal.hydra import Hydra
+    from hydra.core.plugins import Plugins
     from omegaconf.errors import OmegaConfBaseException
 
     from aecli.config import register
-    from aecli.distributed import lost_connection
+    from aecli.distributed import end_children, lost_connection
     from aecli.errors import SettingError
     from aecli.messages import plain
     from aecli.signals import Terminated
-    from aecli.sweeps import sweeper
+    from hydra_plugins.aecli import OptunaSweeper
 
     def job(config: Any) -> Any:
         try:
@@ -130,7 +130,7 @@ def _run(command: str) -> None:
     failed: list[str] = []
     bugs: list[Exception] = []
     register()
-    sweeper.register()
+    Plugins.instance().register(OptunaSweeper)  # Hydra finds it itself only in a wheel
     if not any(word.startswith("hydra.mode") for word in sys.argv):
         # Only -m asks for a sweep. Hydra would compose the whole configuration to look whether
         # something in it does, and then compose it again.
@@ -147,7 +147,7 @@ def _run(command: str) -> None:
     except KeyboardInterrupt:
         _fail(130, f"interrupted{_how_to_go_on(command)}")
     except Terminated:
-        _end_children()
+        end_children()
         _fail(RESUMABLE, f"terminated{_how_to_go_on(command)}")
     except Exception as error:
         if error in bugs or traceback_wanted:
@@ -215,15 +215,6 @@ def _forget_failure() -> None:
 
     if _is_sweep():
         (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
-
-
-def _end_children() -> None:
-    """End the jobs that a sweep runs side by side: what they saved stays."""
-    from psutil import NoSuchProcess, Process
-
-    for process in Process().children(recursive=True):
-        with suppress(NoSuchProcess):
-            process.kill()
 
 
 def _how_to_go_on(command: str) -> str:
