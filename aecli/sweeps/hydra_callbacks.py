@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from aecli.distributed import agree, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
+from aecli.sweeps.slurm import watch_by_squeue
 
 SILENCE = {
     "version": 1,
@@ -70,6 +71,8 @@ class NewDirectory(Failures):
         try:
             directory = self._sweep(config)
             held.append(lock(Path(directory), "runs this sweep"))
+            if config.hydra.runtime.choices["hydra/launcher"] == "submitit_slurm":
+                watch_by_squeue()
         except Exception as error:
             _exit(error)
         # Each job is composed anew, from the overrides: so it has to be among them.

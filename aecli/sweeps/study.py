@@ -122,6 +122,8 @@ def _database(url: str) -> "BaseStorage":
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import IntegrityError, ProgrammingError
 
+    # Optuna gives signs of life only within its own loop; here `Trials` does.
+    warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used")
     waits = make_url(url).get_backend_name() == "postgresql"
     options: dict[str, Any] = {
         "engine_kwargs": {"connect_args": {"connect_timeout": CONNECT_SECONDS}} if waits else {},

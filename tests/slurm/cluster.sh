@@ -27,9 +27,10 @@ start() {
 ClusterName=test
 SlurmctldHost=$host
 AuthType=auth/munge
-AuthInfo=socket=$dir/munge.socket
+AuthInfo=socket=$dir/munge.socket,cred_expire=5
 CryptoType=crypto/munge
-SlurmUser=root
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
 SlurmctldPort=$((20000 + RANDOM % 5000))
 SlurmdPort=$((25000 + RANDOM % 5000))
 StateSaveLocation=$dir/state
@@ -41,7 +42,7 @@ SlurmdLogFile=$dir/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_CPU
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 MpiDefault=none
