@@ -57,7 +57,7 @@ def build_trainer(
     trainer: pl.Trainer = build(
         config,
         "trainer",
-        **({"devices": together.a_node, "num_nodes": together.nodes} if together else {}),
+        **({"devices": together.per_node, "num_nodes": together.nodes} if together else {}),
         precision=arithmetic.precision,
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
