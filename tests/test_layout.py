@@ -14,7 +14,7 @@ FLOORS = (
     ("runs", "pretraining"),
     ("models",),
     ("noise", "sparsity", "networks", "likelihoods", "optimizers", "data", "build"),
-    ("config", "errors", "figures", "distributed", "signals", "progress", "messages"),
+    ("config", "errors", "figures", "distributed", "signals", "progress", "messages", "randomness"),
     ("__init__",),
 )
 """From the door to the cellar; a room on a floor is a module or a folder of `aecli/`."""

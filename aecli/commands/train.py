@@ -87,7 +87,8 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
         report(choices["experiment"], config, values, directory)
     if not in_sweep:  # a sweep says once, at its end, what to do next
-        log.info(_next_lines(directory, config.output_dir, choices["model"]))
+        has_prior = build(config, "model").has_prior
+        log.info(_next_lines(directory, config.output_dir, has_prior=has_prior))
     return _objective(config, directory)
 
 
@@ -211,7 +212,7 @@ def _headline(
     device = trainer.strategy.root_device
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    images = {name: len(split.images.labels) for name, split in data.splits.items()}
+    images = {name: len(split) for name, split in data.splits.items()}
     return (
         f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
         f" {images['validation']:,} validation images, {_parameters(model):,} parameters,"
@@ -223,9 +224,9 @@ def _parameters(model: Autoencoder) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _next_lines(directory: Path, output_dir: str, model: str) -> str:
+def _next_lines(directory: Path, output_dir: str, *, has_prior: bool) -> str:
     run = as_typed("run", directory)
-    kind = "prior" if model in ("vae", "iwae") else "reconstruct"
+    kind = "prior" if has_prior else "reconstruct"
     return (
         f"next:\n"
         f"  aecli eval {run}\n"
