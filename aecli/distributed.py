@@ -134,6 +134,17 @@ def total(values: "Tensor") -> "Tensor":
     return values
 
 
+def largest(values: "Tensor") -> "Tensor":
+    """Return the elementwise maximum over all processes; the values themselves if alone."""
+    from torch import distributed
+
+    if not are_several():
+        return values
+    values = values.detach().clone()
+    distributed.all_reduce(values, distributed.ReduceOp.MAX)
+    return values
+
+
 def gathered(value: Any) -> list[Any]:
     """Return the values of all ranks, in their order."""
     from torch import distributed

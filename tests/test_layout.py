@@ -26,6 +26,7 @@ FLOORS = (
         "files",
         "text",
         "untrusted",
+        "randomness",
     ),
     ("__init__",),
 )

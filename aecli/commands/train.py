@@ -262,7 +262,7 @@ def _headline(
     device = trainer.strategy.root_device
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    images = {name: len(split.images.labels) for name, split in data.splits.items()}
+    images = {name: len(split) for name, split in data.splits.items()}
     return (
         f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
         f" {images['validation']:,} validation images, {_parameters(model):,} parameters,"

@@ -19,7 +19,7 @@ from typing_extensions import override
 from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
 from aecli.figures import grid, labelled_rows, pixels_of
-from aecli.noise import Noise
+from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import KEY, pack
 from aecli.signals import stop
 
@@ -111,7 +111,7 @@ class KeepRandomState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let each process draw numbers of its own."""
         if trainer.global_rank:
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+            torch.manual_seed(derived_seed(torch.initial_seed(), "rank", trainer.global_rank))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw from here on as after the epoch that the checkpoint was saved in."""
@@ -242,7 +242,7 @@ class TensorBoardPages(Callback):
             model.eval()
             images = _validation_images(trainer, SHOWN).to(model.dtype)
             rows = [("input", images)]
-            if type(model.noise) is not Noise:
+            if not model.noise.is_none:
                 rows.append(("corrupted", model.noise.corrupt(images)))
             rows.append(("output", model.reconstruct(rows[-1][1])))
             writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)
