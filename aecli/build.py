@@ -1,10 +1,11 @@
 """Configuration → objects: the only caller of Hydra's `instantiate`.
 
 A configuration may come out of a checkpoint that a stranger made, so a `_target_` is imported and
-called only if it is on the list.
+called only if it is a part of aecli.
 """
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -16,41 +17,29 @@ from omegaconf.errors import OmegaConfBaseException
 from aecli.errors import SettingError, shortened
 from aecli.messages import of_omegaconf
 from aecli.size import check_fits
+from aecli.text import one_line
 
 TRAINER = "lightning.pytorch.Trainer"
-ALLOWED = frozenset(
-    {
-        "aecli.data.Digits",
-        "aecli.data.IDXFiles",
-        "aecli.data.InMemoryDataModule",
-        "aecli.likelihoods.Bernoulli",
-        "aecli.likelihoods.ContinuousBernoulli",
-        "aecli.likelihoods.CrossEntropy",
-        "aecli.likelihoods.Gaussian",
-        "aecli.likelihoods.MSE",
-        "aecli.models.Autoencoder",
-        "aecli.models.IWAE",
-        "aecli.models.PCA",
-        "aecli.models.VAE",
-        "aecli.networks.Conv",
-        "aecli.networks.MLP",
-        "aecli.noise.Gaussian",
-        "aecli.noise.Masking",
-        "aecli.noise.Noise",
-        "aecli.noise.SaltAndPepper",
-        "aecli.optimizers.Optimization",
-        "aecli.pretraining.Denoising",
-        "aecli.pretraining.Pretraining",
-        "aecli.pretraining.RBM",
-        "aecli.pretraining.Sparse",
-        "aecli.sparsity.KL",
-        "aecli.sparsity.L1",
-        "aecli.sparsity.Sigmoid",
-        "aecli.sparsity.Sparsity",
-        "aecli.sparsity.TopK",
-        TRAINER,
-    }
+PARTS = (
+    "aecli.data",
+    "aecli.likelihoods",
+    "aecli.models",
+    "aecli.networks",
+    "aecli.noise",
+    "aecli.optimizers",
+    "aecli.pretraining",
+    "aecli.sparsity",
 )
+"""The modules whose public classes a configuration may name."""
+
+
+def is_part(target: Any) -> bool:
+    """Tell whether a `_target_` is a public class that one of `PARTS` defines."""
+    module, _, name = str(target).rpartition(".")
+    if module not in PARTS or name.startswith("_"):
+        return False
+    part = getattr(import_module(module), name, None)
+    return isinstance(part, type) and f"{part.__module__}.".startswith(f"{module}.")
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -59,7 +48,7 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     `arguments` join those of the configuration.
 
     Raises:
-        SettingError: for a `_target_` that is not on the list, a value that a part refuses, or
+        SettingError: for a `_target_` that is no part of aecli, a value that a part refuses, or
             a setting that it does not have.
     """
     # Resolved first: what is checked is then what is called.
@@ -68,10 +57,16 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     except OmegaConfBaseException as error:
         raise SettingError(of_omegaconf(error)) from error
     if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
-        raise SettingError(f"{key}={plain.get(key)}: must be one of the options of this group")
-    for path, target in _targets(plain[key], key):
-        if target not in ALLOWED or (target == TRAINER and path != "trainer._target_"):
-            raise SettingError(f"{path}={target}: not a part of aecli; nothing of it was run")
+        raise SettingError(
+            f"{key}={one_line(plain.get(key))}: must be one of the options of this group"
+        )
+    for path, name, value in _directives(plain[key], key):
+        if name != "_target_":
+            raise SettingError(f"{path}: no such setting; {name} is Hydra's, not aecli's")
+        if not is_part(value) and (value, path) != (TRAINER, "trainer._target_"):
+            raise SettingError(
+                f"{path}={one_line(value)}: not a part of aecli; nothing of it was run"
+            )
     if key == "model":
         _check_weights(plain[key])
     return _made(plain[key], key, **arguments)
@@ -89,10 +84,10 @@ def _check_weights(node: dict[str, Any]) -> None:
 
     It is made on torch's "meta" device first, where a tensor has a shape and no memory.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = _made(node, "model")
     size = sum(weight.nbytes for weight in model.state_dict().values())
-    check_fits(f"{sizes(node)} makes a model that", size)
+    check_fits(f"{sizes(node)}: the weights", size)
 
 
 def sizes(node: dict[str, Any]) -> str:
@@ -100,23 +95,24 @@ def sizes(node: dict[str, Any]) -> str:
     lists = {k: v for k, v in (node.get("network") or {}).items() if isinstance(v, list)}
     lists.pop("shape", None)
     told = [f"network.{key}={value}" for key, value in lists.items()]
-    return shortened(", ".join([f"model.code_dim={node.get('code_dim')}", *told])).replace("'", "")
+    return shortened(", ".join([f"model.code_dim={node.get('code_dim')}", *told]))
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the path, the name and the value of each key that tells Hydra what to call, and how."""
     if isinstance(node, dict):
         for name, value in node.items():
             here = f"{path}.{name}"
-            if name == "_target_":
-                yield here, value
-            yield from _targets(value, here)
+            if isinstance(name, str) and name.startswith("_") and name.endswith("_"):
+                yield here, name, value
+            yield from _directives(value, here)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _targets(value, f"{path}[{index}]")
+            yield from _directives(value, f"{path}[{index}]")
 
 
 def _mistake(error: InstantiationException, key: str) -> SettingError:
-    """Return the `SettingError` under Hydra's error, or one that tells the innermost cause.
+    """Return the `SettingError` under Hydra's error, or one with the message of its innermost cause.
 
     A part is made of settings alone: if making it fails, a setting was wrong.
     """
@@ -125,7 +121,7 @@ def _mistake(error: InstantiationException, key: str) -> SettingError:
         cause = cause.__cause__
     if isinstance(cause, SettingError):
         return cause
-    told = str(cause) or type(cause).__name__
-    if isinstance(cause, RuntimeError) and "overflowed" in told:
+    if isinstance(cause, RuntimeError) and "overflowed" in str(cause):
         return SettingError(f"{key}: is larger than any memory: see the sizes of its layers")
-    return SettingError(f"{key}: {' '.join(told.split())}")
+    message = " ".join(str(cause).split()) or type(cause).__name__
+    return SettingError(f"{key}: {one_line(message, 1000)}")

@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from aecli.errors import SettingError
-from aecli.models.autoencoder import Terms
+from aecli.models.losses import Terms
 from aecli.models.vae import VAE
+from aecli.randomness import TORCH, Draws
 
 
 class IWAE(VAE):
@@ -27,10 +28,10 @@ class IWAE(VAE):
                 raise SettingError(f"model.{name}={parts[name]}: the bound of model=iwae has no β")
         super().__init__(samples=samples, **parts)
 
-    def terms(self, x: Tensor) -> Terms:
+    def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
         """Return the parts of the loss for clean images x `(B, C, H, W)`."""
-        posterior = self.posterior(self.noise(x))
-        z = posterior.sample(self.samples)
+        posterior = self.posterior(self.noise(x) if seen is None else seen)
+        z = posterior.sample(self.samples, draws)
         code, penalty = self.sparsity(z.flatten(0, 1))
         log_likelihood = self.log_likelihood(x, code)
         log_weight = self.log_weight(posterior, z, log_likelihood)
