@@ -43,10 +43,12 @@ class Conflict(NamedTuple):
 
 def conflicts(records: Sequence[Record], metrics: Iterable[str]) -> dict[str, Conflict]:
     """Return those of `metrics` whose values do not compare over the runs, each with why."""
-    keys = dict.fromkeys(
-        key for record in records for part in (record.settings, record.evaluation) for key in part
-    )
-    varied = [key for key in keys if _differs(records, key)]
+    varied = [
+        key
+        for parts in ([r.settings for r in records], [r.evaluation for r in records])
+        for key in dict.fromkeys(key for part in parts for key in part)
+        if len({part.get(key) for part in parts}) > 1
+    ]
     found = {}
     for metric in metrics:
         having = [record for record in records if metric in record.metrics]
