@@ -24,10 +24,14 @@ PART = ".part"
 """How temporary names end."""
 
 
+class WriteError(SettingError):
+    """A file or folder that the file system does not let us write: its message says why."""
+
+
 def write(path: Path, content: bytes | str) -> Path:
     """Write the file `path`, replacing an older version of it, and return `path`.
 
-    Raises `SettingError` if it cannot be written; the older version is unchanged then.
+    Raises `WriteError` if it cannot be written; the older version is unchanged then.
     """
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
@@ -38,7 +42,7 @@ def write(path: Path, content: bytes | str) -> Path:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a new version of the file `path`, which replaces the old one when the block ends.
 
-    Raises `SettingError` if it cannot be written; the older version is unchanged then.
+    Raises `WriteError` if it cannot be written; the older version is unchanged then.
     """
     with _one_line(path):
         refuse_links(path, path.parent)
@@ -54,7 +58,7 @@ def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Pa
 
     `contents` maps suffixes, such as ".npz", to bytes. The name is NAME, or NAME-2, NAME-3, … if a
     file of that name exists, whoever made it. The files appear in the order of `contents`: whoever
-    sees the last one sees all. Raises `SettingError` if one cannot be written; none is left then.
+    sees the last one sees all. Raises `WriteError` if one cannot be written; none is left then.
     """
     with _one_line(folder / name), ExitStack() as stack:
         refuse_links(folder)
@@ -120,14 +124,27 @@ def refuse_links(*paths: Path) -> None:
 
 
 @contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for the same folder, then run the block."""
+    with _one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
 def _one_line(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into a `SettingError` that names `path`."""
+    """Turn an error of the file system into a `WriteError` that names `path`."""
     try:
         yield
     except OSError as error:
         folder = next(parent for parent in path.absolute().parents if parent.is_dir())
         free = shutil.disk_usage(folder).free
-        raise SettingError(
+        raise WriteError(
             f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk"
             f" ({error.strerror or error}); what was there before is unchanged"
         ) from error

@@ -27,7 +27,7 @@ from aecli.training.callbacks import (
 )
 from aecli.training.loop import EpochLoop
 from aecli.training.progress_bar import Progress
-from aecli.training.speed import FASTEST, Arithmetic
+from aecli.training.speed import Arithmetic
 
 MONITOR = "val/loss"
 
@@ -57,7 +57,7 @@ def build_trainer(
     trainer: pl.Trainer = build(
         config,
         "trainer",
-        **({"devices": together.a_node, "num_nodes": together.nodes} if together else {}),
+        **({"devices": together.per_node, "num_nodes": together.nodes} if together else {}),
         precision=arithmetic.precision,
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
@@ -92,8 +92,6 @@ def check_together(
         raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
     if choices.get("pretraining", "none") != "none":
         raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
-    if config.trainer.precision == FASTEST:
-        raise SettingError(f"{asked}: trainer.precision=fastest is measured on one device")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise SettingError(
             f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
@@ -105,7 +103,7 @@ def check_together(
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """Saves after a validation, and does not ask after each batch whether to."""
+    """Saves after an epoch is logged, and does not ask after each batch whether to."""
 
     on_train_batch_end = pl.Callback.on_train_batch_end
 
@@ -115,6 +113,7 @@ def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
         "dirpath": directory / CHECKPOINTS,
         "enable_version_counter": False,
         "auto_insert_metric_name": False,
+        "save_on_train_epoch_end": True,
     }
     return [
         EpochCheckpoint(filename=BEST, monitor=MONITOR, mode="min", save_top_k=1, **common),

@@ -187,10 +187,7 @@ def test_it_makes_tables_and_pictures_of_real_runs(tmp_path, monkeypatch, capsys
 
 
 def test_it_imports_no_torch():
-    code = (
-        "import aecli.commands.compare, aecli.commands.compare.charts, sys;"
-        "sys.exit('torch' in sys.modules)"
-    )
+    code = "import aecli.commands.compare.charts, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
