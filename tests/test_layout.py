@@ -21,8 +21,12 @@ FLOORS = (
         "distributed",
         "signals",
         "progress",
+        "tree",
         "messages",
         "files",
+        "text",
+        "untrusted",
+        "randomness",
     ),
     ("__init__",),
 )

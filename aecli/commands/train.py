@@ -31,7 +31,7 @@ from aecli.runs.checkpoint import parts, stored
 from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
-from aecli.runs.paths import BEST, LAST, as_typed, lock, shown
+from aecli.runs.paths import BEST, LAST, as_typed, checkpoint_path, lock, shown
 from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
@@ -194,7 +194,7 @@ def _fit(
     if not trainer.max_epochs:  # a run of the weights as they are, pretrained perhaps
         trainer.validate(model, datamodule=data, verbose=False)
         for name in (BEST, LAST):
-            trainer.save_checkpoint(directory / "checkpoints" / f"{name}.ckpt")
+            trainer.save_checkpoint(checkpoint_path(directory, name))
         return
     try:
         trainer.fit(model, datamodule=data, ckpt_path=last)
@@ -249,6 +249,8 @@ def _say(results: Mapping[str, Any], trainer: pl.Trainer, directory: Path) -> No
 def quieten() -> None:
     """Send other libraries' messages to the run's log; the terminal is for what a user can use."""
     logging.captureWarnings(True)
+    # On a login node; `prepare_for_lightning` sees to it that srun is used where it has to be.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system")
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -263,7 +265,7 @@ def _headline(
     device = trainer.strategy.root_device
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    images = {name: len(split.images.labels) for name, split in data.splits.items()}
+    images = {name: len(split) for name, split in data.splits.items()}
     return (
         f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
         f" {images['validation']:,} validation images, {_parameters(model):,} parameters,"

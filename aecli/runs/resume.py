@@ -12,7 +12,8 @@ from aecli import __version__, files
 from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
 from aecli.runs.metrics_file import read_metrics
-from aecli.runs.paths import LAST, shown
+from aecli.runs.paths import LAST, checkpoint_path, shown
+from aecli.untrusted import read_yaml
 
 LENGTH = "trainer.max_epochs"
 PARTS = ("model", "network", "noise", "sparsity", "likelihood", "optimizer", "trainer", "seed")
@@ -23,7 +24,7 @@ GOES_WITH = {"resume", "output_dir", LENGTH}
 
 def last_checkpoint(directory: Path) -> Path | None:
     """Return the checkpoint that a run resumes from; None before its first epoch has ended."""
-    path = directory / "checkpoints" / f"{LAST}.ckpt"
+    path = checkpoint_path(directory, LAST)
     return path if path.is_file() else None
 
 
@@ -92,7 +93,7 @@ def check_typed(
             raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {before} epochs")
     stored.trainer.max_epochs = epochs
     path = directory / ".hydra" / "config.yaml"  # read by `aecli compare`
-    written = OmegaConf.load(path)
+    written = OmegaConf.create(read_yaml(path))
     written.trainer.max_epochs = epochs
     files.write(path, OmegaConf.to_yaml(written))
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,7 +16,8 @@ from aecli.distributed import launched
 from aecli.errors import SettingError, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import AtomicCheckpointIO
-from aecli.runs.paths import BEST, LAST
+from aecli.runs.paths import BEST, CHECKPOINTS, LAST
+from aecli.runs.rebuilt import rebuilt
 from aecli.training.callbacks import (
     Events,
     KeepConfiguration,
@@ -48,13 +50,14 @@ def build_trainer(
             check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
     if config.trainer.get("fast_dev_run"):
         raise SettingError("trainer.fast_dev_run: leaves no run behind; use trainer=debug")
+    storage = AtomicCheckpointIO()
     together = launched()
     if together and config.trainer.get("strategy") != "ddp":
         raise SettingError("trainer: several processes were started; they need trainer=ddp")
     trainer: pl.Trainer = build(
         config,
         "trainer",
-        **({"devices": together.a_node, "num_nodes": together.nodes} if together else {}),
+        **({"devices": together.per_node, "num_nodes": together.nodes} if together else {}),
         precision=arithmetic.precision,
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
@@ -68,12 +71,13 @@ def build_trainer(
             *_checkpoints(directory),
             *_early_stopping(config.early_stopping),
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[storage],
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged by step, only by epoch
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    storage.rebuilt = partial(rebuilt, trainer=trainer)
     EpochLoop.put_into(trainer)
     return trainer
 
@@ -105,9 +109,8 @@ class EpochCheckpoint(ModelCheckpoint):
 
 
 def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
-    folder = directory / "checkpoints"
     common = {
-        "dirpath": folder,
+        "dirpath": directory / CHECKPOINTS,
         "enable_version_counter": False,
         "auto_insert_metric_name": False,
         "save_on_train_epoch_end": True,
