@@ -219,6 +219,8 @@ def _verdict(error: Exception) -> Failure:
         return Failure(str(error), is_bug=False)
     if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
         return Failure("no space left on the disk; make room", is_bug=False)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return Failure(f"{error.filename}: {error.strerror}", is_bug=False)
     if isinstance(error, OSError | OmegaConfBaseException):
         return Failure(first_line(error), is_bug=False)
     return Failure(f"{type(error).__name__}: {error}", is_bug=True)

@@ -51,6 +51,12 @@ def build_trainer(
     together = launched()
     if together and config.trainer.get("strategy") != "ddp":
         raise SettingError("trainer: several processes were started; they need trainer=ddp")
+    nodes = config.trainer.get("num_nodes")
+    if nodes not in (None, 1) and not together:
+        raise SettingError(
+            f"trainer.num_nodes={nodes}: the processes of several machines are started by torchrun"
+            " or srun (docs/scaling.md), and this one would wait for the others in vain"
+        )
     trainer: pl.Trainer = build(
         config,
         "trainer",
