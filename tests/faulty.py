@@ -34,7 +34,11 @@ class Disk:
             self.writes.append(f"{kind} {place}")
             fails = len(self.writes) == self.failing
         if fails:
-            raise OSError(self.error, os.strerror(self.error), place)
+            self.fail(place)
+
+    def fail(self, place: str) -> None:
+        """Raise the error."""
+        raise OSError(self.error, os.strerror(self.error), place)
 
 
 class _Raw(io.FileIO):

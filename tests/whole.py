@@ -16,17 +16,18 @@ JOURNALS = re.compile(r"events\.out|\.log$|\.lock$|^\.hydra/|/\.hydra/|projector
 """Files that grow, or that Hydra and TensorBoard write: cut off, they are read up to there."""
 
 
-def contents(folder: Path) -> dict[str, str]:
+def contents(folder: Path, *, killed: bool = False) -> dict[str, str]:
     """Return a digest of what each file below `folder` says, by its path; all must be whole.
 
-    Left out are journals. Raises whatever the reader of a damaged file raises, and
-    `AssertionError` for a temporary file that was left.
+    Left out are journals and, if `killed`, the hidden files that a killed writer leaves. Raises
+    whatever the reader of a damaged file raises, and `AssertionError` for a hidden file otherwise.
     """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        assert not name.endswith(".part"), name
-        if path.is_file() and not JOURNALS.search(name):
+        if re.search(r"(^|/)\.[^/]*\.part(/|$)", name):
+            assert killed, f"{name} was left"
+        elif path.is_file() and not JOURNALS.search(name):
             found[name] = hashlib.sha256(_said(path)).hexdigest()
     return found
 
