@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
-from aecli.distributed import launched, rank
+from aecli.distributed import end_children, launched, rank
 from aecli.signals import Ending, Terminated, exit_on_signals, importing, raise_on_signals
 
 COMMANDS = {
@@ -86,7 +86,7 @@ def main() -> None:
         exit_on_signals(at_once)
         number = signal.SIGINT
         if isinstance(stopped, Terminated):
-            _end_children()
+            end_children()
             number = signal.SIGTERM
         status, line = _ending(word, number, _advice(word))
         sys.stderr.write(line)
@@ -155,12 +155,13 @@ def _prepare_hydra() -> bool:
     import threading
 
     from hydra._internal.hydra import Hydra
+    from hydra.core.plugins import Plugins
 
     from aecli.config import register
-    from aecli.sweeps import sweeper
+    from hydra_plugins.aecli import OptunaSweeper
 
     register()
-    sweeper.register()
+    Plugins.instance().register(OptunaSweeper)  # Hydra finds it itself only in a wheel
     if not any(word.startswith("hydra.mode") for word in sys.argv):
         # Only -m asks for a sweep. Hydra would compose the whole configuration to look whether
         # something in it does, and then compose it again.
@@ -213,7 +214,8 @@ def _verdict(error: Exception) -> Failure:
 
     from omegaconf.errors import OmegaConfBaseException
 
-    from aecli.errors import SettingError, first_line
+    from aecli.errors import SettingError
+    from aecli.text import first_line
 
     if isinstance(error, SettingError):
         return Failure(str(error), is_bug=False)
@@ -297,15 +299,6 @@ def _forget_failure() -> None:
 
     if is_sweep():
         (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
-
-
-def _end_children() -> None:
-    """End the jobs that a sweep runs side by side: what they saved stays."""
-    from psutil import NoSuchProcess, Process
-
-    for process in Process().children(recursive=True):
-        with suppress(NoSuchProcess):
-            process.kill()
 
 
 def _how_to_go_on(command: str) -> str:

@@ -42,6 +42,24 @@ class FinetuneSettings:
 
 
 @dataclass
+class ProbeSettings:
+    """How `eval.protocol=probe` fits; see `conf/eval/standard.yaml`."""
+
+    C: float = MISSING
+    tolerance: float = MISSING
+    steps: int = MISSING
+
+
+@dataclass
+class AnnealingSettings:
+    """How log p(x) is estimated by annealed importance sampling; see `conf/eval/standard.yaml`."""
+
+    steps: int = MISSING
+    chains: int = MISSING
+    images: int = MISSING
+
+
+@dataclass
 class EvalSettings:
     """What `aecli eval` measures; see `conf/eval/standard.yaml`."""
 
@@ -54,7 +72,8 @@ class EvalSettings:
     protocol: str = MISSING
     classes: list[int] | None = MISSING
     train_size: int | None = MISSING
-    probe_steps: int = MISSING
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    ais: AnnealingSettings = field(default_factory=AnnealingSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     pictures: bool = MISSING
 
@@ -70,7 +89,7 @@ class Published:
     goal: float | None = MISSING
     """Reached when it is not worse than this."""
     source: str = MISSING
-    sure: str = MISSING
+    evidence: str = MISSING
     """How the value is known: read there, quoted by somebody else, or from memory."""
 
 

@@ -15,11 +15,6 @@ class SettingError(ValueError):
     """
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says; the name of its type if it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def check_number(
     key: str,
     value: Any,

@@ -85,8 +85,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     already: a file, a link, or a folder that is not empty.
     """
     with _one_line(path):
-        if os.path.lexists(path) and not _is_empty_folder(path):
-            raise SettingError(f"{path}: exists already; name a new or an empty folder")
+        refuse_existing(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         temporary = _temporary_name(path)
@@ -99,6 +98,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         finally:
             os.close(descriptor)
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise `SettingError` if something is at `path` that is not an empty folder."""
+    if os.path.lexists(path) and not _is_empty_folder(path):
+        raise SettingError(f"{path}: exists already; name a new or an empty folder")
 
 
 def numbered(name: str) -> Iterator[str]:

@@ -15,7 +15,6 @@ from torch.utils.tensorboard import SummaryWriter
 from aecli import figures, files
 from aecli.errors import SettingError, check_choice, check_int, check_number, check_seed
 from aecli.evaluation import metrics
-from aecli.models import VAE
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import shown
@@ -69,7 +68,7 @@ def prior(loaded: Loaded, config: DictConfig) -> Samples:
     model = loaded.model
     if config.density is not None:
         codes = _draw_from_density(loaded, config.density, config.n)
-    elif isinstance(model, VAE):
+    elif model.has_prior:
         codes = model.sample_prior(config.n)
     else:
         raise SettingError(
@@ -123,7 +122,7 @@ def manifold(loaded: Loaded, config: DictConfig) -> Samples:
             f"kind=manifold: needs a code of 2 units, and this run's has {model.code_dim};"
             " train one with model.code_dim=2, or use kind=traverse"
         )
-    if isinstance(model, VAE):
+    if model.has_prior:
         share = torch.linspace(0, 1, config.steps + 2)[1:-1]
         axes = torch.distributions.Normal(0.0, 1.0).icdf(share).expand(2, -1)
     else:
@@ -200,7 +199,7 @@ def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
 
 
 def _training_codes(loaded: Loaded) -> np.ndarray:
-    return metrics.codes(loaded.model, loaded.data.batches("train", 1000))[0]
+    return metrics.codes(loaded.model, loaded.data.batches("train", 1000))[0].numpy()
 
 
 def _class_mean(loaded: Loaded, label: int) -> Tensor:
@@ -213,13 +212,13 @@ def _class_mean(loaded: Loaded, label: int) -> Tensor:
 
 def _test_images(loaded: Loaded, number: int | None) -> tuple[Tensor, Tensor]:
     """Return the first `number` images of the test set, all if None, and their labels."""
-    total = len(loaded.data.splits["test"].images.labels)
-    _, image, label, _ = next(iter(loaded.data.batches("test", min(number or total, total))))
-    return image.to(loaded.model.device), label
+    total = len(loaded.data.splits["test"])
+    batch = next(iter(loaded.data.batches("test", min(number or total, total))))
+    return batch.image.to(loaded.model.device), batch.label
 
 
 def _test_image(loaded: Loaded, number: int) -> Tensor:
-    total = len(loaded.data.splits["test"].images.labels)
+    total = len(loaded.data.splits["test"])
     check_int("images", number, 0, total - 1, "the test set's images")
     return _test_images(loaded, None)[0][number : number + 1]
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from aecli import files
 from aecli.errors import SettingError
+from aecli.runs.paths import shown
+from aecli.untrusted import read_json
 
 
 def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:
@@ -20,13 +22,15 @@ def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:
 def read_metrics(directory: Path) -> dict[str, Any]:
     """Return what the run's `metrics.json` holds, nothing if there is none.
 
-    Raises `SettingError` if the file is damaged.
+    Raises `SettingError` if the file is damaged or not one that aecli writes.
     """
     path = directory / "metrics.json"
     try:
-        values = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise SettingError(f"{path}: damaged; move it away and try again")
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise SettingError(f"{shown(path)}: damaged (it holds no metrics)")
+    except FileNotFoundError:
+        return {}
+    except SettingError as error:
+        raise SettingError(f"{error}; move it away and try again") from error
     return values

@@ -19,12 +19,23 @@ from filelock import FileLock, Timeout
 from aecli.errors import SettingError
 from aecli.files import numbered, refuse_links
 
-BEST, LAST = "best", "last"
+CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 
 SWEEP = "multirun.yaml"
 
 ERROR = "error.txt"
 """In the directory of a sweep's job: why it failed."""
+
+
+def checkpoint_path(directory: Path, name: str) -> Path:
+    """Return where a run's checkpoint `name`, "best" or "last", lies if it has one."""
+    return directory / CHECKPOINTS / f"{name}.ckpt"
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run's directory that a checkpoint lies in; None if it lies elsewhere."""
+    run = checkpoint.parent.parent
+    return run if checkpoint.parent.name == CHECKPOINTS and (run / ".hydra").is_dir() else None
 
 
 def failures(jobs: Iterable[Path]) -> list[str]:

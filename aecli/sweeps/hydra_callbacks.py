@@ -12,10 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from aecli.distributed import agree, launched, rank
+from aecli.distributed import agree, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
 from aecli.files import refuse_links
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
+from aecli.sweeps.slurm import watch_by_squeue
 
 SILENCE = {
     "version": 1,
@@ -50,19 +51,20 @@ class NewDirectory(Failures):
         """Claim the directory of a single run, or take that of the run to go on with."""
         HydraConfig.instance().set_config(config)  # its name is made of hydra.* keys
         failure, directory = None, ""
-        if rank() == 0:
-            try:
+        try:
+            prepare_for_lightning()
+            if rank() == 0:
                 directory = (
                     _claim(config, config.hydra.run) if config.resume is None else _take(config)
                 )
-            except Exception as error:
-                failure = error
+        except Exception as error:
+            failure = error
         if launched():  # their clocks differ, and so would the names
             try:
                 directory = agree(directory)
             except SettingError as error:
                 _exit(error)
-        if failure is not None:
+        if failure is not None and rank() == 0:
             _exit(failure)
         if launched() and not directory:
             sys.exit(1)  # the first of them says why
@@ -79,6 +81,8 @@ class NewDirectory(Failures):
         try:
             directory = self._sweep(config)
             self.held.enter_context(lock(Path(directory), "runs this sweep"))
+            if config.hydra.runtime.choices["hydra/launcher"] == "submitit_slurm":
+                watch_by_squeue()
         except Exception as error:
             _exit(error)
         # Each job is composed anew, from the overrides: so it has to be among them.
