@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from aecli.errors import SettingError, check_choice, check_number, first_line
+from aecli.errors import SettingError, check_choice, check_number
+from aecli.text import first_line
 
 
 class LBFGS(torch.optim.LBFGS):
