@@ -93,6 +93,10 @@ def _count(key: str, value: Any) -> int:
     return check_int(key, value, 1)
 
 
+def _history(key: str, value: Any) -> int:
+    return check_int(key, value, 1, 1000, "steps kept, each as large as all weights")
+
+
 def _betas(key: str, value: Any) -> tuple[float, ...]:
     return tuple(_share(key, beta) for beta in check_list(key, value, "[0.9,0.999]", length=2))
 
@@ -109,7 +113,7 @@ SETTINGS: dict[str, Callable[[str, Any], Any]] = {
     "momentum": _share,
     "nesterov": check_bool,
     "max_iter": _count,
-    "history_size": _count,
+    "history_size": _history,
     "line_search_fn": _line_search,
     "tolerance_grad": _positive,
     "tolerance_change": _positive,

@@ -31,6 +31,16 @@ MANY = (
     "2147483647",
 )
 MANY += ("99999999999999999999", "ünï", "${no}")
+LENGTHS = {
+    "trainer.max_epochs",
+    "optimizer.max_iter",
+    "pretraining.epochs",
+    "pretraining.iterations",
+    "eval.probe_steps",
+    "eval.importance_samples",
+    "eval.finetune.max_epochs",
+}
+"""How long something goes on: a large number is no mistake, but no test either."""
 TINY = ("trainer=debug", "pictures_every=0", "network.hidden=[8]", "dataset.train_size=64")
 """What makes a training take a tenth of a second."""
 
@@ -115,6 +125,8 @@ def one_line(answer: Any, key: str) -> bool:
 def check(command: str, words: list[str], key: str, values: Sequence[str], cwd: Path) -> None:
     """Require of each value a run that says nothing on stderr, or one line that names the key."""
     for value in values:
+        if key in LENGTHS and value == "2147483647":
+            continue  # taken at its word
         answer = aecli(command, *words, f"{key}={value}", cwd=cwd)
         is_run = answer.returncode == 0 and answer.stderr == ""
         assert is_run or one_line(answer, key), (answer.args, answer.stdout, answer.stderr)

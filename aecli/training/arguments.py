@@ -168,6 +168,14 @@ def check_arguments(trainer: Mapping[str, Any]) -> None:
             f"trainer.min_epochs={given['min_epochs']}: must be at most"
             f" trainer.max_epochs={given['max_epochs']}"
         )
+    every = given.get("check_val_every_n_epoch", 1)
+    if every > max(given["max_epochs"], 1):
+        raise SettingError(
+            f"trainer.check_val_every_n_epoch={every}: must be at most"
+            f" trainer.max_epochs={given['max_epochs']}"
+        )
+    if isinstance(given["devices"], list) and given["accelerator"] == "cpu":
+        raise SettingError(f"trainer.devices={given['devices']}: a list is of GPUs")
     if given.get("strategy") != "ddp":
         if isinstance(given["devices"], int) and given["devices"] > 1:
             raise SettingError(f"trainer.devices={given['devices']}: several need trainer=ddp")
