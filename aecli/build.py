@@ -76,7 +76,7 @@ def _made(node: dict[str, Any], key: str, **arguments: Any) -> Any:
     try:
         return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
-        raise _mistake(error, key) from error
+        raise _mistake(error, key, node) from error
 
 
 def _check_weights(node: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
             yield from _directives(value, f"{path}[{index}]")
 
 
-def _mistake(error: InstantiationException, key: str) -> SettingError:
+def _mistake(error: InstantiationException, key: str, node: dict[str, Any]) -> SettingError:
     """Return the `SettingError` under Hydra's error, or one with the message of its innermost cause.
 
     A part is made of settings alone: if making it fails, a setting was wrong.
@@ -122,6 +122,6 @@ def _mistake(error: InstantiationException, key: str) -> SettingError:
     if isinstance(cause, SettingError):
         return cause
     if isinstance(cause, RuntimeError) and "overflowed" in str(cause):
-        return SettingError(f"{key}: is larger than any memory: see the sizes of its layers")
+        return SettingError(f"{sizes(node)}: the weights are more than fits in any memory")
     message = " ".join(str(cause).split()) or type(cause).__name__
     return SettingError(f"{key}: {one_line(message, 1000)}")

@@ -113,7 +113,7 @@ SETTINGS = list(settings())
 
 
 def one_line(answer: Any, key: str) -> bool:
-    name = key.lstrip("+")
+    name = "run=latest" if key == "output_dir" else key.lstrip("+")  # which is looked for in it
     return (
         answer.stderr.startswith("aecli: ")
         and answer.stderr.count("\n") == 1
