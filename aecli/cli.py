@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from aecli.distributed import launched, rank
+from aecli.text import printable
 
 COMMANDS = {
     "train": "aecli.commands.train",
@@ -22,6 +23,11 @@ COMMANDS = {
     "sample": "aecli.commands.sample",
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
+ALONE = {"compare": "aecli.commands.compare", "verify": "aecli.commands.verify"}
+"""The commands without a configuration, which read the directories of runs."""
+
+RERUN = "--experimental-rerun"
+"""A flag of Hydra's that unpickles a file."""
 
 RESUMABLE = 75
 """Exit status of a training that was told to go by SIGTERM: sysexits.h's "try again later"."""
@@ -33,6 +39,7 @@ aecli trains, evaluates, samples and compares autoencoders.
   aecli eval   run=latest            its test metrics, as a table and pictures
   aecli sample run=latest            images from it
   aecli compare                      the runs of the newest sweep, side by side
+  aecli verify [RUN ...]             whether the files of runs are undamaged
 
 Examples:
   aecli train                                   a VAE on 8x8 digits, in under a minute
@@ -67,11 +74,15 @@ def main() -> None:
 
         print(f"aecli {__version__}")  # noqa: T201
         sys.exit(0)
-    if word == "compare":
-        _compare(sys.argv[2:])
+    if word in ALONE:
+        _run_alone(ALONE[word], sys.argv[2:])
         return
+    for text in sys.argv[1:]:
+        flag = text.partition("=")[0]
+        if len(flag) > 2 and RERUN.startswith(flag):  # Hydra takes its flags shortened, too
+            _fail(2, f"{flag}: runs whatever is pickled in a file; aecli does not take it")
     if word not in COMMANDS:
-        known = ", ".join([*COMMANDS, "compare"])
+        known = ", ".join([*COMMANDS, *ALONE])
         _fail(2, f"no command '{word}': must be one of {known} (see aecli --help)")
     if word != "train" and launched():
         _fail(1, f"{word}: takes one process; start it without torchrun or srun")
@@ -157,12 +168,11 @@ def _run(command: str) -> None:
         sys.exit(1)
 
 
-def _compare(arguments: list[str]) -> None:
-    from aecli.commands.compare import main
+def _run_alone(module: str, arguments: list[str]) -> None:
     from aecli.errors import SettingError
 
     try:
-        main(arguments)
+        importlib.import_module(module).main(arguments)
     except KeyboardInterrupt:
         _fail(130, "interrupted")
     except (SettingError, OSError) as error:
@@ -184,7 +194,7 @@ def _refuse_unknown(config: Any) -> None:
 
 def _fail(code: int, message: str) -> None:
     if rank() == 0:
-        print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
+        print(f"aecli: {printable(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 
@@ -201,8 +211,8 @@ def _tell(failure: str) -> None:
     job = ""
     if _is_sweep():
         job = f"job {HydraConfig.get().job.num}: "
-        (Path(HydraConfig.get().runtime.output_dir) / ERROR).write_text(f"{failure}\n")
-    print(f"aecli: {job}{failure}", file=sys.stderr)  # noqa: T201
+        (Path(HydraConfig.get().runtime.output_dir) / ERROR).write_text(f"{printable(failure)}\n")
+    print(f"aecli: {job}{printable(failure)}", file=sys.stderr)  # noqa: T201
 
 
 def _forget_failure() -> None:
@@ -260,7 +270,7 @@ def _completed_command() -> str:
     """
     name, *words = os.environ.get("COMP_LINE", "aecli train ").split(" ")
     if len(words) < 2:
-        print(*COMMANDS, "compare")  # noqa: T201
+        print(*COMMANDS, *ALONE)  # noqa: T201
         sys.exit(0)
     command, *rest = words
     if command not in COMMANDS:

@@ -62,6 +62,7 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
     choices, last = parts(hydra.runtime.choices), last_checkpoint(directory)
+    ours = config  # a study's storage is what was typed, never what a checkpoint says
     # A job of a sweep that has a checkpoint already goes on: a queue may have started it again.
     if last or (config.resume and not in_sweep):
         then = interrupted(directory)
@@ -79,7 +80,7 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
     if not is_trained(config, directory):
-        train(config, directory, choices, last, pruning(config) if in_sweep else ())
+        train(config, directory, choices, last, pruning(ours) if in_sweep else ())
     if rank() > 0:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:
@@ -92,7 +93,10 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
 
 
 def _objective(config: DictConfig, directory: Path) -> float:
-    return read_metrics(directory)["val"][config.objective.removeprefix("val/")]
+    value = read_metrics(directory).get("val", {}).get(config.objective.removeprefix("val/"))
+    if not isinstance(value, int | float):
+        raise SettingError(f"{shown(directory / 'metrics.json')}: has no {config.objective}")
+    return value
 
 
 def train(

@@ -1,4 +1,4 @@
-"""A checkpoint file, read without running anything in it and without taking more memory than it has.
+"""A checkpoint file, read without running anything in it, in no more memory than it has bytes.
 
 A checkpoint is the zip archive that `torch.save` writes: a small pickle, `data.pkl`, which names
 the tensors, and an entry for the bytes of each. A zip archive carries a CRC-32 of every entry.

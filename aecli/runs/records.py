@@ -1,6 +1,5 @@
 """What the directories of runs tell without their models: settings and metrics. No torch here."""
 
-import json
 import logging
 import math
 import os
@@ -12,9 +11,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-import yaml
-
 from aecli.errors import SettingError
+from aecli.text import one_line
+from aecli.untrusted import read_json, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,6 @@ ELSEWHERE = (
 PLACES = ("dataset.root", "dataset.source")
 HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")
 """Metrics of which more is better; of all others less is."""
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
 
 Value = float | int | bool | str | None
 
@@ -104,7 +102,7 @@ def read(directories: Iterable[Path]) -> list[Record]:
         else:
             records.append(record)
     if unfinished:
-        names = ", ".join(path.name for path in unfinished[:5])
+        names = ", ".join(one_line(path.name) for path in unfinished[:5])
         more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
         log.warning("left out, not finished or damaged: %s%s", names, more)
     return records
@@ -170,13 +168,13 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _read(directory: Path) -> Record | None:
     try:
-        told = json.loads((directory / "metrics.json").read_text())
-        config = yaml.load((directory / CONFIG).read_text(), _Loader)
-        typed = yaml.load((directory / ".hydra" / "overrides.yaml").read_text(), _Loader)
+        told = read_json(directory / "metrics.json")
+        config = read_yaml(directory / CONFIG)
+        typed = read_yaml(directory / ".hydra" / "overrides.yaml")
         settings = dict(_flat(config)) | {key: str(v) for key, v in told["choices"].items()}
         keys = frozenset(override.lstrip("+~").partition("=")[0] for override in typed)
         return Record(directory, settings, keys, _metrics(told))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # whatever an unfinished or damaged run's files can raise
 
 

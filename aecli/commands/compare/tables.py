@@ -9,6 +9,7 @@ from rich.table import Column, Table
 
 from aecli import progress
 from aecli.runs.records import Group, Value
+from aecli.text import csv_cell, markdown_cell, one_line
 
 BESIDE = (
     "val/loss",
@@ -44,18 +45,18 @@ def show(table: Sequence[Sequence[str]], settings: int) -> None:
     """Print a table of which the first `settings` columns are no numbers."""
     head, *body = table
     columns = [
-        Column(escape(name), justify="left" if i < settings else "right", overflow="fold")
+        Column(escape(one_line(name)), justify="left" if i < settings else "right", overflow="fold")
         for i, name in enumerate(head)
     ]
     printed = Table(*columns)
     for row in body:
-        printed.add_row(*map(escape, row))
+        printed.add_row(*(escape(one_line(cell)) for cell in row))
     progress.show(printed)
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    head, *body = [[markdown_cell(cell) for cell in row] for row in table]
     lines = [head, ["---"] * len(head), *body]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -65,12 +66,12 @@ def comma_separated(groups: Sequence[Group], keys: Sequence[str]) -> str:
     metrics = dict.fromkeys(name for g in groups for r in g.records for name in r.metrics)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow([*keys, "seed", *metrics, "directory"])
+    writer.writerow(map(csv_cell, [*keys, "seed", *metrics, "directory"]))
     for group in groups:
         for record in group.records:
             settings = [record.settings.get(key) for key in (*keys, "seed")]
             values = [record.metrics.get(name) for name in metrics]
-            writer.writerow([*settings, *values, record.directory])
+            writer.writerow(map(csv_cell, [*settings, *values, record.directory]))
     return text.getvalue()
 
 
