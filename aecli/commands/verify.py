@@ -13,6 +13,7 @@ from aecli.errors import SettingError
 from aecli.progress import Tracked, show
 from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import CHECKPOINTS, run_of, shown
+from aecli.text import first_line
 from aecli.untrusted import read_yaml, resolved
 
 OUTPUTS = Path("outputs")
@@ -105,9 +106,14 @@ def _check(place: Path) -> Checked:
 
 
 def _check_checkpoint(path: Path) -> None:
-    from aecli.runs.checkpoint import stored  # imports torch: after the command line is read
+    from aecli.runs.archive import verify_entries  # imports torch: after the command line is read
+    from aecli.runs.checkpoint import stored
 
     stored(path)
+    try:
+        verify_entries(path)
+    except Exception as error:  # whatever a damaged archive can raise
+        raise SettingError(f"{shown(path)}: damaged ({first_line(error)})") from error
 
 
 def _check_settings(path: Path) -> None:

@@ -21,7 +21,8 @@ from aecli.data.files import holds
 from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
 from aecli.pretraining import Pretraining
-from aecli.runs.archive import load_archive
+from aecli.runs.archive import CHECKSUM, load_archive
+from aecli.runs.checksum import checksum
 from aecli.text import first_line, one_line
 from aecli.untrusted import check_tree, read_yaml, resolved
 
@@ -216,6 +217,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `checkpoint` to `path`."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint = checkpoint | {CHECKSUM: checksum(checkpoint)}
         temporary = path.with_name(f".{path.name}")  # one name: a killed run leaves no more
         try:
             with temporary.open("wb") as file:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from aecli.errors import SettingError
-from aecli.runs.archive import load_archive, verify_archive
-from aecli.runs.checkpoint import read
+from aecli.runs.archive import CHECKSUM, load_archive, verify_entries
+from aecli.runs.checkpoint import AtomicCheckpointIO, read
+from aecli.runs.checksum import checksum
 from tests.hostile import bounded, refusal
 
 FLIPS = 400
@@ -26,16 +27,22 @@ def same(one, other):
     return one == other
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Return a checkpoint's contents and bytes: some weights, a lot of structure."""
+@pytest.fixture(scope="module", params=["of aecli", "of a script"])
+def whole(request, tmp_path_factory):
+    """Return a checkpoint's contents and bytes: some weights, a lot of structure.
+
+    That of a script has no checksum but those of the archive's entries.
+    """
     contents = {
         "state_dict": {f"layer.{i}": torch.randn(7, i + 1) for i in range(12)},
         "numbers": [torch.arange(5), torch.zeros(3, dtype=torch.uint8), torch.ones(2).double()],
         "aecli": {"config": {"a": [1, 2.5, None, True, "x"]}, "version": "1"},
     }
     path = tmp_path_factory.mktemp("whole") / "a.ckpt"
-    torch.save(contents, path)
+    if request.param == "of aecli":
+        AtomicCheckpointIO().save_checkpoint(contents, path)
+    else:
+        torch.save(contents, path)
     return contents, path.read_bytes()
 
 
@@ -196,5 +203,45 @@ def test_a_special_file_is_refused(tmp_path, kind):
 def test_a_checkpoint_of_today_is_verified(tmp_path, whole):
     path = tmp_path / "a.ckpt"
     path.write_bytes(whole[1])
-    verify_archive(path)
+    verify_entries(path)
     assert same(load_archive(path), whole[0])
+
+
+SIZES = [(), (1,), (7,), (3, 0), (129, 64), (5, 4096), (40_000,)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8, torch.bool])
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+def test_the_checksum_depends_on_every_bit_of_a_tensor(dtype, shape):
+    tensor = torch.randint(0, 2, shape).to(dtype)
+    before = checksum({"a": tensor})
+    assert checksum({"a": tensor.clone()}) == before
+    data = tensor.reshape(-1).view(torch.uint8)
+    generator = random.Random(0)
+    for place in generator.sample(range(len(data)), min(20, len(data))):
+        flipped = data.clone()
+        flipped[place] ^= 1 << generator.randrange(8)
+        assert checksum({"a": flipped.view(dtype).reshape(shape)}) != before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"b": 1}, {"a": 2}, {"a": 1.0}, {"a": True}, {"a": "1"}, {"a": [1]}, {"a": 1, "b": None}, {}],
+    ids=str,
+)
+def test_the_checksum_depends_on_everything_else(other):
+    assert checksum(other) != checksum({"a": 1})
+    assert checksum([1, 2]) != checksum((1, 2))
+    assert checksum({"a": torch.zeros(2)}) != checksum({"a": torch.zeros(2).double()})
+    assert checksum({"a": torch.zeros(2, 3)}) != checksum({"a": torch.zeros(3, 2)})
+
+
+def test_what_unfolds_is_not_summed(tmp_path):
+    tree: list = []
+    for _ in range(40):
+        tree = [tree, tree]
+    storage = torch.zeros(10**6)
+    for trap in (tree, [storage[:] for _ in range(3000)], storage[:1].expand(10**6, 10**6)):
+        path = tmp_path / "a.ckpt"
+        torch.save({"aecli": {}, "trap": trap, CHECKSUM: "0"}, path)
+        assert refused(path)
