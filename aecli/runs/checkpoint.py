@@ -1,8 +1,6 @@
 """What a checkpoint carries of its run: written whole, read without running anything."""
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -13,7 +11,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__
+from aecli import __version__, files
 from aecli.build import build
 from aecli.config import TrainConfig, composed
 from aecli.data import InMemoryDataModule
@@ -204,7 +202,7 @@ def _known_root(source: DictConfig, root: str | None) -> str | None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are written to a temporary name, synced, then renamed: never cut off.
+    """Checkpoints are replaced whole: never cut off.
 
     `rebuilt`, set once the trainer exists, makes out of a checkpoint what Lightning may have of it.
     """
@@ -215,24 +213,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write `checkpoint` to `path`."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint = checkpoint | {CHECKSUM: checksum(checkpoint)}
-        temporary = path.with_name(f".{path.name}")  # one name: a killed run leaves no more
-        try:
-            with temporary.open("wb") as file:
+        with files.replacing(Path(path)) as file:
+            try:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch hides why a file cannot be written
-            free = shutil.disk_usage(path.parent).free
-            raise SettingError(
-                f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk; the"
-                " checkpoint from before is as it was"
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            except RuntimeError as error:  # torch hides why a file cannot be written
+                raise OSError(first_line(error)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read a checkpoint without running anything in it; hand over nothing unchecked."""

@@ -14,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+from typing_extensions import override
 
 from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
 from aecli.figures import grid, labelled_rows, pixels_of
-from aecli.noise import Noise
+from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import KEY, pack
 from aecli.signals import stop
 
@@ -110,7 +111,7 @@ class KeepRandomState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let each process draw numbers of its own."""
         if trainer.global_rank:
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+            torch.manual_seed(derived_seed(torch.initial_seed(), "rank", trainer.global_rank))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw from here on as after the epoch that the checkpoint was saved in."""
@@ -136,17 +137,23 @@ def _random_state(state: Tensor, device: str) -> Tensor:
 
 
 class StopOnSigterm(Callback):
-    """Keeps Lightning's own answer to SIGTERM away, which waits for a batch and for other ranks."""
+    """Ends a training at SIGTERM as `aecli.signals` does.
 
+    Lightning's own handler waits for the end of the batch and for all other processes.
+    """
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)  # Lightning's is not in place yet
+
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put back the answer from before; send it on to the processes that Lightning started."""
-        before = trainer._signal_connector._original_handlers.get(signal.SIGTERM)
-        if before is not stop:
+        if self.before is not stop:
             return
 
         def stop_all(number: int, frame: FrameType | None) -> None:
             if trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(signal.SIGTERM)
+                trainer.strategy.launcher.kill(signal.SIGTERM)  # those that Lightning started
             stop(number, frame)
 
         signal.signal(signal.SIGTERM, stop_all)
@@ -234,7 +241,7 @@ class TensorBoardPages(Callback):
             model.eval()
             images = _validation_images(trainer, SHOWN).to(model.dtype)
             rows = [("input", images)]
-            if type(model.noise) is not Noise:
+            if not model.noise.is_none:
                 rows.append(("corrupted", model.noise.corrupt(images)))
             rows.append(("output", model.reconstruct(rows[-1][1])))
             writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)
