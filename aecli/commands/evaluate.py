@@ -88,6 +88,9 @@ def evaluate(
         "settings": OmegaConf.to_container(settings),
         **values,
     }
+    if settings.protocol != "none":  # what the interval of an experiment's error is made from
+        labelled = loaded.labelled_data(settings.classes, None)
+        test["classified_images"] = len(labelled.splits["test"])
     _print(loaded, values, settings)
     pictures = {}
     if settings.pictures:
