@@ -326,6 +326,8 @@ def _how_to_go_on(command: str) -> str:
     hydra = HydraConfig.get()
     if is_sweep():
         return f"; to go on with it: the same line and {as_typed('resume', hydra.sweep.dir)}"
+    if any(word.startswith("resume=") for word in hydra.overrides.task):
+        return "; to go on with it: the same line again"
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
     how = "started as before, " if launched() else ""
