@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 NAME_LENGTH = 100
@@ -88,7 +89,7 @@ class Published:
     goal: float | None = MISSING
     """Reached when it is not worse than this."""
     source: str = MISSING
-    sure: str = MISSING
+    evidence: str = MISSING
     """How the value is known: read there, quoted by somebody else, or from memory."""
 
 
@@ -195,6 +196,11 @@ def composed(command: str, *overrides: str) -> DictConfig:
     composing = GlobalHydra.instance().is_initialized()
     with nullcontext() if composing else initialize_config_module("aecli.conf", version_base="1.3"):
         return compose(command, list(overrides))
+
+
+def is_sweep() -> bool:
+    """Tell whether Hydra runs the jobs of a sweep in this process, or is about to."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def register() -> None:

@@ -24,6 +24,7 @@ from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.metrics import NOISES
 from aecli.evaluation.probe import Probe
+from aecli.files import refuse_links
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked, show
@@ -73,7 +74,9 @@ def evaluate(
     if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
         run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))
-    read_metrics(run.directory)  # a damaged file is told now, not after the work
+    folder = run.directory / "eval"
+    refuse_links(run.directory, folder)  # told now, not after the work, as is a damaged file
+    read_metrics(run.directory)
     loaded = load(run, device, root)
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
@@ -85,16 +88,22 @@ def evaluate(
         "settings": OmegaConf.to_container(settings),
         **values,
     }
+    if settings.protocol != "none":  # what the interval of an experiment's error is made from
+        labelled = loaded.labelled_data(settings.classes, None)
+        test["classified_images"] = len(labelled.splits["test"])
+    _print(loaded, values, settings)
+    pictures = {}
+    if settings.pictures:
+        pictures = _pictures(loaded, settings.noise, settings.noise_levels)
+    for name, picture in pictures.items():
+        figures.save(picture, folder / f"{name}.png")
     path = update_metrics(run.directory, {"test": test})
+    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
-        if settings.pictures:
-            for name, picture in _pictures(loaded, settings.noise, settings.noise_levels).items():
-                figures.save(picture, run.directory / "eval" / f"{name}.png")
-                writer.add_image(f"test/{name}", picture, loaded.step)
-    _print(loaded, values, settings)
-    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
+        for name, picture in pictures.items():
+            writer.add_image(f"test/{name}", picture, loaded.step)
     return values
 
 

@@ -14,7 +14,7 @@ from aecli.errors import SettingError, check_choice, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.progress import Tracked
 from aecli.randomness import derived_seed
-from aecli.training.speed import FASTEST, FULL, MIXED, quicker
+from aecli.training.speed import FASTEST, FULL, MIXED, fastest_product
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Finetuning:
         lr, momentum, weight_decay: of SGD, ≥ 0.
         batch_size: images a step.
         max_epochs, patience: ≥ 1.
-        precision: "32-true", "bf16-mixed", or "fastest": the one whose products are quicker.
+        precision: "32-true", "bf16-mixed", or "fastest": the one whose products are faster.
     """
 
     PRECISIONS = (FULL, MIXED, FASTEST)
@@ -100,7 +100,7 @@ class Finetuning:
             lambda: derived_seed(run_seed, "fine-tuning", next(passes)),
         )
         validation = data.batches("validation")
-        precision = quicker(data.device) if self.precision == FASTEST else self.precision
+        precision = fastest_product(data.device) if self.precision == FASTEST else self.precision
         mixed = precision == MIXED
         autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=mixed)
 

@@ -193,8 +193,17 @@ class Autoencoder(pl.LightningModule):
         self._validation = None
 
     def on_train_epoch_end(self) -> None:
-        """Log the training means and the health of the code, and start anew."""
-        self._log("train", self._train.compute() | self._activity.compute())
+        """Log the training means and the health of the code, and start anew.
+
+        They are in the event file before a checkpoint says that the epoch is done. Lightning would
+        log them after it, and a run killed in between would lack them.
+        """
+        values = self._train.compute() | self._activity.compute()
+        self._log("train", values, logger=False)
+        if self.logger is not None:
+            named = {f"train/{name}": value for name, value in values.items()}
+            self.logger.log_metrics(named, self.global_step - 1)
+            self.logger.save()
         self.unit_means = self._activity.unit_means
         self._train, self._activity = Means(), Activity(self.sparsity)
 
@@ -209,14 +218,14 @@ class Autoencoder(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _log(self, split: str, values: dict[str, float]) -> None:
+    def _log(self, split: str, values: dict[str, float], logger: bool = True) -> None:
         if not math.isfinite(values["loss"]):
             raise SettingError(
                 f"training diverged: {split}/loss is {values['loss']} in epoch"
                 f" {self.current_epoch + 1}; try a smaller optimizer.lr, or"
                 " trainer.gradient_clip_val=1"
             )
-        self.log_dict({f"{split}/{name}": value for name, value in values.items()})
+        self.log_dict({f"{split}/{name}": v for name, v in values.items()}, logger=logger)
 
 
 def _check_part(name: str, part: Any, kind: Any) -> None:
