@@ -10,6 +10,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from aecli.errors import SettingError, check_choice, check_number
+from aecli.text import first_line
 
 
 class LBFGS(torch.optim.LBFGS):
@@ -105,14 +106,13 @@ class Optimization:
         # One fused kernel per step instead of a handful of operations per parameter.
         fused = {} if self.algorithm is LBFGS else {"fused": True}
         self.settings = {"lr": lr, **fused, **settings}
-        weight = nn.Parameter(torch.zeros(1))
-        weight.grad = torch.zeros(1)
+        weight = nn.Parameter(torch.zeros(1, device="cpu"))  # also where only shapes are built
+        weight.grad = torch.zeros(1, device="cpu")
         try:
             self.optimizer([weight]).step(lambda: 0.0)
         except (TypeError, ValueError, RuntimeError) as error:
             given = ", ".join(f"{key}={value}" for key, value in settings.items())
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SettingError(f"optimizer={algorithm} ({given}): {told}") from error
+            raise SettingError(f"optimizer={algorithm} ({given}): {first_line(error)}") from error
 
     @property
     def is_constant(self) -> bool:

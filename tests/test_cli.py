@@ -1,28 +1,16 @@
-"""The command line as typed, in processes of its own."""
+"""The command line as typed."""
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
-
-
-def aecli(*words, cwd, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "aecli", *words],
-        cwd=cwd,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+from tests.commandline import COMMAND, aecli, aecli_process, started
 
 
 def complete(line, cwd):
@@ -31,9 +19,9 @@ def complete(line, cwd):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Train once from a folder of its own; return the folder and what was printed."""
+    """Train once in a process and a folder of its own; return the folder and what was printed."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    done = aecli("train", "trainer.max_epochs=2", "network.hidden=[32]", cwd=folder)
+    done = aecli_process("train", "trainer.max_epochs=2", "network.hidden=[32]", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -149,26 +137,27 @@ def test_the_commands_that_train_names_work(trained):
     }
 
 
+@pytest.mark.slow
 def test_runs_at_once_get_directories_of_their_own(tmp_path):
-    words = [sys.executable, "-m", "aecli", "train", "trainer=debug", "hydra.run.dir=same"]
-    jobs = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [job.wait(timeout=300) for job in jobs] == [0, 0]
+    line = ("train", "trainer=debug", "hydra.run.dir=same")
+    jobs = [started(*line, cwd=tmp_path) for _ in range(2)]
+    said = [job.communicate(timeout=600) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["same", "same-2"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
     # A shell's background job, as CI may be one, is deaf to Ctrl-C, and so are its children.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    job = subprocess.Popen(
-        [sys.executable, "-m", "aecli", "train", "trainer.max_epochs=100000", "pictures_every=0"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    job = started("train", "trainer.max_epochs=100000", "pictures_every=0", cwd=tmp_path)
+    signal.signal(signal.SIGINT, before)
     for line in job.stdout:
         if "epoch" in line:
             break
     time.sleep(1)
     job.send_signal(signal.SIGINT)
-    out, err = job.communicate(timeout=60)
+    out, err = job.communicate(timeout=300)
     assert job.returncode == 130
     assert "Traceback" not in err
     assert "interrupted" in out + err
@@ -203,8 +192,9 @@ def test_a_lone_checkpoint_is_evaluated_without_touching_its_neighbours(trained,
     assert (tmp_path / "mine-aecli" / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes_ends_it_in_silence(tmp_path):
-    line = f"{sys.executable} -m aecli train trainer=debug | head -1"
+    line = f"{shlex.join(COMMAND)} train trainer=debug | head -1"
     done = subprocess.run(
         ["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=True
     )

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from aecli.commands.train import train
 from aecli.runs.metrics_file import read_metrics
 from tests.conftest import configure
-from tests.killed import SETTINGS
+from tests.killed import EPOCHS, KILLS, SETTINGS
 from tests.test_cli import aecli
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,17 +32,21 @@ def points(directory):
     }
 
 
-def test_a_run_killed_at_20_random_moments_ends_as_one_that_never_was(tmp_path):
+@pytest.mark.slow
+def test_a_run_killed_at_20_moments_of_the_whole_training_ends_as_one_that_never_was(tmp_path):
     killed = subprocess.run(
-        [sys.executable, "-m", "tests.killed", str(tmp_path / "killed"), "20"],
+        [sys.executable, "-m", "tests.killed", str(tmp_path / "killed")],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
     )
     assert killed.returncode == 0, killed.stderr
-    sizes = killed.stdout.split()  # of last.ckpt after each kill, None before there was one
-    assert len(sizes) == 20
-    assert sizes[-1] != "None"
+    kills = [line.split(" ") for line in killed.stdout.splitlines()]
+    assert len(kills) == KILLS, killed.stdout
+    assert {int(epoch) * 6 // EPOCHS for epoch, *_ in kills} == set(range(6))
+    assert {int(code) for _, code, _ in kills} == {-signal.SIGKILL, -signal.SIGXFSZ}
+    half_written = {".last.ckpt", ".best.ckpt"}
+    assert sum(bool(half_written & set(files.split(","))) for *_, files in kills) > KILLS // 3
     config, choices = configure(*SETTINGS)
     train(config, tmp_path / "whole", choices)
     for name in ("last.ckpt", "best.ckpt"):

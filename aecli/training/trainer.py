@@ -2,20 +2,21 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
 
 from aecli.build import build
+from aecli.config import is_sweep
 from aecli.distributed import launched
 from aecli.errors import SettingError, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import AtomicCheckpointIO
-from aecli.runs.paths import BEST, LAST
+from aecli.runs.paths import BEST, CHECKPOINTS, LAST
+from aecli.runs.rebuilt import rebuilt
 from aecli.training.callbacks import (
     Events,
     KeepConfiguration,
@@ -25,7 +26,7 @@ from aecli.training.callbacks import (
 )
 from aecli.training.loop import EpochLoop
 from aecli.training.progress_bar import Progress
-from aecli.training.speed import FASTEST, Arithmetic
+from aecli.training.speed import Arithmetic
 
 MONITOR = "val/loss"
 
@@ -48,9 +49,16 @@ def build_trainer(
             check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
     if config.trainer.get("fast_dev_run"):
         raise SettingError("trainer.fast_dev_run: leaves no run behind; use trainer=debug")
+    storage = AtomicCheckpointIO()
     together = launched()
     if together and config.trainer.get("strategy") != "ddp":
         raise SettingError("trainer: several processes were started; they need trainer=ddp")
+    nodes = config.trainer.get("num_nodes")
+    if nodes not in (None, 1) and not together:
+        raise SettingError(
+            f"trainer.num_nodes={nodes}: the processes of several machines are started by torchrun"
+            " or srun (docs/scaling.md), and this one would wait for the others in vain"
+        )
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -68,12 +76,13 @@ def build_trainer(
             *_checkpoints(directory),
             *_early_stopping(config.early_stopping),
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[storage],
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged by step, only by epoch
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    storage.rebuilt = partial(rebuilt, trainer=trainer)
     EpochLoop.put_into(trainer)
     return trainer
 
@@ -88,9 +97,7 @@ def check_together(
         raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
     if choices.get("pretraining", "none") != "none":
         raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
-    if config.trainer.precision == FASTEST:
-        raise SettingError(f"{asked}: trainer.precision=fastest is measured on one device")
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if is_sweep():
         raise SettingError(
             f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
             " by side with launcher=joblib or launcher=submitit_slurm"
@@ -101,14 +108,18 @@ def check_together(
 
 
 class EpochCheckpoint(ModelCheckpoint):
-    """Saves after a validation, and does not ask after each batch whether to."""
+    """Saves after an epoch is logged, and does not ask after each batch whether to."""
 
     on_train_batch_end = pl.Callback.on_train_batch_end
 
 
 def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
-    folder = directory / "checkpoints"
-    common = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    common = {
+        "dirpath": directory / CHECKPOINTS,
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+        "save_on_train_epoch_end": True,
+    }
     return [
         EpochCheckpoint(filename=BEST, monitor=MONITOR, mode="min", save_top_k=1, **common),
         EpochCheckpoint(filename=LAST, **common),
