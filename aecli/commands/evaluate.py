@@ -135,13 +135,11 @@ def _likelihood(
         tracked = Tracked(test, f"estimating -log p(x) by {samples} importance samples")
         values["marginal_nll"] = marginal_nll(model, tracked, samples, settings.decoded_at_once)
     if annealing.steps:
-        values["marginal_nll_ais"] = annealing(model, test)
+        values["marginal_nll_ais"] = annealing(model, test, settings.decoded_at_once)
     return values
 
 
-def _classification(
-    loaded: Loaded, settings: DictConfig
-) -> Callable[[], dict[str, float]] | None:
+def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[str, float]] | None:
     """Return what computes the test errors of the classifier that `eval.protocol` trains, if any.
 
     Raises `SettingError` for a mistake in its settings.
