@@ -88,19 +88,22 @@ def evaluate(
         "settings": OmegaConf.to_container(settings),
         **values,
     }
+    if settings.protocol != "none":  # what the interval of an experiment's error is made from
+        labelled = loaded.labelled_data(settings.classes, None)
+        test["classified_images"] = len(labelled.splits["test"])
+    _print(loaded, values, settings)
     pictures = {}
     if settings.pictures:
         pictures = _pictures(loaded, settings.noise, settings.noise_levels)
     for name, picture in pictures.items():
         figures.save(picture, folder / f"{name}.png")
     path = update_metrics(run.directory, {"test": test})
+    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
         for name, picture in pictures.items():
             writer.add_image(f"test/{name}", picture, loaded.step)
-    _print(loaded, values, settings)
-    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     return values
 
 
