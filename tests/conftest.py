@@ -13,7 +13,7 @@ from aecli.config import register
 
 CONF = Path(__file__).parents[1] / "conf"
 MNIST = Path(__file__).parents[2] / "shared" / "data"
-VARIANTS = ("pca", "ae", "dae", "sparse_ae", "ksparse_ae", "vae", "iwae")
+VARIANTS = tuple(sorted(path.stem for path in CONF.glob("model/*.yaml")))
 PROBABILISTIC = ("vae", "iwae")
 EXPERIMENTS = sorted(
     str(path.relative_to(CONF / "experiment").with_suffix(""))

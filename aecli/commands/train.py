@@ -256,14 +256,12 @@ def _say(results: Mapping[str, Any], trainer: pl.Trainer, directory: Path) -> No
 def quieten() -> None:
     """Send other libraries' messages to the run's log; the terminal is for what a user can use."""
     logging.captureWarnings(True)
-    # On a login node; `prepare_for_lightning` sees to it that srun is used where it has to be.
+    # Lightning advises srun wherever there is one, as on a login node. One process needs none, and
+    # `prepare_for_lightning` sees to it that srun is used where it has to be.
     warnings.filterwarnings("ignore", "The `srun` command is available on your system")
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Where Slurm is installed, Lightning advises srun to every training that does without it. One
-    # process on a login node needs none, and `trainer=ddp` says itself how it is started.
-    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
 def _headline(

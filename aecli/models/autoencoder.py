@@ -223,7 +223,7 @@ class Autoencoder(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _log(self, split: str, values: dict[str, float], logger: bool = True) -> None:
+    def _log(self, split: str, values: dict[str, float], logger: bool | None = None) -> None:
         if not math.isfinite(values["loss"]):
             raise SettingError(
                 f"training diverged: {split}/loss is {values['loss']} in epoch"
