@@ -10,7 +10,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from aecli.sweeps.sweeper import STORAGE, STUDY, _distribution
-from tests.test_cli import aecli
+from tests.commandline import aecli
 
 SHORT = ("network.hidden=[8]", "pictures_every=0", "trainer.max_epochs=8")
 
@@ -41,7 +41,7 @@ def study_of(sweep):
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(tmp_path, launcher):
     # A Bernoulli likelihood is refused on grey images, and the smallest rates learn nothing.
     likelihoods = "likelihood=mse,cross_entropy,gaussian,bernoulli"

@@ -10,7 +10,7 @@ from aecli.commands.train import train
 from aecli.data.module import PREPARED_AT_ONCE
 from aecli.training.callbacks import Events
 from aecli.training.loop import EpochLoop
-from tests.conftest import VARIANTS, configure
+from tests.conftest import STEPWISE, configure, options
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
 """Operations whose result the host needs before it can go on: a GPU would stand still."""
@@ -44,8 +44,9 @@ class Detector(pl.Callback):
 
 
 SHORT = ("trainer.max_epochs=1", "trainer.limit_train_batches=6", "pictures_every=0")
-PARTS = [f"model={variant}" for variant in VARIANTS if variant != "pca"]
-PARTS += ["noise=gaussian", "noise=salt_and_pepper", "sparsity=l1", "optimizer.schedule=cosine"]
+PARTS = [f"model={variant}" for variant in STEPWISE]
+PARTS += [f"{group}={name}" for group in ("noise", "sparsity") for name in options(group)]
+PARTS += ["optimizer.schedule=cosine"]
 
 
 @pytest.mark.parametrize("part", PARTS)
