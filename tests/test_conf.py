@@ -55,7 +55,8 @@ def test_every_allowed_target_exists():
 @pytest.mark.parametrize("noise", options("noise"))
 @pytest.mark.parametrize("sparsity", options("sparsity"))
 def test_any_noise_and_sparsity_goes_with_any_model_but_pca(variant, noise, sparsity):
-    config, _ = configure(f"model={variant}", f"noise={noise}", f"sparsity={sparsity}")
+    words = (f"model={variant}", f"noise={noise}", f"sparsity={sparsity}", "model.code_dim=200")
+    config, _ = configure(*words)
     terms = build(config, "model").terms(torch.rand(4, 1, 8, 8).round())
     assert terms.loss.isfinite()
     assert terms.loss.requires_grad

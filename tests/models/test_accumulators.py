@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -32,10 +35,13 @@ def test_activity_is_that_of_the_whole_set():
 
 
 def test_what_is_added_keeps_no_graph():
-    weight = torch.ones((), requires_grad=True)
+    weight = torch.ones(3, requires_grad=True)
+    saved = torch.rand(3)  # for the gradient, as long as there is a graph
+    of_saved = weakref.ref(saved)
     means, activity = Means(), Activity(lambda code: code != 0)
-    means.add({"a": weight * 2}, 3)
-    activity.add(weight.expand(3, 2))
-    assert not any(value.requires_grad for value in (*means._pending, *activity._pending))
-    assert means.compute() == {"a": 2}
+    means.add({"a": (weight * saved).sum()}, 3)
+    activity.add((weight * saved).expand(3, 3))
+    del saved
+    gc.collect()
+    assert of_saved() is None
     assert not activity.unit_means.requires_grad
