@@ -1,10 +1,11 @@
 """Configuration → objects: the only caller of Hydra's `instantiate`.
 
 A configuration may come out of a checkpoint that a stranger made, so a `_target_` is imported and
-called only if it is on the list.
+called only if it is a part of aecli.
 """
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -13,41 +14,29 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aecli.errors import SettingError
+from aecli.text import first_line, one_line
 
 TRAINER = "lightning.pytorch.Trainer"
-ALLOWED = frozenset(
-    {
-        "aecli.data.Digits",
-        "aecli.data.IDXFiles",
-        "aecli.data.InMemoryDataModule",
-        "aecli.likelihoods.Bernoulli",
-        "aecli.likelihoods.ContinuousBernoulli",
-        "aecli.likelihoods.CrossEntropy",
-        "aecli.likelihoods.Gaussian",
-        "aecli.likelihoods.MSE",
-        "aecli.models.Autoencoder",
-        "aecli.models.IWAE",
-        "aecli.models.PCA",
-        "aecli.models.VAE",
-        "aecli.networks.Conv",
-        "aecli.networks.MLP",
-        "aecli.noise.Gaussian",
-        "aecli.noise.Masking",
-        "aecli.noise.Noise",
-        "aecli.noise.SaltAndPepper",
-        "aecli.optimizers.Optimization",
-        "aecli.pretraining.Denoising",
-        "aecli.pretraining.Pretraining",
-        "aecli.pretraining.RBM",
-        "aecli.pretraining.Sparse",
-        "aecli.sparsity.KL",
-        "aecli.sparsity.L1",
-        "aecli.sparsity.Sigmoid",
-        "aecli.sparsity.Sparsity",
-        "aecli.sparsity.TopK",
-        TRAINER,
-    }
+PARTS = (
+    "aecli.data",
+    "aecli.likelihoods",
+    "aecli.models",
+    "aecli.networks",
+    "aecli.noise",
+    "aecli.optimizers",
+    "aecli.pretraining",
+    "aecli.sparsity",
 )
+"""The modules whose public classes a configuration may name."""
+
+
+def is_part(target: Any) -> bool:
+    """Tell whether a `_target_` is a public class that one of `PARTS` defines."""
+    module, _, name = str(target).rpartition(".")
+    if module not in PARTS or name.startswith("_"):
+        return False
+    part = getattr(import_module(module), name, None)
+    return isinstance(part, type) and f"{part.__module__}.".startswith(f"{module}.")
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -56,39 +45,46 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     `arguments` join those of the configuration.
 
     Raises:
-        SettingError: for a `_target_` that is not on the list, a value that a part refuses, or
+        SettingError: for a `_target_` that is no part of aecli, a value that a part refuses, or
             a setting that it does not have.
     """
     # Resolved first: what is checked is then what is called.
     try:
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise SettingError(str(error).splitlines()[0]) from error
+        raise SettingError(first_line(error)) from error
     if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
-        raise SettingError(f"{key}={plain.get(key)}: must be one of the options of this group")
-    for path, target in _targets(plain[key], key):
-        if target not in ALLOWED or (target == TRAINER and path != "trainer._target_"):
-            raise SettingError(f"{path}={target}: not a part of aecli; nothing of it was run")
+        raise SettingError(
+            f"{key}={one_line(plain.get(key))}: must be one of the options of this group"
+        )
+    for path, name, value in _directives(plain[key], key):
+        if name != "_target_":
+            raise SettingError(f"{path}: no such setting; {name} is Hydra's, not aecli's")
+        if not is_part(value) and (value, path) != (TRAINER, "trainer._target_"):
+            raise SettingError(
+                f"{path}={one_line(value)}: not a part of aecli; nothing of it was run"
+            )
     try:
         return instantiate(plain[key], _convert_="all", **arguments)
     except InstantiationException as error:
         raise _mistake(error, key) from error
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield the path, the name and the value of each key that tells Hydra what to call, and how."""
     if isinstance(node, dict):
         for name, value in node.items():
             here = f"{path}.{name}"
-            if name == "_target_":
-                yield here, value
-            yield from _targets(value, here)
+            if isinstance(name, str) and name.startswith("_") and name.endswith("_"):
+                yield here, name, value
+            yield from _directives(value, here)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _targets(value, f"{path}[{index}]")
+            yield from _directives(value, f"{path}[{index}]")
 
 
 def _mistake(error: InstantiationException, key: str) -> SettingError:
-    """Return the `SettingError` under Hydra's error, or one that tells the innermost cause.
+    """Return the `SettingError` under Hydra's error, or one with the message of its innermost cause.
 
     A part is made of settings alone: if making it fails, a setting was wrong.
     """
@@ -97,5 +93,5 @@ def _mistake(error: InstantiationException, key: str) -> SettingError:
         cause = cause.__cause__
     if isinstance(cause, SettingError):
         return cause
-    told = str(cause) or type(cause).__name__
-    return SettingError(f"{key}: {' '.join(told.split())}")
+    message = " ".join(str(cause).split()) or type(cause).__name__
+    return SettingError(f"{key}: {one_line(message, 1000)}")

@@ -3,18 +3,17 @@
 Imports neither torch nor lightning: help, completion and mistyped options answer at once.
 """
 
-import errno
 import importlib
-import logging
 import os
 import signal
 import sys
-import threading
-import traceback
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, NoReturn
 
-from aecli.distributed import launched, rank
+from aecli.distributed import end_children, launched, rank
+from aecli.signals import Ending, Terminated, exit_on_signals, importing, raise_on_signals
 
 COMMANDS = {
     "train": "aecli.commands.train",
@@ -23,8 +22,11 @@ COMMANDS = {
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
+PLAIN_COMMANDS = {"compare": "aecli.commands.compare"}
+"""The commands that need no configuration, each with the module whose `main` takes the words."""
+
 RESUMABLE = 75
-"""Exit status of a training that was told to go by SIGTERM: sysexits.h's "try again later"."""
+"""Exit status of a training terminated by SIGTERM: sysexits.h's "try again later"."""
 
 USAGE = """\
 aecli trains, evaluates, samples and compares autoencoders.
@@ -49,11 +51,14 @@ Completion in bash: eval "$(aecli -sc install=bash)"
 def main() -> None:
     """Run the command in `sys.argv` and exit.
 
-    The exit status: 0 done, 1 failed, 2 mistyped, 130 interrupted, 75 told to go and resumable.
+    The exit status: 0 done, 1 failed, 2 mistyped, 130 interrupted by Ctrl-C, 143 terminated by
+    SIGTERM, 75 a training terminated by SIGTERM, which `resume=` continues.
     """
+    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    at_once = partial(_ending, word, advice="")
+    exit_on_signals(at_once)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `aecli … | head` ends like any command
-    word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if word == "--config-name" and len(sys.argv) > 2:  # a process that replays sys.argv
         del sys.argv[1]
         word = sys.argv[1]
@@ -67,106 +72,178 @@ def main() -> None:
 
         print(f"aecli {__version__}")  # noqa: T201
         sys.exit(0)
-    if word == "compare":
-        _compare(sys.argv[2:])
-        return
-    if word not in COMMANDS:
-        known = ", ".join([*COMMANDS, "compare"])
+    if word not in (*COMMANDS, *PLAIN_COMMANDS):
+        known = ", ".join([*COMMANDS, *PLAIN_COMMANDS])
         _fail(2, f"no command '{word}': must be one of {known} (see aecli --help)")
     if word != "train" and launched():
         _fail(1, f"{word}: takes one process; start it without torchrun or srun")
-    if sys.argv[1] == word:
-        # Rewritten, not deleted: processes that Lightning starts replay sys.argv.
-        sys.argv[1:2] = ["--config-name", word]
-    else:
-        sys.argv[1:1] = ["--config-name", word]
-    _run(word)
+    try:
+        if word in PLAIN_COMMANDS:
+            _run_plain(word, sys.argv[2:])
+        else:
+            _run(word)
+    except (KeyboardInterrupt, Terminated) as stopped:
+        exit_on_signals(at_once)
+        number = signal.SIGINT
+        if isinstance(stopped, Terminated):
+            end_children()
+            number = signal.SIGTERM
+        status, line = _ending(word, number, _advice(word))
+        sys.stderr.write(line)
+        sys.exit(status)
+    finally:
+        exit_on_signals(at_once)
+
+
+def _ending(command: str, number: int, advice: str) -> Ending:
+    """Return how a command ends that a signal stops, with what to type next."""
+    status = RESUMABLE if (command, number) == ("train", signal.SIGTERM) else 128 + number
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    return Ending(status, f"aecli: {what}{advice}\n" if rank() == 0 else "")
+
+
+def _advice(command: str) -> str:
+    if command == "train":
+        return _how_to_go_on(command)
+    return "; nothing is half written: start it again"
 
 
 class Gone(BaseException):
     """One of several processes has ended before the others."""
 
 
+class Bug(Exception):  # noqa: N818 (an error is what causes it)
+    """An error that no mistake of a user can cause, for Hydra to hand through."""
+
+
+class Failure(NamedTuple):
+    """What is said of an error."""
+
+    message: str
+    is_bug: bool
+
+
 def _run(command: str) -> None:
-    from aecli.signals import stop_on_sigterm
-
-    if command == "train":
-        stop_on_sigterm()
+    """Run a command that Hydra configures."""
+    if sys.argv[1] == command:
+        # Rewritten, not deleted: processes that Lightning starts replay sys.argv.
+        sys.argv[1:2] = ["--config-name", command]
+    else:
+        sys.argv[1:1] = ["--config-name", command]
+    wants_traceback = _prepare_hydra()
     import hydra
-    from hydra._internal.hydra import Hydra
-    from omegaconf.errors import OmegaConfBaseException
 
-    from aecli.config import register
-    from aecli.distributed import lost_connection
-    from aecli.errors import SettingError
     from aecli.messages import plain
-    from aecli.signals import Terminated
-    from aecli.sweeps import sweeper
 
-    def job(config: Any) -> Any:
-        try:
-            _forget_failure()
-            _refuse_unknown(config)
-            return importlib.import_module(COMMANDS[command]).main(config)
-        except (SettingError, OSError, OmegaConfBaseException) as error:  # not a bug
-            if traceback_wanted:
-                raise
-            told = str(error) if isinstance(error, SettingError) else str(error).splitlines()[0]
-            if getattr(error, "errno", None) == errno.ENOSPC:
-                told = f"no space left on the disk; make room{_how_to_go_on(command)}"
-            # Not raised: Hydra would add lines of its own, and the other jobs of a sweep go on.
-            failed.append(told)
-        except Exception as error:
-            if "WORLD_SIZE" in os.environ and lost_connection(error):
-                raise Gone from error
-            if traceback_wanted or not _is_sweep():
-                bugs.append(error)
-                raise
-            traceback.print_exc()
-            told = f"{type(error).__name__}: {error}"
-        _tell(told)
-        return None
-
-    failed: list[str] = []
-    bugs: list[Exception] = []
-    register()
-    sweeper.register()
-    if not any(word.startswith("hydra.mode") for word in sys.argv):
-        # Only -m asks for a sweep. Hydra would compose the whole configuration to look whether
-        # something in it does, and then compose it again.
-        Hydra.get_mode = lambda self, **_: None  # type: ignore[method-assign]
-    # Further processes of this run inherit the variable as it is set below.
-    traceback_wanted = os.environ.get("HYDRA_FULL_ERROR") == "1" and rank() == 0
-    # TensorBoard's thread hands its errors, such as a full disk, to whoever writes next.
-    threading.excepthook = lambda thread: logging.warning("in a thread: %s", thread.exc_value)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors over, to be told here
+    job = _job(command, wants_traceback)
+    raise_on_signals()
     try:
         hydra.main(version_base="1.3", config_path="pkg://aecli.conf", config_name=command)(job)()
     except Gone:
         _fail(1, f"another process of this run has gone{_how_to_go_on(command)}")
-    except KeyboardInterrupt:
-        _fail(130, f"interrupted{_how_to_go_on(command)}")
-    except Terminated:
-        _end_children()
-        _fail(RESUMABLE, f"terminated{_how_to_go_on(command)}")
+    except Bug as bug:
+        raise bug.__cause__ or bug from None
     except Exception as error:
-        if error in bugs or traceback_wanted:
+        if wants_traceback:
             raise
         _fail(1, plain(error))
-    if failed:
-        sys.exit(1)
 
 
-def _compare(arguments: list[str]) -> None:
-    from aecli.commands.compare import main
+def _prepare_hydra() -> bool:
+    """Register aecli's configurations; return whether the user wants tracebacks."""
+    import logging
+    import threading
+
+    from hydra._internal.hydra import Hydra
+    from hydra.core.plugins import Plugins
+
+    from aecli.config import register
+    from hydra_plugins.aecli import OptunaSweeper
+
+    register()
+    Plugins.instance().register(OptunaSweeper)  # Hydra finds it itself only in a wheel
+    if not any(word.startswith("hydra.mode") for word in sys.argv):
+        # Only -m asks for a sweep. Hydra would compose the whole configuration to look whether
+        # something in it does, and then compose it again.
+        Hydra.get_mode = lambda self, **_: None  # type: ignore[method-assign]
+    # TensorBoard's thread hands its errors, such as a full disk, to whoever writes next.
+    threading.excepthook = lambda thread: logging.warning("in a thread: %s", thread.exc_value)
+    # Further processes of this run inherit the variable as it is set below.
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1" and rank() == 0
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, to be printed here
+    return wants_traceback
+
+
+def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
+    """Return what Hydra calls with the configuration of a run, or of each job of a sweep."""
+
+    def job(config: Any) -> Any:
+        from aecli.config import is_sweep
+        from aecli.distributed import lost_connection
+
+        try:
+            _forget_failure()
+            _refuse_unknown(config)
+            with importing(partial(_ending, command, advice=_advice(command))):
+                module = importlib.import_module(COMMANDS[command])
+            return module.main(config)
+        except Exception as error:
+            if "WORLD_SIZE" in os.environ and lost_connection(error):
+                raise Gone from error
+            message, is_bug = _verdict(error)
+            if is_bug and (wants_traceback or not is_sweep()):
+                raise Bug from error
+            if wants_traceback:
+                raise
+            if is_bug:
+                import traceback
+
+                traceback.print_exc()
+            # Not raised: Hydra would print lines of its own, and end the other jobs of a sweep.
+            _report(message + (_how_to_go_on(command) if _is_of_the_disk(error) else ""))
+            if not is_sweep():
+                sys.exit(1)
+        return None
+
+    return job
+
+
+def _verdict(error: Exception) -> Failure:
+    """Return one line that tells a user what an error is, and whether it is a bug."""
+    from errno import EDQUOT, ENOSPC
+
+    from omegaconf.errors import OmegaConfBaseException
+
     from aecli.errors import SettingError
+    from aecli.text import first_line
 
+    if isinstance(error, SettingError):
+        return Failure(str(error), is_bug=False)
+    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+        return Failure("no space left on the disk; make room", is_bug=False)
+    if isinstance(error, OSError | OmegaConfBaseException):
+        return Failure(first_line(error), is_bug=False)
+    return Failure(f"{type(error).__name__}: {error}", is_bug=True)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    from aecli.files import WriteError
+
+    return isinstance(error, OSError | WriteError)
+
+
+def _run_plain(command: str, words: list[str]) -> None:
+    """Run a command that reads its own words."""
+    with importing(partial(_ending, command, advice="")):
+        main = importlib.import_module(PLAIN_COMMANDS[command]).main
+    raise_on_signals()
     try:
-        main(arguments)
-    except KeyboardInterrupt:
-        _fail(130, "interrupted")
-    except (SettingError, OSError) as error:
-        _fail(1, str(error))
+        main(words)
+    except Exception as error:
+        message, is_bug = _verdict(error)
+        if is_bug or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        _fail(1, message)
 
 
 def _refuse_unknown(config: Any) -> None:
@@ -182,48 +259,44 @@ def _refuse_unknown(config: Any) -> None:
         raise SettingError(f"{key}: no such setting; must be one of {', '.join(known)}")
 
 
-def _fail(code: int, message: str) -> None:
+def _fail(code: int, message: str) -> NoReturn:
     if rank() == 0:
         print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 
-def _tell(failure: str) -> None:
-    """Say why a job failed; if it is one of a sweep, leave that in its directory, too."""
+def _report(failure: str) -> None:
+    """Print why a job failed; if it is one of a sweep, write that into its directory, too."""
     from pathlib import Path
 
     from hydra.core.hydra_config import HydraConfig
 
+    from aecli import files
+    from aecli.config import is_sweep
     from aecli.runs.paths import ERROR
 
     if rank() > 0:
         return  # the first of several processes says it
     job = ""
-    if _is_sweep():
-        job = f"job {HydraConfig.get().job.num}: "
-        (Path(HydraConfig.get().runtime.output_dir) / ERROR).write_text(f"{failure}\n")
+    if is_sweep():
+        hydra = HydraConfig.get()
+        job = f"job {hydra.job.num}: "
+        with suppress(files.WriteError):  # on a full disk, the line below is all there is
+            files.write(Path(hydra.runtime.output_dir) / ERROR, f"{failure}\n")
     print(f"aecli: {job}{failure}", file=sys.stderr)  # noqa: T201
 
 
 def _forget_failure() -> None:
-    """Take away what an earlier try of a sweep's job left: it is tried again."""
+    """Remove what an earlier try of a sweep's job left: it is tried again."""
     from pathlib import Path
 
     from hydra.core.hydra_config import HydraConfig
 
+    from aecli.config import is_sweep
     from aecli.runs.paths import ERROR
 
-    if _is_sweep():
+    if is_sweep():
         (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
-
-
-def _end_children() -> None:
-    """End the jobs that a sweep runs side by side: what they saved stays."""
-    from psutil import NoSuchProcess, Process
-
-    for process in Process().children(recursive=True):
-        with suppress(NoSuchProcess):
-            process.kill()
 
 
 def _how_to_go_on(command: str) -> str:
@@ -232,24 +305,18 @@ def _how_to_go_on(command: str) -> str:
 
     from hydra.core.hydra_config import HydraConfig
 
+    from aecli.config import is_sweep
     from aecli.runs.paths import as_typed
 
     if command != "train" or not HydraConfig.initialized():
         return ""
     hydra = HydraConfig.get()
-    if _is_sweep():
+    if is_sweep():
         return f"; to go on with it: the same line and {as_typed('resume', hydra.sweep.dir)}"
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
     how = "started as before, " if launched() else ""
     return f"; to go on with it: {how}aecli train {as_typed('resume', hydra.run.dir)}"
-
-
-def _is_sweep() -> bool:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _completed_command() -> str:
@@ -260,7 +327,7 @@ def _completed_command() -> str:
     """
     name, *words = os.environ.get("COMP_LINE", "aecli train ").split(" ")
     if len(words) < 2:
-        print(*COMMANDS, "compare")  # noqa: T201
+        print(*COMMANDS, *PLAIN_COMMANDS)  # noqa: T201
         sys.exit(0)
     command, *rest = words
     if command not in COMMANDS:

@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 NAME_LENGTH = 100
@@ -41,6 +42,24 @@ class FinetuneSettings:
 
 
 @dataclass
+class ProbeSettings:
+    """How `eval.protocol=probe` fits; see `conf/eval/standard.yaml`."""
+
+    C: float = MISSING
+    tolerance: float = MISSING
+    steps: int = MISSING
+
+
+@dataclass
+class AnnealingSettings:
+    """How log p(x) is estimated by annealed importance sampling; see `conf/eval/standard.yaml`."""
+
+    steps: int = MISSING
+    chains: int = MISSING
+    images: int = MISSING
+
+
+@dataclass
 class EvalSettings:
     """What `aecli eval` measures; see `conf/eval/standard.yaml`."""
 
@@ -53,7 +72,8 @@ class EvalSettings:
     protocol: str = MISSING
     classes: list[int] | None = MISSING
     train_size: int | None = MISSING
-    probe_steps: int = MISSING
+    probe: ProbeSettings = field(default_factory=ProbeSettings)
+    ais: AnnealingSettings = field(default_factory=AnnealingSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     pictures: bool = MISSING
 
@@ -69,7 +89,7 @@ class Published:
     goal: float | None = MISSING
     """Reached when it is not worse than this."""
     source: str = MISSING
-    sure: str = MISSING
+    evidence: str = MISSING
     """How the value is known: read there, quoted by somebody else, or from memory."""
 
 
@@ -176,6 +196,11 @@ def composed(command: str, *overrides: str) -> DictConfig:
     composing = GlobalHydra.instance().is_initialized()
     with nullcontext() if composing else initialize_config_module("aecli.conf", version_base="1.3"):
         return compose(command, list(overrides))
+
+
+def is_sweep() -> bool:
+    """Tell whether Hydra runs the jobs of a sweep in this process, or is about to."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def register() -> None:

@@ -1,47 +1,81 @@
-"""Several processes that train one model: which of them this is, and what they know together.
+"""Several processes that train one model: this process's rank, and collectives over all ranks.
 
-They come from Lightning, which starts this program again for each further device, or from torchrun
-or srun, which start all of them at once. Process 0 is the one that writes.
+Lightning starts this program again for each further device; torchrun and srun start all processes
+at once. Rank 0 is the one that writes.
 """
 
 import os
 import time
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aecli.errors import SettingError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+SPECIAL_STEPS = 2**32 - 16
+"""From here on Slurm's step numbers mean no srun of the user, but a batch script or a shell."""
 
 
 class Launched(NamedTuple):
     """The processes that torchrun or srun started."""
 
-    a_node: int
+    per_node: int
     nodes: int
 
 
 def launched() -> Launched | None:
-    """Return how many processes torchrun or srun started; None if it was neither."""
+    """Return how many processes torchrun or srun started; None if neither started several.
+
+    A batch script of Slurm sees the number of tasks as well, though it is one process: only what
+    srun starts is part of a step. In a shell that `srun --pty bash` opened, one types by hand.
+    """
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
-        a_node, all_of_them = int(env["LOCAL_WORLD_SIZE"]), int(env["WORLD_SIZE"])
-        return Launched(a_node, all_of_them // a_node)
-    tasks = int(env.get("SLURM_NTASKS", 1)) if "SLURM_PROCID" in env else 1
-    if tasks > 1 and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        per_node, processes = int(env["LOCAL_WORLD_SIZE"]), int(env["WORLD_SIZE"])
+        return Launched(per_node, processes // per_node)
+    tasks = int(env.get("SLURM_NTASKS", 1))
+    in_step = int(env.get("SLURM_STEP_ID", SPECIAL_STEPS)) < SPECIAL_STEPS
+    if tasks > 1 and in_step and env.get("SLURM_JOB_NAME") != "bash":
         nodes = int(env.get("SLURM_NNODES", 1))
         return Launched(tasks // nodes, nodes)
     return None
 
 
+def prepare_for_lightning() -> None:
+    """Let Lightning see what `launched` sees; it reads Slurm's variables in another way.
+
+    It demands `--ntasks-per-node` of srun, and takes a batch script with several tasks for one of
+    srun's processes, which would wait for the others for ever.
+
+    Raises `SettingError` if srun started more processes on one node than on another.
+    """
+    env = os.environ
+    together = launched()
+    if together is None:
+        if int(env.get("SLURM_NTASKS", 1)) > 1 and env.get("SLURM_JOB_NAME") != "bash":
+            env["SLURM_JOB_NAME"] = "interactive"  # Lightning's name for "not by srun"
+    elif "SLURM_STEP_ID" in env and "TORCHELASTIC_RUN_ID" not in env:
+        env["SLURM_JOB_NAME"] = "aecli"
+        env["SLURM_NTASKS_PER_NODE"] = str(together.per_node)
+        if "," in env.get("SLURM_STEP_TASKS_PER_NODE", ""):  # such as 2,1
+            raise SettingError(
+                f"srun: {env['SLURM_NTASKS']} tasks on {together.nodes} nodes; must be as many on"
+                " each: say how many by --ntasks-per-node"
+            )
+
+
 def rank() -> int:
-    """Return this process's number among those that train together."""
+    """Return this process's rank among those that train together."""
     if launched():
         return int(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def end_with_parent() -> None:
-    """End this process when the one that started it has gone, however that ended."""
+    """End this process as soon as its parent has ended."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -52,8 +86,17 @@ def end_with_parent() -> None:
     Thread(target=watch, daemon=True).start()
 
 
+def end_children() -> None:
+    """Kill the processes that this one started, such as the jobs of a sweep side by side."""
+    from psutil import NoSuchProcess, Process
+
+    for process in Process().children(recursive=True):
+        with suppress(NoSuchProcess):
+            process.kill()
+
+
 def agree(text: str) -> str:
-    """Return what process 0 has, to all that torchrun or srun started; they wait for each other."""
+    """Broadcast rank 0's text to every rank; blocks until all have called."""
     import torch
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
     from torch import distributed
@@ -68,20 +111,20 @@ def agree(text: str) -> str:
             rank=environment.global_rank(),
             world_size=environment.world_size(),
         )
-    told = [text]
-    distributed.broadcast_object_list(told, src=0)
-    return told[0]
+    box = [text]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 def are_several() -> bool:
-    """Tell whether this process is training together with others at this moment."""
+    """Tell whether this process is in a group of several at this moment."""
     from torch import distributed
 
     return distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def total(values: "Tensor") -> "Tensor":
-    """Return the sum over all processes, without a gradient; the values themselves if alone."""
+    """Return the sum over all ranks, without a gradient; the values themselves if there is one."""
     from torch import distributed
 
     if not are_several():
@@ -91,8 +134,19 @@ def total(values: "Tensor") -> "Tensor":
     return values
 
 
+def largest(values: "Tensor") -> "Tensor":
+    """Return the elementwise maximum over all processes; the values themselves if alone."""
+    from torch import distributed
+
+    if not are_several():
+        return values
+    values = values.detach().clone()
+    distributed.all_reduce(values, distributed.ReduceOp.MAX)
+    return values
+
+
 def gathered(value: Any) -> list[Any]:
-    """Return what each process has, in the order of their numbers."""
+    """Return the values of all ranks, in their order."""
     from torch import distributed
 
     if not are_several():
@@ -103,7 +157,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def lost_connection(error: Exception) -> bool:
-    """Tell whether an error only says that another process has gone."""
+    """Tell whether an error only says that another process has ended."""
     from torch import distributed
 
     gone = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
@@ -111,7 +165,7 @@ def lost_connection(error: Exception) -> bool:
 
 
 def leave() -> None:
-    """Go on alone."""
+    """Leave the process group."""
     from torch import distributed
 
     if distributed.is_initialized():

@@ -3,7 +3,7 @@
 Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outside is clipped.
 """
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+from aecli import files
 
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
@@ -71,15 +73,16 @@ def code_map(points: np.ndarray, labels: np.ndarray, title: str, axis: str) -> F
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> Tensor:
-    """Write a figure as a PNG and return its pixels `(3, H, W)` in [0, 1]."""
-    return save(pixels_of(figure), path)
+def save(picture: Tensor, path: Path) -> None:
+    """Write a picture `(C, H, W)` as a PNG; raise `SettingError` if it cannot be written."""
+    files.write(path, png(picture))
 
 
-def save(picture: Tensor, path: Path) -> Tensor:
-    """Write a picture `(C, H, W)` as a PNG and return it."""
-    _write(Image.fromarray(_bytes(picture)), path)
-    return picture
+def png(picture: Tensor) -> bytes:
+    """Return a picture `(C, H, W)` as the contents of a PNG file."""
+    contents = io.BytesIO()
+    Image.fromarray(_bytes(picture)).save(contents, format="PNG", optimize=True)
+    return contents.getvalue()
 
 
 def pixels_of(figure: Figure) -> Tensor:
@@ -94,10 +97,3 @@ def pixels_of(figure: Figure) -> Tensor:
 def _bytes(picture: Tensor) -> np.ndarray:
     """Return `(H, W)` or `(H, W, 3)` bytes of a picture `(C, H, W)`."""
     return (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).squeeze(-1).numpy()
-
-
-def _write(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    image.save(temporary, format="PNG", optimize=True)
-    temporary.replace(path)

@@ -2,13 +2,15 @@
 
 Each is a module that is the identity outside training; `Noise` itself is no noise.
 Images have values in [0, 1] and any shape `(B, …)`; the shape stays. The random numbers are
-torch's own, so that they follow the run's seed. `corrupt` draws whatever the mode.
+those of `draws`: torch's own in training, so that they follow the run's seed, and an example's
+own in an evaluation. `corrupt` draws whatever the mode.
 """
 
 import torch
 from torch import Tensor, nn
 
 from aecli.errors import check_number
+from aecli.randomness import TORCH, Draws
 
 
 class Noise(nn.Module):
@@ -17,7 +19,12 @@ class Noise(nn.Module):
     Not `torch.nn.Identity`, which takes any setting in silence.
     """
 
-    def corrupt(self, x: Tensor) -> Tensor:
+    @property
+    def is_none(self) -> bool:
+        """Whether nothing is ever corrupted."""
+        return type(self) is Noise
+
+    def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return a corrupted copy of `x` `(B, …)`, drawn anew at each call; here `x` itself."""
         return x
 
@@ -37,9 +44,9 @@ class Gaussian(Noise):
         super().__init__()
         self.std = check_number("noise.std", std, low=0)
 
-    def corrupt(self, x: Tensor) -> Tensor:
+    def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with Gaussian noise, clamped to the data's range [0, 1]."""
-        return (x + self.std * torch.randn_like(x)).clamp_(0, 1)
+        return (x + self.std * draws.normal(x)).clamp_(0, 1)
 
 
 class SaltAndPepper(Noise):
@@ -55,9 +62,9 @@ class SaltAndPepper(Noise):
         self.amount = check_number("noise.amount", amount, low=0, high=1)
         self.salt = check_number("noise.salt", salt, low=0, high=1)
 
-    def corrupt(self, x: Tensor) -> Tensor:
+    def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with salt and pepper. One uniform number decides about a feature."""
-        u = torch.rand_like(x)
+        u = draws.uniform(x)
         salted = torch.where(u < self.amount * self.salt, 1.0, x)
         return torch.where((u >= self.amount * self.salt) & (u < self.amount), 0.0, salted)
 
@@ -75,11 +82,11 @@ class Masking(Noise):
         super().__init__()
         self.amount = check_number("noise.amount", amount, low=0, high=1)
 
-    def corrupt(self, x: Tensor) -> Tensor:
+    def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with the masked features at 0."""
         flat = x.flatten(1)
         masked = int(self.amount * flat.shape[1] + 0.5)
         # The features with the largest of D uniform numbers are a uniform choice without
         # replacement; topk, unlike a threshold, keeps the count exact when numbers tie.
-        chosen = torch.rand_like(flat).topk(masked, dim=1, sorted=False).indices
+        chosen = draws.uniform(flat).topk(masked, dim=1, sorted=False).indices
         return flat.scatter(1, chosen, 0.0).view_as(x)

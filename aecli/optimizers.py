@@ -105,8 +105,8 @@ class Optimization:
         # One fused kernel per step instead of a handful of operations per parameter.
         fused = {} if self.algorithm is LBFGS else {"fused": True}
         self.settings = {"lr": lr, **fused, **settings}
-        weight = nn.Parameter(torch.zeros(1))
-        weight.grad = torch.zeros(1)
+        weight = nn.Parameter(torch.zeros(1, device="cpu"))  # also where only shapes are built
+        weight.grad = torch.zeros(1, device="cpu")
         try:
             self.optimizer([weight]).step(lambda: 0.0)
         except (TypeError, ValueError, RuntimeError) as error:

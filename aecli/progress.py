@@ -26,9 +26,14 @@ def is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
-def show(table: Table) -> None:
+def width() -> int | None:
+    """Return the characters of a line of the terminal, None for a pipe or a file."""
+    return Console().width if sys.stdout.isatty() else None
+
+
+def show(table: Table, piped_width: int = PIPED_WIDTH) -> None:
     """Print a table, as wide as the terminal; a pipe or a file has no width to cut it off at."""
-    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
+    Console(width=width() or max(piped_width, PIPED_WIDTH)).print(table)
 
 
 class Tracked:

@@ -1,24 +1,76 @@
-"""SIGTERM, by which a cluster says that a job has to go: stop at once, and say how to go on.
+"""SIGINT (Ctrl-C) and SIGTERM (a cluster ends a job): one line and an exit status, at any moment.
 
-Nothing has to be saved then: the checkpoint of the last whole epoch lies on the disk, and a run
-goes on from there. No torch here: a command that is still starting up is told to go, too.
+Nothing has to be saved then: the checkpoint of the last whole epoch is on the disk, and a run goes
+on from there. Imports no torch, so that the handlers are in place before the slow imports.
 """
 
+import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(BaseException):
-    """The process was told to go."""
+    """SIGTERM has arrived."""
+
+
+class Ending(NamedTuple):
+    """How a process that a signal stops ends."""
+
+    status: int
+    line: str
+    """What standard error says; "" for nothing."""
+
+
+def exit_on_signals(ending: Callable[[int], Ending]) -> None:
+    """Let SIGINT and SIGTERM end this process at once, as `ending` says for a signal's number.
+
+    For the start: an exception in the middle of an import comes out as an error of any kind.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        status, line = ending(number)
+        os.write(2, line.encode())  # print may have been interrupted itself
+        os._exit(status)
+
+    for number in SIGNALS:
+        _handle(number, end)
+
+
+def raise_on_signals() -> None:
+    """Let SIGINT raise `KeyboardInterrupt` and SIGTERM raise `Terminated`."""
+    _handle(signal.SIGINT, signal.default_int_handler)
+    _handle(signal.SIGTERM, stop)
+
+
+@contextmanager
+def importing(ending: Callable[[int], Ending]) -> Iterator[None]:
+    """Let the signals end this process at once within the block, if they raise outside of it."""
+    ours = signal.getsignal(signal.SIGTERM) is stop  # not in the processes of a launcher
+    if ours:
+        exit_on_signals(ending)
+    yield
+    if ours:
+        raise_on_signals()
 
 
 def stop_on_sigterm() -> None:
-    """Let SIGTERM end this process in order, unless somebody else handles it already."""
+    """Let SIGTERM raise `Terminated`, unless somebody else handles it already."""
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, stop)
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Answer the signal; one is enough."""
+    """Raise `Terminated`, once."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
+
+
+def _handle(number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+    """Answer a signal by `handler`, unless whoever started this process wants it ignored."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        signal.signal(number, handler)

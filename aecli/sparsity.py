@@ -1,7 +1,9 @@
 """Sparsity: pre-activation a → (code z, penalty). Owns the nonlinearity of the code.
 
 All shapes are `(B, K)` for B images and K code units. The penalty is a scalar that joins the
-loss, in its units (nats per image), so that the whole loss is a mean over the batch.
+loss, in its units (nats per image). It is a function of the units' mean activations alone: of those
+over the batch in training, of those over the whole split in an evaluation, which therefore does
+not depend on its batches.
 """
 
 from typing import NamedTuple
@@ -25,13 +27,32 @@ class SparseCode(NamedTuple):
 class Sparsity(nn.Module):
     """No sparsity: z = a (a linear code), penalty 0."""
 
+    dead_range = 0.0
+    """Largest difference between two activations of a dead unit."""
+
     def forward(self, a: Tensor) -> SparseCode:
         """Return the code `(B, K)` of the pre-activation `a` `(B, K)` and its penalty."""
         return SparseCode(a, a.new_zeros(()))
 
+    def penalty(self, mean: Tensor) -> Tensor:
+        """Return the penalty of a set of images whose units have these mean activations `(K,)`."""
+        return mean.new_zeros(())
+
     def active(self, code: Tensor) -> Tensor:
         """Tell which units of the code `(B, K)` count as active: those that are not 0."""
         return code != 0
+
+    def is_dead(self, lowest: Tensor, highest: Tensor) -> Tensor:
+        """Tell which units can be taken away, from their extreme activations over a set, `(K,)`.
+
+        A dead unit is a constant: the same code with its mean in its place decodes to the same.
+        """
+        return highest - lowest <= self.dead_range
+
+    @property
+    def is_none(self) -> bool:
+        """Whether the code is the pre-activation itself, without a penalty."""
+        return type(self) is Sparsity
 
     @property
     def is_steady(self) -> bool:
@@ -56,11 +77,17 @@ class L1(Sparsity):
     def forward(self, a: Tensor) -> SparseCode:
         """Rectify; penalize the sum of the activations."""
         code = a.relu()
-        return SparseCode(code, self.weight * code.sum(dim=1).mean())
+        return SparseCode(code, self.penalty(code.mean(dim=0)))
+
+    def penalty(self, mean: Tensor) -> Tensor:
+        """Return weight · Σ_j of the mean activations, which are not negative."""
+        return self.weight * mean.sum()
 
 
 class Sigmoid(Sparsity):
     """z = sigmoid(a), penalty 0: a code in (0, 1) as a hidden layer of the classic networks."""
+
+    dead_range = 1e-3
 
     def forward(self, a: Tensor) -> SparseCode:
         """Squash to (0, 1)."""
@@ -74,10 +101,11 @@ class Sigmoid(Sparsity):
 class KL(Sigmoid):
     """z = sigmoid(a), penalty = β Σ_j KL(ρ ‖ ρ̂_j) (Ng, CS294A notes 2011, p. 15).
 
-    KL(ρ ‖ ρ̂) = ρ log(ρ/ρ̂) + (1−ρ) log((1−ρ)/(1−ρ̂)), with ρ̂_j the mean activation of unit j:
-    over the batch, or, with a momentum m, over the data set as the running mean
-    ρ̂ ← m ρ̂ + (1−m) · batch mean. The gradient goes through the batch mean in full in both
+    KL(ρ ‖ ρ̂) = ρ log(ρ/ρ̂) + (1−ρ) log((1−ρ)/(1−ρ̂)), with ρ̂_j the mean activation of unit j.
+    In training ρ̂ is that of the batch, or, with a momentum m, of the data set as the running
+    mean ρ̂ ← m ρ̂ + (1−m) · batch mean. The gradient goes through the batch mean in full in both
     cases (the running mean only moves the point where it is taken), so that β means the same.
+    Outside training ρ̂ is that of the images at hand, with or without a momentum.
 
     Args:
         target: ρ in (0, 1).
@@ -106,14 +134,17 @@ class KL(Sigmoid):
         """Squash to (0, 1); penalize mean activations away from the target."""
         code = a.sigmoid()
         mean = code.mean(dim=0)
-        if are_several():  # ρ̂ over the whole batch; the gradient goes through this part of it
+        if self.training and are_several():  # ρ̂ over the whole batch; the gradient goes through this part of it
             sums = total(torch.cat([code.sum(dim=0), code.new_tensor([len(code)])]))
             mean = mean + (sums[:-1] / sums[-1] - mean).detach()
-        if self.momentum is not None:
-            if self.training:
-                self.running_mean.lerp_(mean.detach(), 1 - self.momentum)
+        if self.momentum is not None and self.training:
+            self.running_mean.lerp_(mean.detach(), 1 - self.momentum)
             mean = mean + (self.running_mean - mean).detach()
-        return SparseCode(code, self.weight * bernoulli_kl(self.target, mean).sum())
+        return SparseCode(code, self.penalty(mean))
+
+    def penalty(self, mean: Tensor) -> Tensor:
+        """Return β Σ KL(ρ ‖ ρ̂) for the mean activations ρ̂ `(K,)`."""
+        return self.weight * bernoulli_kl(self.target, mean).sum()
 
 
 def bernoulli_kl(target: float, mean: Tensor) -> Tensor:

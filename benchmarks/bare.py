@@ -64,8 +64,8 @@ class Bare:
 
 def images(data: InMemoryDataModule) -> Tensor:
     """Return the training images as one tensor in [0, 1]."""
-    pixels, _, maximum = data.splits["train"].images
-    return pixels / maximum
+    train = data.splits["train"].images
+    return train.pixels / train.maximum
 
 
 def learning_rate(model: pl.LightningModule) -> float:

@@ -5,6 +5,9 @@
     python -m benchmarks.reproductions --table            # only the table, of what has been run
 
 A run that is done is not repeated, one that was interrupted goes on from its last checkpoint.
+A goal is "reached" or "missed" where the 95 % confidence interval leaves it out, else "undecided":
+the interval of the mean over seeds, or of one seed's test error over the test images. One seed
+without a test error has no interval; its value alone decides.
 """
 
 import argparse
@@ -19,6 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from aecli.runs import intervals
+from aecli.runs.experiment import is_accuracy, verdict
+from aecli.runs.intervals import Interval
 
 REPOSITORY = Path(__file__).parents[1]
 CONF = REPOSITORY / "conf" / "experiment"
@@ -58,8 +65,8 @@ PIXELS = {"ng2011/self_taught": 1.0, "makhzani2013/k25": 0.0}
 """By how much the error has to be under that of the raw pixels."""
 START, END = "<!-- table: written by benchmarks/reproductions.py -->", "<!-- end of table -->"
 HEAD = (
-    "| `aecli train experiment=…` | metric | published | goal | here | seeds | epochs | minutes |"
-    " beside it |"
+    "| `aecli train experiment=…` | metric | published | goal | here | 95 % | seeds | epochs |"
+    " minutes | beside it |"
 )
 
 
@@ -142,17 +149,17 @@ def machine(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def row(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Return an experiment's row: mean ± standard deviation over its runs."""
+    """Return an experiment's row: mean ± standard deviation over its runs, and the interval."""
     if not runs[name]:
-        return f"| `{name}` | not run yet |" + " |" * 7
+        return f"| `{name}` | not run yet |" + " |" * 8
     first, here = runs[name][0]["experiment"], values(runs[name])
     spread = f" ± {stdev(here):.2g}" if len(here) > 1 else ""
-    published = "–" if first["published"] is None else f"{first['published']} ({first['sure']})"
-    goal = "–"
+    published = "–" if first["published"] is None else f"{first['published']} ({first['evidence']})"
+    interval, goal = interval_of(runs[name]), "–"
     if first["goal"] is not None:
-        higher = first["metric"].endswith("accuracy")
-        reached = mean(here) >= first["goal"] if higher else mean(here) <= first["goal"]
-        goal = f"{'≥' if higher else '≤'} {first['goal']}: {told(reached)}"
+        higher = is_accuracy(first["metric"])
+        outcome = verdict(first["goal"], mean(here), interval, higher=higher)
+        goal = f"{'≥' if higher else '≤'} {first['goal']}: {outcome}"
     minutes = mean(m["train_seconds"] + m["test"].get("seconds", 0) for m in runs[name]) / 60
     cells = [
         f"`{name}`",
@@ -160,6 +167,7 @@ def row(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         published,
         goal,
         f"**{mean(here):.2f}**{spread}",
+        f"{interval.low:.2f} to {interval.high:.2f}" if interval else "–",
         str(len(here)),
         f"{mean(metrics['epochs'] for metrics in runs[name]):.0f}",
         f"{minutes:.0f}" if minutes >= 1 else "<1",
@@ -168,18 +176,32 @@ def row(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def interval_of(runs: Sequence[Mapping[str, Any]]) -> Interval | None:
+    """Return the 95 % interval of the mean over seeds; of one run, that over the test images."""
+    if len(runs) == 1:
+        stored = runs[0]["experiment"].get("interval")
+        return Interval(*stored) if stored else None
+    return intervals.of_mean(values(runs))
+
+
 def beside(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    """Tell how an experiment compares with others of the table and with the raw pixels."""
+    """Say how an experiment compares with others of the table and with the raw pixels."""
     if name in UNDER:
         other, least = UNDER[name]
         if runs[other]:
             under = mean(values(runs[other])) - mean(values(runs[name]))
-            yield f"{under:.2f} under `{other}` (≥ {least:g}: {told(under >= least)})"
+            found = intervals.of_difference(by_seed(runs[other]), by_seed(runs[name]))
+            yield _under(under, found and found.interval, f"`{other}`", least)
     if name in PIXELS:
         tests = [metrics["test"] for metrics in runs[name]]
-        errors = [mean(t[key] for t in tests) for key in ("probe_error_pixels", "probe_error")]
-        under, least = errors[0] - errors[1], PIXELS[name]
-        yield f"{under:.2f} under raw pixels (≥ {least:g}: {told(under >= least)})"
+        under = [test["probe_error_pixels"] - test["probe_error"] for test in tests]
+        yield _under(mean(under), intervals.of_mean(under), "raw pixels", PIXELS[name])
+
+
+def _under(under: float, interval: Interval | None, what: str, least: float) -> str:
+    bounds = f" [{interval.low:.2f}, {interval.high:.2f}]" if interval else ""
+    outcome = verdict(least, under, interval, higher=True)
+    return f"{under:.2f}{bounds} under {what} (≥ {least:g}: {outcome})"
 
 
 def values(runs: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -187,9 +209,10 @@ def values(runs: Sequence[Mapping[str, Any]]) -> list[float]:
     return [metrics["experiment"]["here"] for metrics in runs]
 
 
-def told(reached: bool) -> str:
-    """Say whether a goal was reached."""
-    return "reached" if reached else "missed"
+def by_seed(runs: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Return what the runs of an experiment measured, by the seed of the run."""
+    # An experiment evaluates itself with the run's seed.
+    return {metrics["test"]["seed"]: metrics["experiment"]["here"] for metrics in runs}
 
 
 if __name__ == "__main__":

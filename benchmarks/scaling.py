@@ -23,10 +23,9 @@ class Resized(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Resize."""
         splits = trainer.datamodule.splits
-        images = splits["train"].images
-        index = torch.arange(self.size) % len(images.labels)
-        resized = images._replace(pixels=images.pixels[index], labels=images.labels[index])
-        splits["train"] = splits["train"]._replace(images=resized)
+        split = splits["train"]
+        index = torch.arange(self.size) % len(split)
+        splits["train"] = split._replace(images=split.images.at(index), ids=split.ids[index])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""

@@ -24,7 +24,6 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from aecli.cli import main
-from aecli.sweeps import hydra_callbacks
 
 COMMAND = (sys.executable, "-m", "aecli")
 
@@ -119,6 +118,3 @@ def as_a_process() -> Iterator[None]:
 def _clear() -> None:
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
-    for lock in hydra_callbacks.held:
-        lock.release()
-    hydra_callbacks.held.clear()

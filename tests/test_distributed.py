@@ -99,6 +99,7 @@ def test_srun_starts_them_too(tmp_path):
         "SLURM_NTASKS_PER_NODE": "2",
         "SLURM_NNODES": "1",
         "SLURM_NODEID": "0",
+        "SLURM_STEP_ID": "0",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29761",
     }

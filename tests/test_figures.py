@@ -20,19 +20,20 @@ def test_grid_puts_images_where_they_belong(channels):
 
 def test_saved_pictures_are_what_was_drawn(tmp_path):
     images = torch.rand(4, 1, 28, 28) * 3 - 1
-    picture = figures.save(figures.grid(images, 2), tmp_path / "new" / "grid.png")
+    picture = figures.grid(images, 2)
+    figures.save(picture, tmp_path / "new" / "grid.png")
     loaded = np.asarray(Image.open(tmp_path / "new" / "grid.png")) / 255
     assert np.abs(loaded - picture[0].numpy()).max() < 0.003
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["grid.png"]
 
 
-def test_figures_have_pixels(tmp_path):
+def test_figures_have_pixels():
     rows = figures.labelled_rows(
         [("input", torch.rand(4, 1, 8, 8)), ("out", torch.rand(4, 1, 8, 8))]
     )
     points = figures.code_map(np.random.rand(50, 2), np.arange(50) % 3, "codes", "unit")
     for figure in (rows, points):
-        pixels = figures.save_figure(figure, tmp_path / "figure.png")
+        pixels = figures.pixels_of(figure)
         assert 0 <= pixels.min() < pixels.max() <= 1
 
 

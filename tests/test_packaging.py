@@ -13,13 +13,19 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[1]
 
 
+FINDS = """
+from hydra.core.plugins import Plugins
+assert "hydra_plugins.aecli.OptunaSweeper" in Plugins.instance().class_name_to_class
+"""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Build a wheel from a copy of the sources and install it into a folder of its own."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("aecli", "conf"):
+    for name in ("aecli", "conf", "hydra_plugins"):
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, source / name, ignore=skip)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -35,6 +41,8 @@ def site(tmp_path_factory):
     conf = REPOSITORY / "conf"
     assert {f"aecli/conf/{path.relative_to(conf)}" for path in conf.glob("**/*.yaml")} <= names
     assert not any(name.startswith(("tests", "outputs")) for name in names)
+    plugins = {name for name in names if name.startswith("hydra_plugins")}
+    assert plugins == {"hydra_plugins/aecli/__init__.py"}  # no __init__ in the namespace itself
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
     return folder / "site"
 
@@ -50,3 +58,10 @@ def test_the_wheel_trains_from_another_folder(site, tmp_path):
         if words[0] == "-c":
             assert done.stdout.count(str(site)) == 2
     assert list(tmp_path.glob("outputs/pca-digits/*/checkpoints/best.ckpt"))
+
+
+def test_hydra_finds_the_sweeper_of_an_installed_wheel(site, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    line = [sys.executable, "-c", FINDS]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,12 +15,16 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures
-from aecli.data import InMemoryDataModule
+from aecli.data import Batches
 from aecli.errors import check_choice, check_int, check_seed
 from aecli.evaluation import metrics
+from aecli.evaluation.annealing import Annealing
 from aecli.evaluation.finetune import Finetuning
+from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.metrics import NOISES
+from aecli.evaluation.probe import Probe
+from aecli.files import refuse_links
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked, show
@@ -69,11 +74,13 @@ def evaluate(
     if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
         run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))
-    read_metrics(run.directory)  # a damaged file is told now, not after the work
+    folder = run.directory / "eval"
+    refuse_links(run.directory, folder)  # told now, not after the work, as is a damaged file
+    read_metrics(run.directory)
     loaded = load(run, device, root)
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
-    values = _measure(loaded, settings)
+    values = _measure(loaded, settings, seed)
     test = {
         "checkpoint": run.checkpoint.name,
         "seed": seed,
@@ -81,22 +88,27 @@ def evaluate(
         "settings": OmegaConf.to_container(settings),
         **values,
     }
+    pictures = {}
+    if settings.pictures:
+        pictures = _pictures(loaded, settings.noise, settings.noise_levels)
+    for name, picture in pictures.items():
+        figures.save(picture, folder / f"{name}.png")
     path = update_metrics(run.directory, {"test": test})
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
-        if settings.pictures:
-            for name, picture in _draw(loaded, settings.noise, settings.noise_levels).items():
-                writer.add_image(f"test/{name}", picture, loaded.step)
-    _print(loaded, values)
+        for name, picture in pictures.items():
+            writer.add_image(f"test/{name}", picture, loaded.step)
+    _print(loaded, values, settings)
     log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     return values
 
 
-def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
+def _measure(loaded: Loaded, settings: DictConfig, seed: int) -> dict[str, float]:
     model, data = loaded.model, loaded.data
     classify = _classification(loaded, settings)  # a mistake in it is told now, not after the work
-    test = data.batches("test", settings.batch_size)
+    annealing = Annealing(**settings.ais)
+    test = data.batches("test", settings.batch_size, seed)
     values: dict[str, float] = metrics.reconstruction(
         model, Tracked(test, "measuring the reconstructions")
     )
@@ -106,74 +118,68 @@ def _measure(loaded: Loaded, settings: DictConfig) -> dict[str, float]:
         settings.noise,
         settings.noise_levels,
     )
-    if isinstance(model, VAE):
-        values["active_units"] = metrics.active_units(model, test)
-        if settings.importance_samples and model.likelihood.is_density:
-            tracked = Tracked(
-                test, f"estimating -log p(x) by {settings.importance_samples} importance samples"
-            )
-            values["marginal_nll"] = metrics.marginal_nll(
-                model, tracked, settings.importance_samples, settings.decoded_at_once
-            )
-    return values | classify()
+    if model.has_prior:
+        values |= _likelihood(cast(VAE, model), test, settings, annealing)
+    return values | (classify() if classify else {})
 
 
-def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[str, float]]:
-    """Return what computes the test errors of the classifier that `eval.protocol` trains."""
+def _likelihood(
+    model: VAE, test: Batches, settings: DictConfig, annealing: Annealing
+) -> dict[str, float]:
+    """Return what only a model with a prior has."""
+    values: dict[str, float] = {"active_units": metrics.active_units(model, test)}
+    if not model.likelihood.is_density:
+        return values
+    samples = settings.importance_samples
+    if samples:
+        tracked = Tracked(test, f"estimating -log p(x) by {samples} importance samples")
+        values["marginal_nll"] = marginal_nll(model, tracked, samples, settings.decoded_at_once)
+    if annealing.steps:
+        values["marginal_nll_ais"] = annealing(model, test)
+    return values
+
+
+def _classification(
+    loaded: Loaded, settings: DictConfig
+) -> Callable[[], dict[str, float]] | None:
+    """Return what computes the test errors of the classifier that `eval.protocol` trains, if any.
+
+    Raises `SettingError` for a mistake in its settings.
+    """
     protocol = check_choice("eval.protocol", settings.protocol, PROTOCOLS)
     finetune = Finetuning(**settings.finetune)
-    steps = check_int("eval.probe_steps", settings.probe_steps, 1)
+    probe = Probe(**settings.probe)
     if protocol == "none":
-        return dict
+        return None
     data = loaded.labelled_data(settings.classes, settings.train_size)
     if len(data.splits["train"].images.labels.unique()) < 2:
         log.info("eval.protocol=%s: left out, the training images have one class only", protocol)
-        return dict
+        return None
     if protocol == "finetune":
         return lambda: finetune(loaded.model, data)
-    return lambda: _probe(loaded.model, data, settings.batch_size, steps)
-
-
-def _probe(
-    model: Autoencoder, data: InMemoryDataModule, batch_size: int, steps: int
-) -> dict[str, float]:
-    log.info("fitting the linear probes: logistic regression on codes and on pixels")
-    train, test = (data.batches(name, batch_size) for name in ("train", "test"))
-    codes = [metrics.codes(model, split) for split in (train, test)]
-    pixels = [metrics.pixels(split) for split in (train, test)]
-    return {
-        "probe_error": metrics.probe_error(*codes, steps),
-        "probe_error_pixels": metrics.probe_error(*pixels, steps),
-    }
+    return lambda: probe(loaded.model, data, settings.batch_size)
 
 
 @torch.no_grad()
-def _draw(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
-    """Write the run's pictures; return them by name."""
-    model, folder = loaded.model, loaded.run.directory / "eval"
-    test = loaded.data.batches("test", SHOWN)
-    image = next(iter(test)).image
-    rows = [("input", image), ("output", model.reconstruct(image))]
+def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
+    """Return the run's pictures by name."""
+    model = loaded.model
+    batch = next(iter(loaded.data.batches("test", SHOWN)))
+    rows = [("input", batch.image), ("output", model.reconstruct(batch.image))]
     for level in levels:
-        corrupted = NOISES[noise](level).corrupt(image)
+        corrupted = NOISES[noise](level).corrupt(batch.image, batch.draws.of(f"noise {level}"))
         rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
-    pictures = {
-        "reconstructions": figures.save_figure(
-            figures.labelled_rows(rows), folder / "reconstructions.png"
-        )
-    }
-    if (weights := _filters(model, image.shape[1:])) is not None:
-        picture = figures.filters(weights[:SHOWN_FILTERS], columns=10)
-        pictures["filters"] = figures.save(picture, folder / "filters.png")
-    points, labels = metrics.codes(model, loaded.data.batches("test"))
-    title = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}, test set"
-    axis = "unit"
+    pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
+    if (weights := _filters(model, batch.image.shape[1:])) is not None:
+        pictures["filters"] = figures.filters(weights[:SHOWN_FILTERS], columns=10)
+    points, labels = (rows.numpy() for rows in metrics.codes(model, loaded.data.batches("test")))
     if min(points.shape) >= 2:
+        axis = "unit"
         if points.shape[1] > 2:
             points, axis = _principal(points), "principal component"
-        pictures["codes"] = figures.save_figure(
-            figures.code_map(points, labels, title, axis), folder / "codes.png"
-        )
+        title = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}, test set"
+        figure = figures.code_map(points, labels, title, axis)
+        pictures["codes"] = figures.pixels_of(figure)
     return pictures
 
 
@@ -200,22 +206,29 @@ def _principal(points: np.ndarray) -> np.ndarray:
     return PCA(2, random_state=0).fit_transform(points)
 
 
-def _print(loaded: Loaded, values: Mapping[str, float]) -> None:
+def _print(loaded: Loaded, values: Mapping[str, float], settings: DictConfig) -> None:
     title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
     for name, value in values.items():
-        table.add_row(name, f"{value:.5g}", _unit(name))
+        table.add_row(name, f"{value:.5g}", _unit(name, settings))
     show(table)
 
 
-def _unit(name: str) -> str:
-    if name in ("nll", "kl", "elbo", "marginal_nll"):
-        return "nats per image"
-    if name == "sse":
-        return "squared error per image"
+def _unit(name: str, settings: DictConfig) -> str:
+    """Return the unit of a metric and, for an estimate, its direction and how it was made."""
     if name.startswith("mse"):
         return "squared error per pixel"
+    ais = settings.ais
+    nats = "nats per image"
     return {
+        "nll": nats,
+        "kl": nats,
+        "elbo": f"{nats}, ≤ log p(x)",
+        "bound": f"{nats}, ≤ log p(x)",
+        "marginal_nll": f"{nats}, ≥ -log p(x), {settings.importance_samples} importance samples",
+        "marginal_nll_ais": f"{nats}, ≥ -log p(x), {ais.chains} chains of {ais.steps} steps,"
+        f" {ais.images} images",
+        "sse": "squared error per image",
         "psnr": "dB",
         "probe_error": "%",
         "probe_error_pixels": "%",

@@ -1,9 +1,8 @@
 """`aecli sample`: images from a run, as a PNG grid and an `.npz`, and into its TensorBoard."""
 
+import io
 import logging
 from collections.abc import Callable
-from itertools import count
-from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -13,16 +12,17 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from aecli import figures
+from aecli import figures, files
 from aecli.errors import SettingError, check_choice, check_int, check_number, check_seed
 from aecli.evaluation import metrics
-from aecli.models import VAE
-from aecli.runs.find import find
+from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import shown
 
 log = logging.getLogger(__name__)
 
+FOLDER = "samples"
+"""In the run's directory."""
 DENSITIES = ("gaussian", "gmm")
 COMPONENTS = 10
 """Gaussians in the mixture of `density=gmm`."""
@@ -36,7 +36,7 @@ class Samples(NamedTuple):
     images: Tensor
     """`(N, C, H, W)`."""
     columns: int
-    """Of the picture."""
+    """Images in a row of the picture."""
     codes: Tensor
     """What each image was decoded from, `(N, K)`."""
 
@@ -54,11 +54,13 @@ def main(config: DictConfig) -> None:
     runs = find(config.run, config.output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
-    loaded = load(runs[0], config.device, config.dataset.root)
+    (run,) = runs
+    files.refuse_links(run.directory, run.directory / FOLDER)
+    loaded = load(run, config.device, config.dataset.root)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     with torch.no_grad():
         samples = make(loaded, config)
-    _write(loaded, config.kind, samples)
+    _write(run, loaded.step, config.kind, samples)
 
 
 def prior(loaded: Loaded, config: DictConfig) -> Samples:
@@ -66,7 +68,7 @@ def prior(loaded: Loaded, config: DictConfig) -> Samples:
     model = loaded.model
     if config.density is not None:
         codes = _draw_from_density(loaded, config.density, config.n)
-    elif isinstance(model, VAE):
+    elif model.has_prior:
         codes = model.sample_prior(config.n)
     else:
         raise SettingError(
@@ -120,7 +122,7 @@ def manifold(loaded: Loaded, config: DictConfig) -> Samples:
             f"kind=manifold: needs a code of 2 units, and this run's has {model.code_dim};"
             " train one with model.code_dim=2, or use kind=traverse"
         )
-    if isinstance(model, VAE):
+    if model.has_prior:
         share = torch.linspace(0, 1, config.steps + 2)[1:-1]
         axes = torch.distributions.Normal(0.0, 1.0).icdf(share).expand(2, -1)
     else:
@@ -165,30 +167,19 @@ TAKES = {"prior": ("density",), "interpolate": ("images", "classes"), "traverse"
 """The settings that only some kinds take."""
 
 
-def _write(loaded: Loaded, kind: str, samples: Samples) -> None:
-    folder = loaded.run.directory / "samples"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = _free(folder, kind)
-    picture = figures.save(figures.grid(samples.images, samples.columns), path)
-    arrays = path.with_suffix(".npz")
+def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
+    """Write the picture and the arrays under a free name; add the picture to TensorBoard."""
+    picture = figures.grid(samples.images, samples.columns)
+    arrays = io.BytesIO()
     np.savez_compressed(
         arrays, images=samples.images.cpu().numpy(), codes=samples.codes.cpu().numpy()
     )
-    with SummaryWriter(str(loaded.run.directory)) as writer:
-        writer.add_image(f"samples/{path.stem}", picture, loaded.step)
-    log.info("written: %s, %s", shown(path), shown(arrays))
-
-
-def _free(folder: Path, kind: str) -> Path:
-    """Return a path for the picture that was not taken: prior.png, prior-2.png, …"""
-    for number in count(1):
-        path = folder / (f"{kind}.png" if number == 1 else f"{kind}-{number}.png")
-        try:
-            path.touch(exist_ok=False)  # taken at once: another process may be sampling too
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("unreachable")
+    # Arrays first: where there is a picture, there is what it shows.
+    contents = {".npz": arrays.getvalue(), ".png": figures.png(picture)}
+    paths = files.write_new(run.directory / FOLDER, kind, contents)
+    with SummaryWriter(str(run.directory)) as writer:
+        writer.add_image(f"samples/{paths[0].stem}", picture, step)
+    log.info("written: %s, %s", shown(paths[1]), shown(paths[0]))
 
 
 def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
@@ -208,7 +199,7 @@ def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
 
 
 def _training_codes(loaded: Loaded) -> np.ndarray:
-    return metrics.codes(loaded.model, loaded.data.batches("train", 1000))[0]
+    return metrics.codes(loaded.model, loaded.data.batches("train", 1000))[0].numpy()
 
 
 def _class_mean(loaded: Loaded, label: int) -> Tensor:
@@ -221,13 +212,13 @@ def _class_mean(loaded: Loaded, label: int) -> Tensor:
 
 def _test_images(loaded: Loaded, number: int | None) -> tuple[Tensor, Tensor]:
     """Return the first `number` images of the test set, all if None, and their labels."""
-    total = len(loaded.data.splits["test"].images.labels)
-    _, image, label, _ = next(iter(loaded.data.batches("test", min(number or total, total))))
-    return image.to(loaded.model.device), label
+    total = len(loaded.data.splits["test"])
+    batch = next(iter(loaded.data.batches("test", min(number or total, total))))
+    return batch.image.to(loaded.model.device), batch.label
 
 
 def _test_image(loaded: Loaded, number: int) -> Tensor:
-    total = len(loaded.data.splits["test"].images.labels)
+    total = len(loaded.data.splits["test"])
     check_int("images", number, 0, total - 1, "the test set's images")
     return _test_images(loaded, None)[0][number : number + 1]
 

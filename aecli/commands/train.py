@@ -1,17 +1,19 @@
-"""`aecli train`: build a model and its data, fit, and tell where the run is."""
+"""`aecli train`: build a model and its data, fit, and print where the run is."""
 
 import logging
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig
@@ -19,27 +21,22 @@ from omegaconf import DictConfig
 from aecli import __version__
 from aecli.build import build
 from aecli.commands.evaluate import evaluate
+from aecli.config import is_sweep
 from aecli.data import InMemoryDataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
-from aecli.errors import SettingError, check_seed
+from aecli.errors import SettingError, check_int, check_seed
 from aecli.models import Autoencoder
+from aecli.pretraining import Pretraining
 from aecli.runs.checkpoint import parts, stored
 from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
-from aecli.runs.paths import BEST, LAST, as_typed, lock, shown
-from aecli.runs.resume import (
-    check_same,
-    check_typed,
-    interrupted,
-    is_done,
-    is_trained,
-    last_checkpoint,
-)
+from aecli.runs.paths import BEST, LAST, as_typed, checkpoint_path, lock, shown
+from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
 from aecli.training.callbacks import BestEpoch
-from aecli.training.speed import FASTEST, FULL, Arithmetic, fastest
+from aecli.training.speed import FASTEST, Arithmetic, fastest_step
 from aecli.training.trainer import build_trainer, check_together
 
 log = logging.getLogger(__name__)
@@ -51,35 +48,28 @@ def main(config: DictConfig) -> float:
     stop_on_sigterm()
     if rank() > 0 and not launched():
         end_with_parent()
-    hydra = HydraConfig.get()
-    directory = Path(hydra.runtime.output_dir)
+    directory = Path(HydraConfig.get().runtime.output_dir)
     with lock(directory, "trains it") if rank() == 0 else nullcontext():
-        return _run(config, directory, hydra)
+        return _run(config, directory)
 
 
-def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
-    in_sweep = hydra.mode == RunMode.MULTIRUN
+def _run(config: DictConfig, directory: Path) -> float:
+    hydra, in_sweep = HydraConfig.get(), is_sweep()
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
-    choices, last = parts(hydra.runtime.choices), last_checkpoint(directory)
-    # A job of a sweep that has a checkpoint already goes on: a queue may have started it again.
-    if last or (config.resume and not in_sweep):
-        then = interrupted(directory)
-        if in_sweep:
-            check_same(config, then.config, directory)
-        else:
-            typed = {override.split("=")[0].lstrip("+~") for override in hydra.overrides.task}
-            check_typed(config, then.config, typed, directory)
-        config, choices = then.config, then.choices
-        if is_done(config, directory):
+    choices, state = parts(hydra.runtime.choices), State.read(directory)
+    # A job of a sweep that has a checkpoint is resumed: a queue may have started it again.
+    if state.last or (config.resume and not in_sweep):
+        config, choices = _resumed(config, state, None if in_sweep else hydra.overrides.task)
+        if state.is_done(config):
             if not in_sweep:
-                epochs = read_metrics(directory)["epochs"]
+                epochs = state.metrics["epochs"]
                 raise SettingError(f"resume={shown(directory)}: is done, {epochs} epochs long")
             log.info("done already: %s", shown(directory))
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
-    if not is_trained(config, directory):
-        train(config, directory, choices, last, pruning(config) if in_sweep else ())
+    if not state.is_trained(config):
+        train(config, directory, choices, state.last, pruning(config) if in_sweep else ())
     if rank() > 0:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:
@@ -87,8 +77,25 @@ def _run(config: DictConfig, directory: Path, hydra: DictConfig) -> float:
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
         report(choices["experiment"], config, values, directory)
     if not in_sweep:  # a sweep says once, at its end, what to do next
-        log.info(_next_lines(directory, config.output_dir, choices["model"]))
+        log.info(_next_lines(config, directory))
     return _objective(config, directory)
+
+
+def _resumed(
+    config: DictConfig, state: State, overrides: Sequence[str] | None
+) -> tuple[DictConfig, dict[str, str]]:
+    """Return the configuration and the choices that a run was started with.
+
+    `overrides` are those typed with `resume=`; None in a sweep, whose jobs repeat all of theirs.
+    Raises `SettingError` where `config` asks for another run.
+    """
+    found = state.stored()
+    if overrides is None:
+        check_same(config, found.config, state.directory)
+    else:
+        typed = {override.split("=")[0].lstrip("+~") for override in overrides}
+        check_typed(config, found.config, typed, state.directory)
+    return found.config, found.choices
 
 
 def _objective(config: DictConfig, directory: Path) -> float:
@@ -105,57 +112,109 @@ def train(
     """Train the model that `config` describes into `directory`.
 
     `choices` names the option of each group, for the people who read the run. With `last`, a
-    checkpoint of the same configuration, training goes on after its last full epoch. `callbacks`
-    join those that every run has. Raises `SettingError` for a setting that cannot work.
+    checkpoint of the same configuration, training resumes after its last full epoch. `callbacks`
+    are added to those that every run has. Raises `SettingError` for a setting that cannot work.
     """
     # Adam's moments of silent pixels and units decay into denormal numbers, on which a CPU is many
-    # times slower. Threads take this over from the one that starts them: so before everything.
+    # times slower. Threads inherit this from the one that starts them: so before everything.
     torch.set_flush_denormal(True)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
-    data = build(config, "dataset")
-    model = build(config, "model")
-    pretrain = build(config, "pretraining")
+    data: InMemoryDataModule = build(config, "dataset")
+    model: Autoencoder = build(config, "model")
+    pretraining: Pretraining = build(config, "pretraining")
     data.setup("fit")
     model.likelihood.check(data.values())
+    arithmetic = _arithmetic(config, model, data, last)
+    if arithmetic.compiled:
+        model.compile_terms()
     best, timer = BestEpoch(config.objective), Timer()
-    kept = [best, timer, *callbacks]
-    wanted = config.trainer.precision == FASTEST
-    arithmetic = Arithmetic(FULL if wanted else config.trainer.precision, compiled=False)
-    trainer = build_trainer(config, directory, choices, kept, arithmetic)
+    trainer = build_trainer(config, directory, choices, [best, timer, *callbacks], arithmetic)
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
         data.check_parts(trainer.world_size)
-    if wanted:
-        then = stored(last).arithmetic if last else None
-        steps = (trainer.max_epochs or 0) * len(data.train_dataloader())
-        arithmetic = (
-            Arithmetic(*then) if then else fastest(model, data, trainer.strategy.root_device, steps)
-        )
-        trainer = build_trainer(config, directory, choices, kept, arithmetic)
-        if arithmetic.compiled:
-            model.compile_terms()
-    start = time.monotonic()
-    if last is None:
-        device = trainer.strategy.root_device
-        data.move(device)
-        with trainer.precision_plugin.forward_context():
-            pretrain(model.to(device), data)
-    pretrain_seconds = time.monotonic() - start
-    try:
-        _fit(trainer, model, data, directory, last)
-    except MisconfigurationException as error:
-        raise SettingError(f"trainer: {error}") from error
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from None
-        raise  # a queue's, which starts the job again
+    pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else 0.0
+    _fit(trainer, model, data, directory, last)
     leave()
     if rank() > 0:
         return
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
-    results = {
+    seconds = pretrain_seconds + timer.time_elapsed("train")
+    results = _results(trainer, model, choices, arithmetic, best, seconds)
+    update_metrics(directory, results)
+    _say(results, trainer, directory)
+
+
+def _arithmetic(
+    config: DictConfig, model: Autoencoder, data: InMemoryDataModule, last: Path | None
+) -> Arithmetic:
+    """Return the arithmetic of a training: as set, as before, or the fastest on its device."""
+    settings = config.trainer
+    if settings.precision != FASTEST:
+        return Arithmetic(settings.precision, compiled=False)
+    if last and (chosen := stored(last).arithmetic):
+        return Arithmetic(*chosen)
+    epochs = check_int("trainer.max_epochs", settings.max_epochs, 0)
+    keys = ("accelerator", "devices", "strategy")
+    try:  # Fabric takes the device that a Trainer of the same settings will take
+        fabric = Fabric(**{key: settings[key] for key in keys if key in settings})
+    except (TypeError, ValueError, RuntimeError, MisconfigurationException) as error:
+        raise SettingError(f"trainer: {' '.join(str(error).split())}") from error
+    if fabric.world_size > 1 or launched():
+        raise SettingError(
+            f"trainer.precision={FASTEST}: is measured on one device; several processes need"
+            " trainer.precision=32-true or bf16-mixed"
+        )
+    return fastest_step(model, data, fabric.device, epochs * len(data.train_dataloader()))
+
+
+def _pretrain(
+    pretraining: Pretraining, trainer: pl.Trainer, model: Autoencoder, data: InMemoryDataModule
+) -> float:
+    """Train layer by layer, if so set; return the seconds that it took."""
+    start = time.monotonic()
+    device = trainer.strategy.root_device
+    data.move(device)
+    with trainer.precision_plugin.forward_context():
+        pretraining(model.to(device), data)
+    return time.monotonic() - start
+
+
+def _fit(
+    trainer: pl.Trainer,
+    model: Autoencoder,
+    data: InMemoryDataModule,
+    directory: Path,
+    last: Path | None,
+) -> None:
+    if not trainer.max_epochs:  # a run of the weights as they are, pretrained perhaps
+        trainer.validate(model, datamodule=data, verbose=False)
+        for name in (BEST, LAST):
+            trainer.save_checkpoint(checkpoint_path(directory, name))
+        return
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=last)
+    except MisconfigurationException as error:
+        raise SettingError(f"trainer: {error}") from error
+    except SystemExit as stop:
+        # Lightning answers Ctrl-C by exiting while it handles the KeyboardInterrupt: there is no
+        # public way to tell this from a queue's exit, which starts the job again.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _results(
+    trainer: pl.Trainer,
+    model: Autoencoder,
+    choices: Mapping[str, str],
+    arithmetic: Arithmetic,
+    best: BestEpoch,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return what a training writes into `metrics.json`."""
+    return {
         "version": __version__,
         "torch": torch.__version__,
         "device": trainer.strategy.root_device.type,
@@ -168,38 +227,27 @@ def train(
         "epochs": trainer.current_epoch,
         "asked_epochs": trainer.max_epochs,
         "best_epoch": best.epoch,
-        "train_seconds": round(pretrain_seconds + timer.time_elapsed("train"), 1),
+        "train_seconds": round(seconds, 1),
         "val": best.metrics,
     }
-    update_metrics(directory, results)
+
+
+def _say(results: Mapping[str, Any], trainer: pl.Trainer, directory: Path) -> None:
+    """Print how the training went and where the run is."""
     stopper = trainer.early_stopping_callback
     early = " (stopped early)" if stopper is not None and stopper.stopped_epoch else ""
-    log.info("done: {epochs} epochs in {train_seconds:.0f} s".format(**results) + early)
-    values = "  ".join(f"{name} {value:.4g}" for name, value in best.metrics.items())
-    epoch = f", best epoch {best.epoch}" if trainer.max_epochs else ""
+    log.info("done: %d epochs in %.0f s%s", results["epochs"], results["train_seconds"], early)
+    values = "  ".join(f"{name} {value:.4g}" for name, value in results["val"].items())
+    epoch = f", best epoch {results['best_epoch']}" if results["asked_epochs"] else ""
     log.info("validation%s: %s", epoch, values)
     log.info("run: %s", shown(directory))
 
 
-def _fit(
-    trainer: pl.Trainer,
-    model: Autoencoder,
-    data: InMemoryDataModule,
-    directory: Path,
-    last: Path | None,
-) -> None:
-    if trainer.max_epochs:
-        trainer.fit(model, datamodule=data, ckpt_path=last)
-        return
-    # No training: a run of the weights as they are, pretrained perhaps.
-    trainer.validate(model, datamodule=data, verbose=False)
-    for name in (BEST, LAST):
-        trainer.save_checkpoint(directory / "checkpoints" / f"{name}.ckpt")
-
-
 def quieten() -> None:
-    """Send what other libraries say to the run's log; the terminal is for what a user can use."""
+    """Send other libraries' messages to the run's log; the terminal is for what a user can use."""
     logging.captureWarnings(True)
+    # On a login node; `prepare_for_lightning` sees to it that srun is used where it has to be.
+    warnings.filterwarnings("ignore", "The `srun` command is available on your system")
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -211,7 +259,7 @@ def _headline(
     device = trainer.strategy.root_device
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    images = {name: len(split.images.labels) for name, split in data.splits.items()}
+    images = {name: len(split) for name, split in data.splits.items()}
     return (
         f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
         f" {images['validation']:,} validation images, {_parameters(model):,} parameters,"
@@ -223,12 +271,13 @@ def _parameters(model: Autoencoder) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _next_lines(directory: Path, output_dir: str, model: str) -> str:
+def _next_lines(config: DictConfig, directory: Path) -> str:
     run = as_typed("run", directory)
-    kind = "prior" if model in ("vae", "iwae") else "reconstruct"
+    model: Autoencoder = build(config, "model")
+    kind = "prior" if model.has_prior else "reconstruct"
     return (
         f"next:\n"
         f"  aecli eval {run}\n"
         f"  aecli sample {run} kind={kind}\n"
-        f"  tensorboard --logdir {quote(output_dir)}"
+        f"  tensorboard --logdir {quote(config.output_dir)}"
     )

@@ -1,6 +1,7 @@
 """One DataModule for every data set: images stay bytes in memory and become batches by an index."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from aecli.data.sources import Images, Source
 from aecli.errors import SettingError, check_choice, check_int, check_seed
+from aecli.randomness import TORCH, Draws, FixedDraws, derived_seed
 
 BINARIZE = ("none", "round", "fixed", "dynamic")
 EVALUATED_AT_ONCE = 5000
@@ -26,23 +28,30 @@ class Batch(NamedTuple):
     """`(B, C, H, W)`: the grey images in [0, 1]; the same tensor as `x` if not binarized."""
     label: Tensor
     """`(B,)`, int64."""
-    share: float = 1.0
+    weight: float = 1.0
     """Of a batch split over W processes: B · W / (images of all of them), the factor on this
     process's mean that makes the mean over the processes the mean over the images."""
+    draws: Draws = TORCH
+    """Random numbers for these images: their own in an evaluation, torch's in training."""
 
 
 class Split(NamedTuple):
     """The images of a split and, where it was drawn once and for all, their binary form."""
 
     images: Images
+    ids: Tensor
+    """`(N,)`, int64: the row of each image in its source, those of the test set after those of
+    the training set."""
     binary: Tensor | None = None
     """`(N, C, H, W)`, uint8, 0 or 1."""
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     def to(self, device: torch.device) -> "Split":
-        """Return the same split with its tensors on `device`."""
-        pixels, labels, maximum = self.images
+        """Return the same split with its images on `device`."""
         binary = None if self.binary is None else self.binary.to(device)
-        return Split(Images(pixels.to(device), labels.to(device), maximum), binary)
+        return Split(self.images.to(device), self.ids, binary)
 
 
 class Batches:
@@ -56,6 +65,7 @@ class Batches:
             None for the split's own order.
         dynamic: draw x ~ Bernoulli(image) anew in each pass.
         part: (r, W): the r-th of W parts of each batch, for process r of W.
+        draw_seed: of the images' own draws, in a pass in the split's order.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class Batches:
         seed: Callable[[], int] | None = None,
         dynamic: bool = False,
         part: tuple[int, int] = (0, 1),
+        draw_seed: int = 0,
     ) -> None:
         self.split = split
         self.batch_size = batch_size
@@ -73,22 +84,26 @@ class Batches:
         self.seed = seed
         self.dynamic = dynamic
         self.part = part
+        self.draw_seed = draw_seed
 
     def __len__(self) -> int:
-        return -(-len(self.split.images.labels) // self.batch_size)
+        return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        images, binary = self.split
-        count, home = len(images.labels), images.pixels.device
+        images, binary = self.split.images, self.split.binary
+        count, home = len(images), images.pixels.device
         order, generator = torch.arange(count, device=home), None
         if self.seed is not None:
             seed = self.seed()
             shuffler = torch.Generator(home).manual_seed(seed)
             order = torch.randperm(count, generator=shuffler, device=home)
-            generator = torch.Generator(self.device).manual_seed(seed + 1 + self.part[0])
+            generator = torch.Generator(self.device)
+            generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
+        start = 0
         for batches in order.split(self.batch_size * max(1, PREPARED_AT_ONCE // self.batch_size)):
-            indices, shares = self._own(batches.split(self.batch_size))
+            indices, weights, firsts = self._own(batches.split(self.batch_size), start)
             index, sizes = torch.cat(indices), [len(own) for own in indices]
+            start += len(batches)
             # On a CPU index_select takes less than half the time of pixels[index].
             image = images.pixels.index_select(0, index).to(self.device).float()
             image.div_(images.maximum)
@@ -99,15 +114,29 @@ class Batches:
             else:
                 x = image
             label = images.labels.index_select(0, index).to(self.device)
-            parts = (x.split(sizes), image.split(sizes), label.split(sizes), shares)
+            draws: Iterable[Draws] = repeat(TORCH)
+            if self.seed is None:
+                draws = [FixedDraws(self.draw_seed, first) for first in firsts]
+            parts = (x.split(sizes), image.split(sizes), label.split(sizes), weights, draws)
             yield from map(Batch, *parts)
 
-    def _own(self, batches: Sequence[Tensor]) -> tuple[list[Tensor], list[float]]:
-        """Return this process's part of the indices of each batch, and its `Batch.share`."""
+    def _own(
+        self, batches: Sequence[Tensor], start: int
+    ) -> tuple[list[Tensor], list[float], list[int]]:
+        """Return this process's part of the indices of each batch, its weight, and its place.
+
+        The place is that of its first index in the whole order, in which the first batch has
+        `start`.
+        """
         rank, parts = self.part
-        own = [batch.tensor_split(parts)[rank] for batch in batches]
-        pairs = zip(own, batches, strict=True)
-        return own, [parts * len(part) / len(batch) for part, batch in pairs]
+        own, weights, firsts = [], [], []
+        for batch in batches:
+            split = batch.tensor_split(parts)
+            own.append(split[rank])
+            weights.append(parts * len(split[rank]) / len(batch))
+            firsts.append(start + sum(len(part) for part in split[:rank]))
+            start += len(batch)
+        return own, weights, firsts
 
 
 def binarized(image: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -126,11 +155,14 @@ class InMemoryDataModule(pl.LightningDataModule):
         shape: (C, H, W) of an image, which the network is built for.
         batch_size: images a step; None for the whole set, as L-BFGS needs it.
         validation_size: images split off the training set, chosen by `split_seed`.
-        train_size: images to train on, drawn from the rest; None for all of it.
         test_size: images to test on; None for the source's own test set, else the two sets are
             pooled, and all splits are drawn from that.
-        classes: labels of the images that are kept, in every split; None for all.
-        split_seed: of the splits; apart from the run's seed, so that runs compare.
+        classes: labels of the images that are kept, in every split; None for all. They are
+            chosen after the splits are made, so that no image of one split is in another
+            split of the same data set with other classes.
+        train_size: images to train on, drawn from those kept; None for all of them.
+        split_seed: of the splits, and of the draws of a validation; apart from the run's seed, so
+            that runs compare.
         binarize: "none"; "round" (at half of the range); "fixed": one draw x ~ Bernoulli(image)
             for each image, by `binarize_seed`; "dynamic": a fresh draw each epoch in training
             and the fixed one in validation and test.
@@ -182,13 +214,13 @@ class InMemoryDataModule(pl.LightningDataModule):
                     f"dataset.shape={list(self.shape)}: the images are"
                     f" {list(train.pixels.shape[1:])}"
                 )
-            train, validation, test = self._split(self._kept(train), self._kept(test))
+            train, validation, test = self._split(train, test)
             self.splits = {
-                "train": Split(train, self._draw(train, 0, training=True)),
-                "validation": Split(validation, self._draw(validation, 1, training=False)),
+                "train": self._drawn(train, "train"),
+                "validation": self._drawn(validation, "validation"),
             }
             if stage != "fit":
-                self.splits["test"] = Split(test, self._draw(test, 2, training=False))
+                self.splits["test"] = self._drawn(test, "test")
         if self.trainer is not None:
             self.move(self.trainer.strategy.root_device)
 
@@ -206,14 +238,20 @@ class InMemoryDataModule(pl.LightningDataModule):
         """Return the distinct values of x in the training split, for the likelihood's check."""
         if self.binarize != "none":
             return torch.tensor([0.0, 1.0])
-        pixels, _, maximum = self.splits["train"].images
-        return pixels.flatten().bincount().nonzero().flatten() / maximum
+        images = self.splits["train"].images
+        return images.pixels.flatten().bincount().nonzero().flatten() / images.maximum
 
-    def batches(self, name: str, batch_size: int | None = None) -> Batches:
-        """Return the batches of the split `name` in its own order, binarized as in evaluation."""
+    def batches(
+        self, name: str, batch_size: int | None = None, draw_seed: int | None = None
+    ) -> Batches:
+        """Return the batches of the split `name` in its own order, binarized as in evaluation.
+
+        `draw_seed` is that of the images' own draws; None for those of a validation.
+        """
         split = self.splits[name]
         size = batch_size or self.batch_size or EVALUATED_AT_ONCE
-        return Batches(split, size, self.device)
+        seed = self.split_seed if draw_seed is None else draw_seed
+        return Batches(split, size, self.device, draw_seed=derived_seed(seed, name))
 
     def train_dataloader(self) -> Batches:
         """Return shuffled batches, or this process's part of each.
@@ -225,7 +263,7 @@ class InMemoryDataModule(pl.LightningDataModule):
     def shuffled(self, name: str, batch_size: int | None, seed: Callable[[], int]) -> Batches:
         """Return the batches of a split in an order drawn by `seed`, binarized as in training."""
         split, dynamic = self.splits[name], self.binarize == "dynamic"
-        return Batches(split, batch_size or len(split.images.labels), self.device, seed, dynamic)
+        return Batches(split, batch_size or len(split), self.device, seed, dynamic)
 
     def val_dataloader(self) -> Batches:
         """Return the validation batches, or this process's part of each."""
@@ -234,7 +272,7 @@ class InMemoryDataModule(pl.LightningDataModule):
     def check_parts(self, processes: int) -> None:
         """Refuse a batch size that would leave one of several processes without an image."""
         for name in ("train", "validation"):
-            count = len(self.splits[name].images.labels)
+            count = len(self.splits[name])
             size = self.batch_size or count
             last = count % size or size
             if last < processes:
@@ -249,62 +287,71 @@ class InMemoryDataModule(pl.LightningDataModule):
         return batches
 
     def _epoch_seed(self) -> int:
-        return hash((self.run_seed, self.trainer.current_epoch if self.trainer else 0)) % 2**63
+        return derived_seed(self.run_seed, self.trainer.current_epoch if self.trainer else 0)
 
-    def _kept(self, images: Images) -> Images:
-        """Leave out the images of other classes than those wanted."""
+    def _split(self, train: Images, test: Images) -> tuple[Split, Split, Split]:
+        """Return the training, validation and test images.
+
+        Who is in which split is a matter of the sizes and `split_seed` alone: classes and
+        `train_size` only leave images out.
+        """
+        everything = train.joined(test)
+        kept = self._of_classes(everything.labels)
+        count = len(train) if self.test_size is None else len(everything)
+        generator = torch.Generator().manual_seed(self.split_seed)
+        order = torch.randperm(count, generator=generator)
+        tested = torch.arange(len(train), len(everything))
+        validation, rest = order.tensor_split([self.validation_size])
+        if self.test_size is not None:
+            tested, rest = rest.tensor_split([self.test_size])
+        validation, tested, rest = (ids[kept[ids]] for ids in (validation, tested, rest))
+        self._check_sizes(len(validation), len(tested), len(rest), count)
+        rest = rest[: self.train_size].sort()[0]
+        train, validation, test = (
+            Split(everything.at(ids), ids) for ids in (rest, validation, tested)
+        )
+        return train, validation, test
+
+    def _of_classes(self, labels: Tensor) -> Tensor:
+        """Tell which images are of the classes that are wanted, `(N,)` booleans."""
         if self.classes is None:
-            return images
-        known = images.labels.unique().tolist()
+            return torch.ones_like(labels, dtype=torch.bool)
+        known = labels.unique().tolist()
         wanted = self.classes if isinstance(self.classes, Sequence) else []
         if not wanted or not set(wanted) <= set(known):
             raise SettingError(
                 f"dataset.classes={self.classes}: must be a list out of {known}, or null"
             )
-        return _at(images, torch.isin(images.labels, torch.tensor(list(wanted))))
+        return torch.isin(labels, torch.tensor(list(wanted)))
 
-    def _split(self, images: Images, test: Images) -> tuple[Images, Images, Images]:
-        """Return the training, validation and test images."""
-        if self.test_size is not None:
-            pixels = torch.cat([images.pixels, test.pixels])
-            images = Images(pixels, torch.cat([images.labels, test.labels]), images.maximum)
-        sizes = {
-            "validation_size": self.validation_size,
-            "test_size": self.test_size or 0,
-            "train_size": self.train_size or 1,
-        }
-        count = len(images.labels)
-        if sum(sizes.values()) > count:
-            asked = {key: getattr(self, key) for key in sizes}
-            told = ", ".join(f"dataset.{k}={v}" for k, v in asked.items() if v is not None)
-            raise SettingError(f"{told}: must leave images to train on, of the {count} there are")
-        generator = torch.Generator().manual_seed(self.split_seed)
-        order = torch.randperm(count, generator=generator)
-        validation, tested, rest = order.tensor_split(
-            [self.validation_size, self.validation_size + sizes["test_size"]]
-        )
-        if self.test_size is not None:
-            test = _at(images, tested)
-        train = rest[: self.train_size or len(rest)].sort()[0]
-        return _at(images, train), _at(images, validation), test
+    def _check_sizes(self, validation: int, test: int, rest: int, count: int) -> None:
+        """Refuse sizes that leave a split without an image, or too few to train on."""
+        keys = ("validation_size", "test_size", "classes", "train_size")
+        values = {key: getattr(self, key) for key in keys}
+        asked = ", ".join(f"dataset.{k}={v}" for k, v in values.items() if v is not None)
+        if rest < (self.train_size or 1):
+            left = f"; {rest} are left" if self.train_size else ""
+            raise SettingError(
+                f"{asked}: must leave images to train on, of the {count} there are{left}"
+            )
+        if not validation or not test:
+            empty = "test" if validation else "validation"
+            raise SettingError(f"{asked}: must leave images in the {empty} split")
 
-    def _draw(self, images: Images, number: int, *, training: bool) -> Tensor | None:
-        """Return the once-and-for-all binary form of a split, if it has one."""
-        if self.binarize == "none" or (self.binarize == "dynamic" and training):
-            return None
+    def _drawn(self, split: Split, name: str) -> Split:
+        """Return the split with its once-and-for-all binary form, if it has one."""
+        images = split.images
+        if self.binarize == "none" or (self.binarize == "dynamic" and name == "train"):
+            return split
         if self.binarize == "round":
-            return (images.pixels >= (images.maximum + 1) // 2).to(torch.uint8)
-        generator = torch.Generator().manual_seed(self.binarize_seed + number)
+            return split._replace(binary=(images.pixels >= (images.maximum + 1) // 2).byte())
+        generator = torch.Generator().manual_seed(derived_seed(self.binarize_seed, name))
         chunks = images.pixels.split(512)  # a float copy of the whole set would be 4 times it
         draws = [
-            torch.bernoulli(chunk.float() / images.maximum, generator=generator).to(torch.uint8)
+            torch.bernoulli(chunk.float() / images.maximum, generator=generator).byte()
             for chunk in chunks
         ]
-        return torch.cat(draws)
-
-
-def _at(images: Images, index: Tensor) -> Images:
-    return Images(images.pixels[index], images.labels[index], images.maximum)
+        return split._replace(binary=torch.cat(draws))
 
 
 def _or_all(key: str, value: int | None) -> int | None:

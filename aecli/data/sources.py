@@ -1,8 +1,9 @@
 """Where images come from: scikit-learn's digits, or the four IDX files of the MNIST family."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from aecli.data.idx import read_idx
 from aecli.errors import SettingError
 
 
-class Images(NamedTuple):
+@dataclass(frozen=True)
+class Images:
     """A labelled set of images, kept as the bytes that they are."""
 
     pixels: Tensor
@@ -22,6 +24,22 @@ class Images(NamedTuple):
     """`(N,)`, int64."""
     maximum: int
     """The value of `pixels` that stands for 1.0."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def at(self, index: Tensor) -> "Images":
+        """Return the images at some places, `(n,)` numbers or `(N,)` booleans."""
+        return Images(self.pixels[index], self.labels[index], self.maximum)
+
+    def joined(self, other: "Images") -> "Images":
+        """Return these images and those of another set after them."""
+        pixels = torch.cat([self.pixels, other.pixels])
+        return Images(pixels, torch.cat([self.labels, other.labels]), self.maximum)
+
+    def to(self, device: torch.device) -> "Images":
+        """Return the same images with their tensors on `device`."""
+        return Images(self.pixels.to(device), self.labels.to(device), self.maximum)
 
 
 class Source(Protocol):

@@ -13,7 +13,8 @@ from aecli.data import Batches, InMemoryDataModule
 from aecli.errors import SettingError, check_choice, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.progress import Tracked
-from aecli.training.speed import FASTEST, FULL, MIXED, quicker
+from aecli.randomness import derived_seed
+from aecli.training.speed import FASTEST, FULL, MIXED, fastest_product
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +44,10 @@ class Classifier(nn.Module):
         """Return the share of wrong labels, in %."""
         self.eval()
         right = sum(
-            (self.classes[self(image).argmax(dim=1)] == label).sum()
-            for _, image, label, _ in batches
+            (self.classes[self(batch.image).argmax(dim=1)] == batch.label).sum()
+            for batch in batches
         )
-        return 100 * (1 - float(right) / len(batches.split.images.labels))
+        return 100 * (1 - float(right) / len(batches.split))
 
 
 class Finetuning:
@@ -59,7 +60,7 @@ class Finetuning:
         lr, momentum, weight_decay: of SGD, ≥ 0.
         batch_size: images a step.
         max_epochs, patience: ≥ 1.
-        precision: "32-true", "bf16-mixed", or "fastest": the one whose products are quicker.
+        precision: "32-true", "bf16-mixed", or "fastest": the one whose products are faster.
     """
 
     PRECISIONS = (FULL, MIXED, FASTEST)
@@ -92,21 +93,25 @@ class Finetuning:
         for weight in weights:
             weight.requires_grad_(True)
         optimizer = torch.optim.SGD(weights, fused=True, **self.sgd)
-        seeds = count(torch.initial_seed())
-        train = data.shuffled("train", self.batch_size, lambda: next(seeds))
+        run_seed, passes = torch.initial_seed(), count()
+        train = data.shuffled(
+            "train",
+            self.batch_size,
+            lambda: derived_seed(run_seed, "fine-tuning", next(passes)),
+        )
         validation = data.batches("validation")
-        precision = quicker(data.device) if self.precision == FASTEST else self.precision
+        precision = fastest_product(data.device) if self.precision == FASTEST else self.precision
         mixed = precision == MIXED
         autocast = torch.autocast(data.device.type, torch.bfloat16, enabled=mixed)
 
         best, best_epoch, state = math.inf, 0, {}
-        labels = len(train.split.images.labels)
-        tracked = Tracked(range(1, self.max_epochs + 1), f"fine-tuning on {labels:,} labels")
+        name = f"fine-tuning on {len(train.split):,} labels"
+        tracked = Tracked(range(1, self.max_epochs + 1), name)
         for epoch in tracked:
             classifier.train()
-            for _, image, label, _ in train:
+            for batch in train:
                 with autocast:
-                    loss = classifier.loss(image, label)
+                    loss = classifier.loss(batch.image, batch.label)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

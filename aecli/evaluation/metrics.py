@@ -1,65 +1,86 @@
 """What `aecli eval` computes on the test split: means over examples, never over batches.
 
-Nats per image, unless a name says otherwise; images are grey `(B, C, H, W)` in [0, 1].
+Nats per image, unless a name says otherwise; images are grey `(B, C, H, W)` in [0, 1]. What is
+drawn belongs to the example: no value depends on how the split is cut into batches.
+docs/metrics.md is the list for users.
 """
 
-import math
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from aecli.data import Batch
-from aecli.errors import check_choice, check_int, check_number
-from aecli.models import VAE, Autoencoder
-from aecli.models.accumulators import Activity, Means
-from aecli.noise import Gaussian, Masking, Noise, SaltAndPepper
+from aecli.errors import check_choice, check_number
+from aecli.models import VAE, Autoencoder, Losses
+from aecli.models.accumulators import Means
+from aecli.noise import Noise
 
-NOISES: dict[str, type[Noise]] = {
-    "gaussian": Gaussian,
-    "salt_and_pepper": SaltAndPepper,
-    "masking": Masking,
-}
 ACTIVE_VARIANCE = 0.01
 """Variance over images of its posterior mean above which a latent is active (Burda et al. 2015)."""
+GAUSSIAN, UNIFORM = 11, 7
+"""Pixels on a side of SSIM's windows: Wang et al.'s, and that for images which it does not fit."""
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+NOISES = {_snake(kind.__name__): kind for kind in Noise.__subclasses__()}
+"""The kinds of noise, by the names that they have on the command line."""
 
 
 @torch.no_grad()
 def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, float]:
     """Return the loss's terms on x, and how well grey images come back.
 
-    - `loss`, `penalty`, and `nll`, `kl`, `elbo` where they exist: on x, binarized if so set;
+    - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `clean_loss` where they exist (see
+      `aecli.models.Losses`): on x, binarized if so set;
     - `mse`: mean over the pixels of the squared error; `sse`: its sum over the pixels of an
       image, the unit of Hinton & Salakhutdinov 2006; `psnr`: 10 log₁₀(1 / mse) of an image, in
       dB; `ssim`: structural similarity (Wang et al. 2004): of the grey image's reconstruction,
       unclipped for the errors, against that grey image, as means over images;
     - `mean_activation`, `l0` (active units per image) and `dead_share` of the code.
     """
-    means, activity = Means(), Activity(model.sparsity.active)
-    for x, image, *_ in batches:
-        terms = model.terms(x)
-        output = model.reconstruct(image)
+    losses = Losses(model)
+    for batch in batches:
+        image, output = batch.image, model.reconstruct(batch.image)
         error = (output - image).square().flatten(1)
         mse = error.mean(dim=1)
-        named = model.reported(terms) | {
+        similarity = ssim(output, image)
+        quality = {
             "mse": mse.mean(),
             "sse": error.sum(dim=1).mean(),
             "psnr": (-10 * mse.clamp_min(1e-12).log10()).mean(),
-            "ssim": ssim(output, image),
         }
-        means.add(named, len(x))
-        activity.add(terms.code)
-    return means.compute() | activity.compute()
+        losses.add(batch, quality | ({} if similarity is None else {"ssim": similarity}))
+    return losses.compute() | losses.activity.compute()
 
 
-def ssim(output: Tensor, image: Tensor) -> Tensor:
-    """Return the mean structural similarity over images, of the output clipped to [0, 1]."""
-    value = structural_similarity_index_measure(output.clamp(0, 1), image, data_range=1.0)
-    assert isinstance(value, Tensor)
-    return value
+def ssim(output: Tensor, image: Tensor) -> Tensor | None:
+    """Return the mean structural similarity over images, of the output clipped to [0, 1].
+
+    A mean over the places where the window lies within the image, so without borders, as in Wang
+    et al. 2004 and in scikit-image: their Gaussian window of 11×11 pixels (σ = 1.5); for smaller
+    images a uniform one of 7×7, and None for images that are smaller still.
+    """
+    side = min(image.shape[-2:])
+    if side < UNIFORM:
+        return None
+    fits = side >= GAUSSIAN
+    border = (GAUSSIAN if fits else UNIFORM) // 2
+    _, values = structural_similarity_index_measure(
+        output.clamp(0, 1),
+        image,
+        gaussian_kernel=fits,
+        sigma=1.5,
+        kernel_size=UNIFORM,  # of the uniform window alone
+        data_range=1.0,
+        reduction="none",
+        return_full_image=True,
+    )
+    return values[..., border:-border, border:-border].mean()
 
 
 @torch.no_grad()
@@ -75,87 +96,37 @@ def noisy_reconstruction(
     if not noises:
         return {}
     means = Means()
-    for _, image, *_ in batches:
-        errors = {
-            f"mse_{noise}_{level:g}": (model.reconstruct(noise_.corrupt(image)) - image)
-            .square()
-            .mean()
-            for level, noise_ in noises.items()
-        }
-        means.add(errors, len(image))
+    for batch in batches:
+        errors = {}
+        for level, noise_ in noises.items():
+            corrupted = noise_.corrupt(batch.image, batch.draws.of(f"noise {level}"))
+            error = (model.reconstruct(corrupted) - batch.image).square().mean()
+            errors[f"mse_{noise}_{level:g}"] = error
+        means.add(errors, len(batch.image))
     return means.compute()
 
 
 @torch.no_grad()
 def active_units(model: VAE, batches: Iterable[Batch]) -> int:
     """Return how many latents the model uses: Var_x E_q[z_j] > 0.01 (Burda et al. 2015, §3)."""
-    means = torch.cat([model.posterior(x).mean for x, *_ in batches])
+    means = torch.cat([model.posterior(batch.x).mean for batch in batches])
     return int((means.var(dim=0) > ACTIVE_VARIANCE).sum())
 
 
-@torch.no_grad()
-def marginal_nll(model: VAE, batches: Iterable[Batch], samples: int, at_once: int) -> float:
-    """Return the mean of −log p(x) estimated with `samples` importance samples for each image.
+def codes(model: Autoencoder, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Return the codes `(N, K)` of the grey images and their labels `(N,)`, on the CPU."""
+    return _rows(batches, model.encode)
 
-    `at_once` bounds the memory: that many images are decoded at the same time.
-    """
-    check_int("eval.importance_samples", samples, 1)
-    check_int("eval.decoded_at_once", at_once, 1)
-    means = Means()
-    for batch, *_ in batches:
-        for x in batch.split(at_once):
-            means.add({"log_p": importance_bound(model, x, samples, at_once).mean()}, len(x))
-    return -means.compute()["log_p"]
+
+def pixels(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Return the grey images as rows `(N, D)` and their labels `(N,)`, on the CPU."""
+    return _rows(batches, lambda image: image.flatten(1))
 
 
 @torch.no_grad()
-def importance_bound(model: VAE, x: Tensor, samples: int, at_once: int) -> Tensor:
-    """Return log (1/S) Σ_s p(x|z_s) p(z_s) / q(z_s|x), z_s ~ q(z|x), for x `(B, …)`: `(B,)`, nats.
-
-    A lower bound of log p(x) in expectation that never falls as S grows and converges to it
-    (Burda, Grosse & Salakhutdinov 2015, arXiv 1509.00519, eq. 8 and theorem 1).
-    """
-    posterior = model.posterior(x)
-    together = max(1, at_once // len(x))
-    total = torch.full((len(x),), -math.inf, device=x.device, dtype=x.dtype)
-    for done in range(0, samples, together):
-        count = min(together, samples - done)
-        z = posterior.sample(count)
-        log_likelihood = model.log_likelihood(x, model.sparsity(z.flatten(0, 1)).code)
-        log_weight = model.log_weight(posterior, z, log_likelihood)
-        total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
-    return total - math.log(samples)
-
-
-@torch.no_grad()
-def codes(model: Autoencoder, batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes `(N, K)` of the grey images and their labels `(N,)`."""
-    pairs = [(model.encode(image).cpu(), label.cpu()) for _, image, label, _ in batches]
-    parts = [torch.cat(part).numpy() for part in zip(*pairs, strict=True)]
-    return parts[0], parts[1]
-
-
-def pixels(batches: Iterable[Batch]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the grey images as rows `(N, D)` and their labels `(N,)`."""
-    pairs = [(image.flatten(1).cpu(), label.cpu()) for _, image, label, _ in batches]
-    parts = [torch.cat(part).numpy() for part in zip(*pairs, strict=True)]
-    return parts[0], parts[1]
-
-
-def probe_error(
-    train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], steps: int
-) -> float:
-    """Return the test error in % of scikit-learn's logistic regression on features `(N, K)`.
-
-    The features are divided by one number, their standard deviation over everything, which keeps
-    their geometry and lets L-BFGS, stopped after `steps` steps, come far.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    scale = max(float(train[0].std()), 1e-12)
-    probe = LogisticRegression(max_iter=steps)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the steps are part of the protocol
-        probe.fit(train[0] / scale, train[1])
-    return 100 * (1 - probe.score(test[0] / scale, test[1]))
+def _rows(
+    batches: Iterable[Batch], features: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    pairs = [(features(batch.image).cpu(), batch.label.cpu()) for batch in batches]
+    rows, labels = zip(*pairs, strict=True)
+    return torch.cat(rows), torch.cat(labels)

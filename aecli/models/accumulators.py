@@ -3,69 +3,58 @@
 Where several processes train together, what is computed at its end is over all of them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from aecli.distributed import are_several, total
+from aecli.distributed import largest, total
+from aecli.sparsity import Sparsity
 
-SCALARS, NUMBERS = 1 << 6, 1 << 15
-"""Means, and activations, after which sums are taken: a few operations then, not for each batch."""
+NUMBERS = 1 << 16
+"""Activations after which sums are taken: a few operations then, not for each batch."""
 
 
 class Means:
     """Means over examples: a batch counts as often as it has examples."""
 
     def __init__(self) -> None:
-        self._count = 0
         self._keys: tuple[str, ...] = ()
-        self._pending: list[Tensor] = []
-        self._pending_count = self._pending_size = 0
-        self._sum: Tensor | None = None
+        self._values: list[Tensor] = []
+        self._counts: list[int] = []
 
     def add(self, means: Mapping[str, Tensor], count: int) -> None:
         """Add the scalar means over a batch of `count` examples; the same keys each time."""
-        if count != self._pending_size or len(self._pending) >= SCALARS:
-            self._take()
-        self._keys, self._pending_size = tuple(means), count
-        self._pending += [value.detach() for value in means.values()]
-        self._pending_count += count
-
-    def _take(self) -> None:
-        if self._pending:
-            values = torch.stack(self._pending).view(-1, len(self._keys)).sum(dim=0)
-            total = torch.zeros_like(values) if self._sum is None else self._sum
-            self._sum = total.add_(values, alpha=self._pending_size)
-            self._count += self._pending_count
-            self._pending, self._pending_count = [], 0
+        self._keys = tuple(means)
+        self._values += [value.detach() for value in means.values()]
+        self._counts.append(count)
 
     def compute(self) -> dict[str, float]:
         """Return the mean over all examples added, by key."""
-        self._take()
-        if self._sum is None:
+        if not self._counts:
             return {}
-        values = self._sum
-        if are_several():
-            values = total(torch.cat([values.double(), values.new_tensor([self._count]).double()]))
-            return dict(zip(self._keys, (values[:-1] / values[-1]).tolist(), strict=True))
-        return dict(zip(self._keys, (values / self._count).tolist(), strict=True))
+        values = torch.stack(self._values).view(-1, len(self._keys)).double()
+        counts = torch.tensor(self._counts, dtype=torch.float64).to(values.device)
+        sums = total(torch.cat([counts @ values, counts.sum()[None]]))
+        return dict(zip(self._keys, (sums[:-1] / sums[-1]).tolist(), strict=True))
 
 
 class Activity:
     """The health of a code: how active its units are over a whole set of images.
 
     Args:
-        active: tells which units of codes `(B, K)` are active, `(B, K)` bool.
+        sparsity: of the code; says when a unit is active, and when it is dead.
     """
 
-    def __init__(self, active: Callable[[Tensor], Tensor]) -> None:
-        self.active = active
+    def __init__(self, sparsity: Sparsity) -> None:
+        self.sparsity = sparsity
         self._count = 0
         self._pending: list[Tensor] = []
         self._pending_numbers = 0
-        self._active: Tensor | None = None
-        self._total: Tensor | None = None
+        self._sums: Tensor | None = None
+        """Of each unit's activations, then of all active units, `(K + 1,)`."""
+        self._extremes: Tensor | None = None
+        """Of each unit: minus the lowest activation, and the highest, `(2, K)`."""
 
     def add(self, code: Tensor) -> None:
         """Add the codes `(B, K)` of a batch."""
@@ -78,37 +67,35 @@ class Activity:
         if not self._pending:
             return
         codes = torch.cat(self._pending) if len(self._pending) > 1 else self._pending[0]
-        total, active = codes.sum(dim=0), self.active(codes).sum(dim=0)
-        self._total = total if self._total is None else self._total + total
-        self._active = active if self._active is None else self._active + active
+        active = self.sparsity.active(codes).count_nonzero()
+        sums = torch.cat([codes.sum(dim=0).double(), active[None].double()])
+        # Not aminmax, which takes ten times as long along the columns.
+        extremes = torch.stack([-codes.amin(dim=0), codes.amax(dim=0)])
+        self._sums = sums if self._sums is None else self._sums.add_(sums)
+        self._extremes = (
+            extremes if self._extremes is None else self._extremes.maximum(extremes)
+        )
         self._count += len(codes)
         self._pending, self._pending_numbers = [], 0
 
+    def compute(self) -> dict[str, float]:
+        """Return the mean activation, the active units per image (L0), the share of dead units."""
+        self._take()
+        if self._sums is None or self._extremes is None:
+            return {}
+        lowest, highest = largest(self._extremes)
+        dead = self.sparsity.is_dead(-lowest, highest)
+        means = self._means()
+        values = torch.stack([means[:-1].mean(), means[-1], dead.double().mean()])
+        return dict(zip(("mean_activation", "l0", "dead_share"), values.tolist(), strict=True))
+
     @property
     def unit_means(self) -> Tensor:
-        """Mean activation ρ̂_j of each unit, `(K,)`."""
+        """Mean activation ρ̂_j of each unit, `(K,)`; over all processes."""
         self._take()
-        assert self._total is not None, "no codes were added"
-        return self._total / self._count
+        return self._means()[:-1]
 
-    def compute(self) -> dict[str, float]:
-        """Return the mean activation, the active units per image (L0), the share of dead units.
-
-        A unit is dead if no image activated it. Called once, at the end.
-        """
-        self._take()
-        if self._active is None or self._total is None:
-            return {}
-        if are_several():
-            sums = [self._total.double(), self._active.double()]
-            sums.append(sums[0].new_tensor([self._count]))
-            *both, count = total(torch.cat(sums)).split(len(self._total))
-            self._total, self._active, self._count = *both, int(count)
-        values = torch.stack(
-            [
-                self.unit_means.mean(),
-                self._active.sum() / self._count,
-                (self._active == 0).float().mean(),
-            ]
-        )
-        return dict(zip(("mean_activation", "l0", "dead_share"), values.tolist(), strict=True))
+    def _means(self) -> Tensor:
+        assert self._sums is not None, "no codes were added"
+        sums = total(torch.cat([self._sums, self._sums.new_tensor([self._count])]))
+        return sums[:-1] / sums[-1]

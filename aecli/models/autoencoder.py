@@ -1,21 +1,23 @@
 """The autoencoder, and what every variant shares: the step, the metrics, the optimizer."""
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import LBFGS
 
 from aecli.data import Batch
 from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.models.accumulators import Activity, Means
-from aecli.networks import EncoderDecoder
+from aecli.models.losses import Losses, Terms
+from aecli.networks import EncoderDecoder, TiedLinear
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
-from aecli.sparsity import Sparsity
+from aecli.randomness import TORCH, Draws
+from aecli.sparsity import Sigmoid, Sparsity
 
 
 class Network(Protocol):
@@ -25,19 +27,8 @@ class Network(Protocol):
         """Return an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
 
 
-class Terms(NamedTuple):
-    """The parts of a loss: sums over the features, means over the batch, nats. Scalars."""
-
-    loss: Tensor
-    """nll + penalty (+ β · kl): what is minimized."""
-    nll: Tensor
-    """−log p(x|z), or what stands for it where the likelihood is no density."""
-    penalty: Tensor
-    """The sparsity's."""
-    kl: Tensor | None
-    """KL(q(z|x) ‖ p(z)), for variants with a posterior."""
-    code: Tensor
-    """z as the decoder gets it, `(B, K)`."""
+UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
+"""What an encoder and a decoder that can be pretrained are made of."""
 
 
 class Autoencoder(pl.LightningModule):
@@ -45,7 +36,8 @@ class Autoencoder(pl.LightningModule):
 
     With `likelihood=mse` and a small code this is the nonlinear PCA of Hinton & Salakhutdinov,
     Science 2006. With a noise it is the denoising autoencoder of Vincent et al., ICML 2008: the
-    target is the clean x. With a sparsity it is the sparse (Ng, CS294A notes 2011) or k-sparse
+    target is the clean x, in training and in `loss` of an evaluation (beside `clean_loss`, that of
+    the clean input). With a sparsity it is the sparse (Ng, CS294A notes 2011) or k-sparse
     one (Makhzani & Frey, arXiv 1312.5663).
 
     Images are `(B, C, H, W)` in [0, 1]; codes are `(B, K)`.
@@ -83,8 +75,8 @@ class Autoencoder(pl.LightningModule):
         self.likelihood = likelihood
         self.optimization = optimizer
         self.unit_means: Tensor | None = None
-        self._train, self._validation = Means(), Means()
-        self._activity = Activity(sparsity.active)
+        self._train, self._activity = Means(), Activity(sparsity)
+        self._validation: Losses | None = None
 
     @property
     def outputs(self) -> int:
@@ -103,9 +95,17 @@ class Autoencoder(pl.LightningModule):
         """Return the mean of p(x|z) at the code of x, `(B, C, H, W)`."""
         return self.decode(self.encode(x)).mean
 
-    def terms(self, x: Tensor) -> Terms:
-        """Return the parts of the loss for clean images x, corrupted on the way if in training."""
-        code, penalty = self.sparsity(self.encoder(self.noise(x)))
+    def sample_prior(self, count: int) -> Tensor:
+        """Return codes drawn from the prior, `(count, K)`, of a model that has one."""
+        raise NotImplementedError
+
+    def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
+        """Return the parts of the loss for clean images x, the target.
+
+        The encoder sees `seen`; by default x, corrupted if in training. What is drawn, is drawn
+        from `draws`.
+        """
+        code, penalty = self.sparsity(self.encoder(self.noise(x) if seen is None else seen))
         log_likelihood = self.decode(code).log_prob(x).mean()
         return Terms(penalty - log_likelihood, -log_likelihood, penalty, None, code)
 
@@ -119,6 +119,25 @@ class Autoencoder(pl.LightningModule):
             if self.likelihood.is_density:
                 named["elbo"] = -(terms.nll + terms.kl)
         return named
+
+    def pretrainable_layers(self) -> list[tuple[nn.Linear, nn.Linear | TiedLinear]]:
+        """Return each layer of the encoder with its mirror image in the decoder, pixels first.
+
+        Raises `SettingError` for a model that is not made of pairs of sigmoid layers.
+        """
+        modules = [*self.encoder.children(), *self.decoder.children()]
+        if not all(isinstance(module, UNROLLED) for module in modules):
+            raise SettingError("pretraining: needs network=mlp with network.activation=sigmoid")
+        if not self.sparsity.is_none and not isinstance(self.sparsity, Sigmoid):
+            raise SettingError("pretraining: needs sparsity=none, sigmoid or kl")
+        if not self.likelihood.takes_logits:
+            raise SettingError(
+                "pretraining: needs outputs in (0, 1): likelihood=cross_entropy, bernoulli, or mse"
+                " with likelihood.output=sigmoid"
+            )
+        down = [m for m in self.encoder.children() if isinstance(m, nn.Linear)]
+        up = [m for m in self.decoder.children() if isinstance(m, nn.Linear | TiedLinear)]
+        return list(zip(down, reversed(up), strict=True))
 
     @property
     def takes_plain_steps(self) -> bool:
@@ -145,13 +164,14 @@ class Autoencoder(pl.LightningModule):
         terms = self.terms(batch.x)
         self._train.add(self.reported(terms), len(batch.x))
         self._activity.add(terms.code)
-        return terms.loss if batch.share == 1 else terms.loss * batch.share
+        return terms.loss if batch.weight == 1 else terms.loss * batch.weight
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add up the terms on x, and the mean squared error per pixel on the grey image."""
+        if self._validation is None:
+            self._validation = Losses(self)
         error = (self.reconstruct(batch.image) - batch.image).square().mean()
-        named = self.reported(self.terms(batch.x)) | {"mse": error}
-        self._validation.add(named, len(batch.x))
+        self._validation.add(batch, {"mse": error})
 
     def on_train_start(self) -> None:
         """Note how many steps there will be, for the schedules, if there are any."""
@@ -160,8 +180,9 @@ class Autoencoder(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation means."""
+        assert self._validation is not None, "there was no batch"
         self._log("val", self._validation.compute())
-        self._validation = Means()
+        self._validation = None
 
     def on_train_epoch_end(self) -> None:
         """Log the training means and the health of the code, and start anew.
@@ -176,7 +197,7 @@ class Autoencoder(pl.LightningModule):
             self.logger.log_metrics(named, self.global_step - 1)
             self.logger.save()
         self.unit_means = self._activity.unit_means
-        self._train, self._activity = Means(), Activity(self.sparsity.active)
+        self._train, self._activity = Means(), Activity(self.sparsity)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and, if the rate changes, its schedule."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from aecli.models.autoencoder import Terms
+from aecli.models.losses import Terms
 from aecli.models.vae import VAE
+from aecli.randomness import TORCH, Draws
 
 
 class IWAE(VAE):
@@ -23,10 +24,10 @@ class IWAE(VAE):
     def __init__(self, samples: int = 5, **parts: Any) -> None:
         super().__init__(samples=samples, **parts)
 
-    def terms(self, x: Tensor) -> Terms:
+    def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
         """Return the parts of the loss for clean images x `(B, C, H, W)`."""
-        posterior = self.posterior(self.noise(x))
-        z = posterior.sample(self.samples)
+        posterior = self.posterior(self.noise(x) if seen is None else seen)
+        z = posterior.sample(self.samples, draws)
         code, penalty = self.sparsity(z.flatten(0, 1))
         log_likelihood = self.log_likelihood(x, code)
         log_weight = self.log_weight(posterior, z, log_likelihood)

@@ -1,6 +1,7 @@
 """Principal component analysis, the linear baseline, through the same commands as the rest."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class PCA(Autoencoder):
     Args:
         shape: (C, H, W) of an image.
         code_dim: K, at most the number of pixels.
-        noise, sparsity: none; given only to be refused.
+        noise, sparsity: those of `noise=none` and `sparsity=none`; PCA knows no others.
         likelihood: decoder's output → p(x|z); the solution is that of `mse`.
         optimizer: not used.
     """
@@ -41,9 +42,9 @@ class PCA(Autoencoder):
         likelihood: Likelihood,
         optimizer: Optimization,
     ) -> None:
-        if type(noise) is not Noise:
+        if not noise.is_none:
             raise SettingError("model=pca is solved on clean images: it takes only noise=none")
-        if type(sparsity) is not Sparsity:
+        if not sparsity.is_none:
             raise SettingError("model=pca has no code to make sparse: it takes only sparsity=none")
         network = MLP(shape, hidden=[], activation="relu")
         super().__init__(network, code_dim, noise, sparsity, likelihood, optimizer)
@@ -54,6 +55,10 @@ class PCA(Autoencoder):
         pixels = self.encoder[1].in_features
         if code_dim > pixels:
             raise SettingError(f"model.code_dim={code_dim}: an image has only {pixels} components")
+
+    def pretrainable_layers(self) -> NoReturn:
+        """Refuse: the solution is in closed form."""
+        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
 
     def training_step(self, batch: Batch, index: int) -> None:
         """Add the batch to the moments; after the last batch, solve."""

@@ -1,14 +1,16 @@
 """The variational autoencoder."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
 from aecli.errors import SettingError, check_int, check_number
 from aecli.likelihoods import Distribution
-from aecli.models.autoencoder import Autoencoder, Terms
+from aecli.models.autoencoder import Autoencoder
+from aecli.models.losses import Terms
+from aecli.randomness import TORCH, Draws
 
 
 class Posterior(NamedTuple):
@@ -19,12 +21,12 @@ class Posterior(NamedTuple):
     log_variance: Tensor
     """log σ², `(B, K)`."""
 
-    def sample(self, samples: int = 1) -> Tensor:
+    def sample(self, samples: int = 1, draws: Draws = TORCH) -> Tensor:
         """Return z = μ + σ ⊙ ε, ε ~ N(0, I), `(samples, B, K)`: gradients reach μ and σ."""
         mean, deviation = self.mean, (0.5 * self.log_variance).exp()
         if samples == 1:  # no broadcasting, nor a sum over it on the way back
-            return (mean + deviation * torch.randn_like(mean)).unsqueeze(0)
-        return mean + deviation * torch.randn_like(mean.expand(samples, -1, -1))
+            return (mean + deviation * draws.normal(mean)).unsqueeze(0)
+        return mean + deviation * draws.normal(mean, samples)
 
     def kl(self) -> Tensor:
         """Return KL(q ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²), `(B,)`, nats."""
@@ -120,10 +122,14 @@ class VAE(Autoencoder):
         parameters = self.decoder(code).unflatten(0, (-1, len(x)))
         return self.likelihood(parameters).log_prob(x)
 
-    def terms(self, x: Tensor) -> Terms:
+    def pretrainable_layers(self) -> NoReturn:
+        """Refuse: half of the encoder's outputs are variances."""
+        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
+
+    def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
         """Return the parts of the loss for clean images x `(B, C, H, W)`."""
-        posterior = self.posterior(self.noise(x))
-        code, penalty = self.sparsity(posterior.sample(self.samples).flatten(0, 1))
+        posterior = self.posterior(self.noise(x) if seen is None else seen)
+        code, penalty = self.sparsity(posterior.sample(self.samples, draws).flatten(0, 1))
         log_likelihood = self.log_likelihood(x, code).mean()
         kl = posterior.kl().mean()
         beta = self.beta * self._warmth if self.training else self.beta

@@ -6,6 +6,7 @@ encoder's layer and, transposed, of the decoder's mirror image of it: the networ
 untied (Hinton & Salakhutdinov 2006).
 """
 
+from collections.abc import Iterator
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -14,13 +15,10 @@ from torch import Tensor, nn
 
 from aecli.data import InMemoryDataModule
 from aecli.errors import SettingError, check_int
-from aecli.models import PCA, VAE, Autoencoder
+from aecli.models import Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked
-from aecli.sparsity import Sigmoid, Sparsity
-
-UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
-"""What an encoder and a decoder that can be pretrained are made of."""
+from aecli.randomness import derived_seed
 
 
 class Weights(NamedTuple):
@@ -93,10 +91,19 @@ class Greedy(Pretraining):
 
         Raises `SettingError` for a model that has no such layers.
         """
-        layers = _layers(model)
-        seeds = count(torch.initial_seed())
-        batches = data.shuffled("train", self.batch_size, lambda: next(seeds))
+        pairs = model.pretrainable_layers()
+        layers = [
+            Layer(depth, *pair, linear=model.sparsity.is_none and depth == len(pairs) - 1)
+            for depth, pair in enumerate(pairs)
+        ]
+        run_seed = torch.initial_seed()
         for layer in layers:
+            epochs = count()
+
+            def seed(depth: int = layer.depth, epochs: Iterator[int] = epochs) -> int:
+                return derived_seed(run_seed, "pretraining", depth, next(epochs))
+
+            batches = data.shuffled("train", self.batch_size, seed)
             learner = self.learner(layer)
             width, height = layer.down.in_features, layer.down.out_features
             name = f"pretraining layer {layer.depth + 1} of {len(layers)} ({width}-{height})"
@@ -110,26 +117,3 @@ class Greedy(Pretraining):
                 raise SettingError(f"{name}: diverged; try a smaller pretraining.lr")
             if self.tied and not isinstance(layer.up, TiedLinear):
                 layer.up.weight.copy_(layer.down.weight.T)
-
-
-def _layers(model: Autoencoder) -> list[Layer]:
-    """Return the pairs of encoder layer and decoder layer from the pixels to the code."""
-    if isinstance(model, PCA | VAE):
-        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
-    modules = [*model.encoder.children(), *model.decoder.children()]
-    if not all(isinstance(module, UNROLLED) for module in modules):
-        raise SettingError("pretraining: needs network=mlp with network.activation=sigmoid")
-    if type(model.sparsity) is not Sparsity and not isinstance(model.sparsity, Sigmoid):
-        raise SettingError("pretraining: needs sparsity=none, sigmoid or kl")
-    if not model.likelihood.takes_logits:
-        raise SettingError(
-            "pretraining: needs outputs in (0, 1): likelihood=cross_entropy, bernoulli, or mse"
-            " with likelihood.output=sigmoid"
-        )
-    down = [m for m in model.encoder.children() if isinstance(m, nn.Linear)]
-    up = [m for m in model.decoder.children() if isinstance(m, nn.Linear | TiedLinear)]
-    linear = not isinstance(model.sparsity, Sigmoid)
-    return [
-        Layer(depth, *pair, linear=linear and depth == len(down) - 1)
-        for depth, pair in enumerate(zip(down, reversed(up), strict=True))
-    ]

@@ -1,9 +1,7 @@
 """What a checkpoint carries of its run: written whole, read without running anything."""
 
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +10,16 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__
+from aecli import __version__, files
+from aecli.build import build
 from aecli.config import composed
+from aecli.data import InMemoryDataModule
 from aecli.errors import SettingError
+from aecli.models import Autoencoder
+from aecli.pretraining import Pretraining
+from aecli.runs.archive import load_archive
+from aecli.text import first_line, one_line
+from aecli.untrusted import check_tree, read_yaml, resolved
 
 KEY = "aecli"
 """Where a checkpoint carries the run's configuration."""
@@ -63,43 +68,41 @@ def stored(checkpoint: Path) -> Stored:
 
     Raises `SettingError` as `load` does.
     """
-    packed = read(checkpoint)[KEY]
-    with only_setting_errors(checkpoint, packed):
-        return unpack(checkpoint, packed)
+    contents = read(checkpoint)
+    with only_setting_errors(checkpoint, contents):
+        return unpack(checkpoint, contents)
 
 
 def stored_beside(directory: Path) -> Stored:
     """Return what a run was made with that has no checkpoint yet, from its `.hydra/`.
 
-    Raises `SettingError` if that is not there, or damaged.
+    Raises `SettingError` if that is not there, damaged, or not as aecli writes it.
     """
+    hydra, config = (directory / ".hydra" / name for name in ("hydra.yaml", "config.yaml"))
     try:
-        hydra = OmegaConf.load(directory / ".hydra" / "hydra.yaml").hydra
-        config = OmegaConf.load(directory / ".hydra" / "config.yaml")
-        return unpack(directory, pack(config, parts(hydra.runtime.choices)))
+        choices = parts(read_yaml(hydra)["hydra"]["runtime"]["choices"])
+        plain = resolved(read_yaml(config), one_line(config))
+        return _checked(directory, pack(OmegaConf.create(plain), choices), weights=None)
+    except SettingError:
+        raise
     except Exception as error:  # whatever half a file can raise
         raise SettingError(
-            f"run={directory}: was cut off before its configuration was written; start it anew"
+            f"run={one_line(directory)}: was cut off before its configuration was written; start"
+            " it anew"
         ) from error
 
 
 def read(path: Path) -> dict[str, Any]:
     """Return the contents of a checkpoint file that aecli made; else raise `SettingError`."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the reading of arbitrary bytes can raise
-        raise SettingError(
-            f"run={path}: cannot be read as a checkpoint: damaged, cut off, or not made by aecli"
-            f" ({_first_line(error)})"
-        ) from error
+    checkpoint = load_archive(path)
     packed = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
     if not isinstance(packed, dict):
-        raise SettingError(f"run={path}: a checkpoint, but not one made by aecli train")
+        raise SettingError(f"run={one_line(path)}: a checkpoint, but not one made by aecli train")
     return checkpoint
 
 
 @contextmanager
-def only_setting_errors(path: Path, packed: dict[str, Any]) -> Iterator[None]:
+def only_setting_errors(path: Path, checkpoint: dict[str, Any]) -> Iterator[None]:
     """Turn whatever the contents of a checkpoint can raise into a `SettingError`."""
     try:
         yield
@@ -107,25 +110,62 @@ def only_setting_errors(path: Path, packed: dict[str, Any]) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a made-up configuration or made-up weights can raise
         raise SettingError(
-            f"run={path}: holds no run that aecli {__version__} can load; it was made by"
-            f" aecli {packed.get('version')} ({_first_line(error)})"
+            f"run={one_line(path)}: holds no run that aecli {__version__} can load; it was made by"
+            f" aecli {one_line(checkpoint[KEY].get('version'))} ({first_line(error)})"
         ) from error
 
 
-def unpack(path: Path, packed: dict[str, Any]) -> Stored:
-    """Return what a checkpoint carries under `KEY`, checked."""
+def unpack(path: Path, checkpoint: dict[str, Any]) -> Stored:
+    """Return what a checkpoint carries under `KEY`, checked against the weights beside it.
+
+    Raises `SettingError`, or what a made-up configuration can raise.
+    """
+    check_tree(checkpoint[KEY], f"run={one_line(path)}: its configuration")
+    return _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
+
+
+def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
+    where = f"run={one_line(path)}"
     choices = {str(group): str(option) for group, option in packed["choices"].items()}
     if not all(re.fullmatch(r"\w+(/\w+)*", option) for option in choices.values()):
-        raise SettingError(f"run={path}: its choices are no names of options")
+        raise SettingError(f"{where}: its choices are no names of options")
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
-        raise SettingError(f"run={path}: its configuration was tampered with")
+        raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
     config.dataset.source = _own_source(choices["dataset"])
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
         precision, compiled = arithmetic
         arithmetic = str(precision), bool(compiled)
-    return Stored(config, choices, str(packed.get("version")), arithmetic)
+    _check_kinds(config, where, weights)
+    return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic)
+
+
+def _check_kinds(config: DictConfig, where: str, weights: Mapping[str, Any] | None) -> None:
+    """Refuse a configuration that describes no run, or a model other than that of the weights."""
+    kinds = {"model": Autoencoder, "dataset": InMemoryDataModule, "pretraining": Pretraining}
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):  # shapes alone: no memory taken
+        built = {key: build(config, key) for key in kinds}
+    for key, kind in kinds.items():
+        if not isinstance(built[key], kind):
+            raise SettingError(f"{where}: its {key} is none of aecli")
+    if weights is not None:
+        check_weights(built["model"], weights, where)
+
+
+def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
+    """Refuse weights that are not those of the model by name, shape and type, or not finite."""
+    own = model.state_dict()
+    if not isinstance(weights, Mapping) or own.keys() != weights.keys():
+        raise SettingError(f"{where}: its weights are not those of its model")
+    for name, value in own.items():
+        found = weights[name]
+        if not isinstance(found, torch.Tensor) or found.shape != value.shape:
+            raise SettingError(f"{where}: weights of {name} are not of shape {tuple(value.shape)}")
+        if found.dtype != value.dtype or found.layout != torch.strided:
+            raise SettingError(f"{where}: weights of {name} are not of type {value.dtype}")
+        if not found.isfinite().all():
+            raise SettingError(f"{where}: has weights that are not finite")
 
 
 def _own_source(dataset: str) -> DictConfig:
@@ -135,34 +175,25 @@ def _own_source(dataset: str) -> DictConfig:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are written to a temporary name, synced, then renamed: never cut off."""
+    """Checkpoints are replaced whole: never cut off.
+
+    `rebuilt`, set once the trainer exists, makes out of a checkpoint what Lightning may have of it.
+    """
+
+    rebuilt: Callable[[dict[str, Any], Path], dict[str, Any]]
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write `checkpoint` to `path`."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")  # one name: a killed run leaves no more
-        try:
-            with temporary.open("wb") as file:
+        with files.replacing(Path(path)) as file:
+            try:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch hides why a file cannot be written
-            free = shutil.disk_usage(path.parent).free
-            raise SettingError(
-                f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk; the"
-                " checkpoint from before is as it was"
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            except RuntimeError as error:  # torch hides why a file cannot be written
+                raise OSError(first_line(error)) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint without running anything in it."""
-        return read(Path(path))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:100]
+        """Read a checkpoint without running anything in it; hand over nothing unchecked."""
+        checkpoint = read(Path(path))
+        with only_setting_errors(Path(path), checkpoint):
+            return self.rebuilt(checkpoint, Path(path))

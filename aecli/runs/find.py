@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aecli.errors import SettingError
-from aecli.runs.paths import BEST, LAST, newest, number_of
+from aecli.runs.paths import BEST, LAST, checkpoint_path, newest, number_of, run_of, shown
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class Run:
 
     def at(self, name: str) -> "Run":
         """Return the run with the checkpoint `name`, "best" or "last"."""
-        checkpoint = self.directory / "checkpoints" / f"{name}.ckpt"
+        checkpoint = checkpoint_path(self.directory, name)
         return Run(self.directory, checkpoint) if checkpoint.is_file() else self
 
 
@@ -35,21 +35,20 @@ def find(spec: str, output_dir: str) -> list[Run]:
         return [_latest(Path(output_dir))]
     path = Path(spec).expanduser()
     if path.is_file():
-        inside = path.parent.name == "checkpoints" and (path.parent.parent / ".hydra").is_dir()
         # What is made of a file that lies elsewhere gets a folder of its own beside it.
-        return [Run(path.parent.parent if inside else path.with_name(f"{path.stem}-aecli"), path)]
+        return [Run(run_of(path) or path.with_name(f"{path.stem}-aecli"), path)]
     if not path.is_dir():
         raise SettingError(
             f"run={spec}: no such file or directory; must be a run's directory, a sweep's, a"
             " checkpoint file, or latest"
         )
-    if run := _in(path):
+    if run := run_in(path):
         return [run]
     children = sorted((child for child in path.iterdir() if child.is_dir()), key=number_of)
-    if runs := [run for child in children if (run := _in(child))]:
+    if runs := [run for child in children if (run := run_in(child))]:
         for child in children:
-            if (child / ".hydra").is_dir() and not _in(child):
-                log.warning("left out: %s has no checkpoint", child)
+            if (child / ".hydra").is_dir() and not run_in(child):
+                log.warning("left out: %s has no checkpoint", shown(child))
         return runs
     if (path / ".hydra").is_dir():
         raise SettingError(
@@ -59,9 +58,10 @@ def find(spec: str, output_dir: str) -> list[Run]:
     raise SettingError(f"run={spec}: not a run's directory: it has no checkpoints in it")
 
 
-def _in(directory: Path) -> Run | None:
+def run_in(directory: Path) -> Run | None:
+    """Return the run in a directory, with its best checkpoint or else its last; None if none."""
     for name in (BEST, LAST):
-        checkpoint = directory / "checkpoints" / f"{name}.ckpt"
+        checkpoint = checkpoint_path(directory, name)
         if checkpoint.is_file():
             return Run(directory, checkpoint)
     return None
@@ -69,7 +69,7 @@ def _in(directory: Path) -> Run | None:
 
 def _latest(outputs: Path) -> Run:
     for directory in newest(outputs):
-        if run := _in(directory):
+        if run := run_in(directory):
             return run
     raise SettingError(
         f"run=latest: no run with a checkpoint under {outputs}/; aecli train makes one"

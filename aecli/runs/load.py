@@ -9,10 +9,11 @@ from omegaconf import DictConfig
 
 from aecli.build import build
 from aecli.data import InMemoryDataModule
-from aecli.errors import SettingError
+from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
-from aecli.runs.checkpoint import KEY, only_setting_errors, read, unpack
+from aecli.runs.checkpoint import only_setting_errors, read, unpack
 from aecli.runs.find import Run
+from aecli.runs.paths import shown
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,21 @@ def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
     """
     target = _device(device)
     checkpoint = read(run.checkpoint)
-    with only_setting_errors(run.checkpoint, checkpoint[KEY]):
+    with only_setting_errors(run.checkpoint, checkpoint):
         return _restore(run, checkpoint, target, root)
 
 
 def _restore(run: Run, checkpoint: dict, device: torch.device, root: str | None) -> Loaded:
-    config, choices, *_ = unpack(run.checkpoint, checkpoint[KEY])
+    config, choices, *_ = unpack(run.checkpoint, checkpoint)
     known = config.dataset.get("root")
     config.dataset.root = root or (known if known and Path(known).is_dir() else None)
     model, data = build(config, "model"), build(config, "dataset")
-    if not isinstance(model, Autoencoder) or not isinstance(data, InMemoryDataModule):
-        raise SettingError(f"run={run.checkpoint}: its configuration is not that of a run")
     model.load_state_dict(checkpoint["state_dict"])
-    if not all(value.isfinite().all() for value in model.state_dict().values()):
-        raise SettingError(f"run={run.checkpoint}: has weights that are not finite")
     data.setup()
     data.move(device)
     model = model.eval().requires_grad_(False).to(device)
-    return Loaded(run, config, choices, model, data, int(checkpoint["global_step"]))
+    step = check_int(f"run={shown(run.checkpoint)}: global_step", checkpoint["global_step"], 0)
+    return Loaded(run, config, choices, model, data, step)
 
 
 def _device(name: str) -> torch.device:

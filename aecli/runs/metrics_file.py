@@ -1,39 +1,36 @@
 """A run's `metrics.json`. No torch here."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aecli import files
 from aecli.errors import SettingError
+from aecli.runs.paths import shown
+from aecli.untrusted import read_json
 
 
 def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:
     """Add `values` to the run's `metrics.json` and return its path."""
     path = directory / "metrics.json"
-    write_text(path, json.dumps(read_metrics(directory) | dict(values), indent=2) + "\n")
-    return path
+    with files.alone_in(directory):  # another command may add its values at this moment
+        together = read_metrics(directory) | dict(values)
+        return files.write(path, json.dumps(together, indent=2) + "\n")
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
     """Return what the run's `metrics.json` holds, nothing if there is none.
 
-    Raises `SettingError` if the file is damaged.
+    Raises `SettingError` if the file is damaged or not one that aecli writes.
     """
     path = directory / "metrics.json"
     try:
-        values = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:
-        values = None
-    if not isinstance(values, dict):
-        raise SettingError(f"{path}: damaged; move it away and try again")
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise SettingError(f"{shown(path)}: damaged (it holds no metrics)")
+    except FileNotFoundError:
+        return {}
+    except SettingError as error:
+        raise SettingError(f"{error}; move it away and try again") from error
     return values
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is either the old or the new one, whole, at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

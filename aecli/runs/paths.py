@@ -10,20 +10,32 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 
 from filelock import FileLock, Timeout
 
 from aecli.errors import SettingError
+from aecli.files import numbered, refuse_links
 
-BEST, LAST = "best", "last"
+CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 
 SWEEP = "multirun.yaml"
 
 ERROR = "error.txt"
 """In the directory of a sweep's job: why it failed."""
+
+
+def checkpoint_path(directory: Path, name: str) -> Path:
+    """Return where a run's checkpoint `name`, "best" or "last", lies if it has one."""
+    return directory / CHECKPOINTS / f"{name}.ckpt"
+
+
+def run_of(checkpoint: Path) -> Path | None:
+    """Return the run's directory that a checkpoint lies in; None if it lies elsewhere."""
+    run = checkpoint.parent.parent
+    return run if checkpoint.parent.name == CHECKPOINTS and (run / ".hydra").is_dir() else None
 
 
 def failures(jobs: Iterable[Path]) -> list[str]:
@@ -54,30 +66,35 @@ def make_new(path: Path) -> Path:
     """Make and return `path`, or `path-2`, `path-3`, … if there is something at it already.
 
     Two processes that ask at the same moment get two directories: making one is atomic.
+    Raises `SettingError` if `path` has no name, such as `.`: runs don't mix with a user's files.
     """
+    if path.name in ("", ".."):
+        raise SettingError(f"{path}: must be the path of a new directory")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for number in count(1):
-        new = path if number == 1 else path.with_name(f"{path.name}-{number}")
+    names = numbered(path.name)
+    while True:
+        new = path.with_name(next(names))
         try:
             new.mkdir()
         except FileExistsError:
             continue
         return new
-    raise AssertionError("unreachable")
 
 
-def lock(directory: Path, what: str) -> FileLock:
-    """Return a lock on `directory`, which goes with this process, however that ends.
+@contextmanager
+def lock(directory: Path, what: str) -> Iterator[None]:
+    """Hold a lock on `directory` in a block; it ends with this process, however that ends.
 
     Raises `SettingError` if another process has it: that one does `what` at this moment.
     """
-    held = FileLock(directory / ".lock")
+    path = directory / ".lock"
+    refuse_links(path)
     try:
-        held.acquire(timeout=0)
+        held = FileLock(path).acquire(timeout=0)
     except Timeout:
-        told = f"{shown(directory)}: another aecli {what} at this moment"
-        raise SettingError(told) from None
-    return held
+        raise SettingError(f"{shown(directory)}: another aecli {what} at this moment") from None
+    with held:
+        yield
 
 
 def shown(path: Path | str) -> str:

@@ -1,6 +1,5 @@
-"""What the directories of runs tell without their models: settings and metrics. No torch here."""
+"""Finished runs without their models: settings and metrics, from files alone. No torch here."""
 
-import json
 import logging
 import math
 import os
@@ -9,16 +8,19 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-import yaml
-
 from aecli.errors import SettingError
+from aecli.runs.paths import number_of
+from aecli.text import first_line, one_line
+from aecli.tree import leaves
+from aecli.untrusted import read_json, read_yaml
 
 log = logging.getLogger(__name__)
 
 CONFIG = Path(".hydra") / "config.yaml"
+OVERRIDES = Path(".hydra") / "overrides.yaml"
+METRICS = "metrics.json"
 SEED = "seed"
 ELSEWHERE = (
     "output_dir",
@@ -31,9 +33,13 @@ ELSEWHERE = (
 )
 """Root keys that say where a run lies and what is shown of it, not what it is."""
 PLACES = ("dataset.root", "dataset.source")
+HIDDEN = "_"
+"""What the last part of a key begins with that nobody types, such as `model._target_`."""
 HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")
 """Metrics of which more is better; of all others less is."""
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
+
+MOST_REASONS = 5
+"""Damaged runs of which the reason is logged."""
 
 Value = float | int | bool | str | None
 
@@ -48,31 +54,17 @@ class Record(NamedTuple):
     """The keys that were typed."""
     metrics: dict[str, float]
     """By the name that TensorBoard has: "val/loss", "test/mse"; and "epochs", "train_seconds"."""
-
-
-class Group(NamedTuple):
-    """Runs that differ in the seed alone."""
-
-    settings: dict[str, Value]
-    records: list[Record]
-
-    def values(self, metric: str) -> list[float]:
-        """Return the metric of each run that has it."""
-        return [r.metrics[metric] for r in self.records if metric in r.metrics]
-
-    def told(self, metric: str) -> str:
-        """Return "mean ± standard deviation" over the runs, "" if none has the metric."""
-        values = self.values(metric)
-        if not values:
-            return ""
-        spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-        return f"{mean(values):.4g}{spread}"
+    evaluation: dict[str, Value]
+    """The settings of `aecli eval` that made the test metrics, such as "eval.train_size"."""
+    version: str
+    """Of the aecli that trained it, "" if unknown."""
 
 
 def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
     """Return the directories of runs that `specs` mean: runs, folders of runs, patterns.
 
-    Without any: those of the newest sweep, or all under `output_dir` if there is none.
+    Without any: those of the newest sweep, or all under `output_dir` if there is none. A run that
+    is reached twice is there once.
 
     Raises `SettingError` if there are none.
     """
@@ -90,23 +82,30 @@ def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
         if not runs:
             raise SettingError(f"{spec}: no run lies there; must be a run, a folder or a pattern")
         found += runs
-    return list(dict.fromkeys(found))
+    return list({path.resolve(): path for path in found}.values())
 
 
 def read(directories: Iterable[Path]) -> list[Record]:
-    """Return what the finished runs tell; the others are named on the log."""
-    records = []
-    unfinished = []
+    """Return the records of the finished runs; log the names of the others, and why."""
+    records, unfinished, damaged = [], [], []
     for directory in directories:
-        record = _read(directory)
-        if record is None:
-            unfinished.append(directory)
-        else:
-            records.append(record)
+        if not os.path.lexists(directory / METRICS):
+            unfinished.append(directory.name)
+            continue
+        try:
+            records.append(_read(directory))
+        except SettingError as error:
+            damaged.append(first_line(error))
+        except OSError as error:
+            damaged.append(f"{directory}: {error.strerror}")
+        except (AttributeError, KeyError, TypeError, ValueError):
+            damaged.append(f"{directory}: its files are not those of a run")
     if unfinished:
-        names = ", ".join(path.name for path in unfinished[:5])
-        more = f" and {len(unfinished) - 5} more" if len(unfinished) > 5 else ""
-        log.warning("left out, not finished or damaged: %s%s", names, more)
+        log.warning("left out, not finished: %s", some(unfinished))
+    for reason in damaged[:MOST_REASONS]:
+        log.warning("left out: %s", one_line(reason))
+    if len(damaged) > MOST_REASONS:
+        log.warning("left out: %s more, damaged, too", len(damaged) - MOST_REASONS)
     return records
 
 
@@ -119,86 +118,105 @@ def matching(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
         key, _, allowed = text.partition("=")
         if not any(key in record.settings for record in records):
             raise SettingError(f"{key}: no run has this setting{_hint(key, records)}")
-        values = {str(record.settings.get(key)) for record in records}
+        values = ordered({record.settings.get(key) for record in records})
         records = [r for r in records if _is_among(r.settings.get(key), allowed.split(","))]
         if not records:
-            raise SettingError(
-                f"{text}: no run has it; {key} is one of {', '.join(sorted(values))}"
-            )
+            known = some([shown(value) for value in values])
+            raise SettingError(f"{text}: no run has it; {key} is one of {known}")
     return list(records)
 
 
-def grouped(records: Iterable[Record]) -> list[Group]:
-    """Return the runs in groups that differ in the seed alone."""
-    groups: dict[frozenset, Group] = {}
-    for record in records:
-        settings = {key: value for key, value in record.settings.items() if key != SEED}
-        key = frozenset(settings.items())
-        groups.setdefault(key, Group(settings, [])).records.append(record)
-    return list(groups.values())
-
-
-def differing(groups: Sequence[Group]) -> list[str]:
-    """Return the keys that tell the groups apart: those typed, or all if these do not suffice."""
-    keys = dict.fromkeys(key for group in groups for key in group.settings)
-    varied = [key for key in keys if len({group.settings.get(key) for group in groups}) > 1]
-    typed = {key for group in groups for record in group.records for key in record.typed}
-    shown = [key for key in varied if key in typed]
-    told = {tuple(group.settings.get(key) for key in shown) for group in groups}
-    return sorted(shown if len(told) == len(groups) else varied, key=lambda key: key.count("."))
-
-
-def ranked(groups: Iterable[Group], metric: str) -> list[Group]:
-    """Return the groups that have the metric, the best first."""
-    having = [group for group in groups if group.values(metric)]
-    return sorted(having, key=lambda g: mean(g.values(metric)), reverse=more_is_better(metric))
-
-
 def more_is_better(metric: str) -> bool:
-    """Tell the direction of a metric such as "val/elbo"."""
+    """Return whether a metric such as "val/elbo" is better the larger it is."""
     name = metric.rpartition("/")[2]
     return name in HIGHER_IS_BETTER or name.endswith("accuracy")
 
 
+LONGEST = 40
+"""Characters of a value that are printed."""
+
+
+def shown(value: Value) -> str:
+    """Return a setting as it is typed, cut off if it is long; "–" where a run does not have it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f"{value:.5g}" if isinstance(value, float) else str(value)
+    return one_line(text, LONGEST)
+
+
+def ordered(values: Iterable[Value]) -> list[Value]:
+    """Return values of a setting in their order: numbers by size, before all others."""
+
+    def key(value: Value) -> tuple[bool, float, str]:
+        is_number = isinstance(value, int | float) and abs(value) < math.inf
+        return (not is_number, value if is_number else 0, str(value))  # type: ignore[return-value]
+
+    return sorted(values, key=key)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few of `names` in a line, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(one_line, names[:most])) + more
+
+
 def _below(folder: Path) -> Iterator[Path]:
-    for path, folders, _ in os.walk(folder):
-        if (Path(path) / CONFIG).is_file():
+    def warn(error: OSError) -> None:
+        log.warning("left out: %s: %s", one_line(error.filename), error.strerror)
+
+    for path, folders, _ in os.walk(folder, onerror=warn):
+        if os.path.isfile(os.path.join(path, CONFIG)):  # noqa: PTH113, PTH118 - thousands of them
             folders.clear()  # what lies in a run is no run
             yield Path(path)
-        folders.sort(key=lambda name: (len(name.split("_")[0]), name))  # 2_… before 10_…
+        folders.sort(key=lambda name: number_of(Path(name)))
 
 
-def _read(directory: Path) -> Record | None:
-    try:
-        told = json.loads((directory / "metrics.json").read_text())
-        config = yaml.load((directory / CONFIG).read_text(), _Loader)
-        typed = yaml.load((directory / ".hydra" / "overrides.yaml").read_text(), _Loader)
-        settings = dict(_flat(config)) | {key: str(v) for key, v in told["choices"].items()}
-        keys = frozenset(override.lstrip("+~").partition("=")[0] for override in typed)
-        return Record(directory, settings, keys, _metrics(told))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return None  # whatever an unfinished or damaged run's files can raise
+def _read(directory: Path) -> Record:
+    metrics = read_json(directory / METRICS)
+    config, typed = (read_yaml(directory / name) for name in (CONFIG, OVERRIDES))
+    settings = dict(_settings(config)) | {key: str(v) for key, v in metrics["choices"].items()}
+    keys = frozenset(override.lstrip("+~").partition("=")[0] for override in typed)
+    version = str(metrics.get("version", ""))[:LONGEST]
+    return Record(directory, settings, keys, _metrics(metrics), _evaluation(metrics), version)
 
 
-def _metrics(told: Mapping[str, Any]) -> dict[str, float]:
-    values = {name: told.get(name) for name in ("epochs", "train_seconds")}
+def _metrics(stored: Mapping[str, Any]) -> dict[str, float]:
+    values = {name: stored.get(name) for name in ("epochs", "train_seconds")}
     for split in ("val", "test"):
-        values |= {f"{split}/{name}": value for name, value in told.get(split, {}).items()}
-    values.pop("test/seed", None)
-    return {k: v for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
+        values |= {f"{split}/{name}": value for name, value in stored.get(split, {}).items()}
+    for no_metric in ("test/seed", "test/classified_images"):
+        values.pop(no_metric, None)
+    return {name: value for name, value in values.items() if _is_finite(value)}
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        if name.startswith("_") or key in ELSEWHERE or key in PLACES:
+def _evaluation(stored: Mapping[str, Any]) -> dict[str, Value]:
+    test = stored.get("test", {})
+    settings = {**test.get("settings", {}), "checkpoint": test.get("checkpoint")}
+    return {key: _value(value) for key, value in leaves(settings, "eval.")}
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    for key, value in leaves(config):
+        root = key.partition(".")[0]
+        if root in ELSEWHERE or any(f"{key}.".startswith(f"{place}.") for place in PLACES):
             continue
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{key}.")
-        elif isinstance(value, list):
-            yield key, f"[{','.join(map(str, value))}]"
-        elif not (isinstance(value, str) and "${" in value):  # it follows another setting
-            yield key, value
+        if not (isinstance(value, str) and "${" in value):  # it follows another setting
+            yield key, _value(value)
+
+
+def _value(value: Any) -> Value:
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return value if isinstance(value, float | int | str | None) else str(value)
 
 
 def _is_among(value: Value, allowed: Sequence[str]) -> bool:

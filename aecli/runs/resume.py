@@ -1,92 +1,121 @@
-"""`resume=`: what a run that was interrupted goes on with, and what it refuses."""
+"""`resume=`: how far a run has come, what it was started with, and what may change on its way."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__
+from aecli import __version__, files
 from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
-from aecli.runs.metrics_file import read_metrics, write_text
-from aecli.runs.paths import LAST, shown
+from aecli.runs.metrics_file import read_metrics
+from aecli.runs.paths import LAST, checkpoint_path, shown
+from aecli.untrusted import read_yaml
 
 LENGTH = "trainer.max_epochs"
 PARTS = ("model", "network", "noise", "sparsity", "likelihood", "optimizer", "trainer", "seed")
-"""What makes a job of a sweep what it is."""
+"""Keys that must match before a job of a sweep may use a checkpoint."""
 GOES_WITH = {"resume", "output_dir", LENGTH}
 """Settings that may be typed with resume=…"""
 
 
 def last_checkpoint(directory: Path) -> Path | None:
-    """Return the checkpoint that a run goes on from; None if it has not come so far."""
-    path = directory / "checkpoints" / f"{LAST}.ckpt"
+    """Return the checkpoint that a run resumes from; None before its first epoch has ended."""
+    path = checkpoint_path(directory, LAST)
     return path if path.is_file() else None
 
 
-def interrupted(directory: Path) -> Stored:
-    """Return what the run in `directory` was made with.
+@dataclass(frozen=True)
+class State:
+    """How far the run in a directory has come, by its files."""
 
-    Raises `SettingError` if that cannot be read, or if another version of aecli made it.
-    """
-    last = last_checkpoint(directory)
-    if last is None and read_metrics(directory):
-        raise SettingError(f"resume={shown(directory)}: its checkpoints/{LAST}.ckpt is missing")
-    try:
-        found = stored(last) if last else stored_beside(directory)
-    except SettingError as error:
-        raise SettingError(str(error).replace("run=", "resume=", 1)) from error
-    if found.version != __version__:
-        raise SettingError(
-            f"resume={shown(directory)}: was made by aecli {found.version}, and this is"
-            f" {__version__}: go on with that one, or train anew"
-        )
-    return found
+    directory: Path
+    last: Path | None
+    """The checkpoint that training resumes from, if there is one."""
+    metrics: Mapping[str, Any]
+    """The contents of `metrics.json`; empty before the training has ended."""
+
+    @classmethod
+    def read(cls, directory: Path) -> "State":
+        """Return the state of the run in `directory`; raise `SettingError` if it is damaged."""
+        metrics = read_metrics(directory)
+        if "epochs" in metrics and not _is_record(metrics):
+            path = directory / "metrics.json"
+            raise SettingError(f"{path}: damaged; move it away and try again")
+        return cls(directory, last_checkpoint(directory), metrics)
+
+    def is_trained(self, config: DictConfig) -> bool:
+        """Tell whether the training has ended; an experiment's evaluation may still be missing."""
+        # An early stop, or max_steps, ends a training before its last epoch.
+        asked = self.metrics.get("asked_epochs", inf)
+        return "epochs" in self.metrics and asked >= config.trainer.max_epochs
+
+    def is_done(self, config: DictConfig) -> bool:
+        """Tell whether nothing is left to do."""
+        is_reported = config.published is None or "experiment" in self.metrics
+        return self.is_trained(config) and is_reported
+
+    def stored(self) -> Stored:
+        """Return the configuration that the run was started with.
+
+        Raises `SettingError` if it cannot be read, or if another version of aecli wrote it.
+        """
+        where = f"resume={shown(self.directory)}"
+        if self.last is None and self.metrics:
+            raise SettingError(f"{where}: its checkpoints/{LAST}.ckpt is missing")
+        try:
+            found = stored(self.last) if self.last else stored_beside(self.directory)
+        except SettingError as error:
+            raise SettingError(str(error).replace("run=", "resume=", 1)) from error
+        if found.version != __version__:
+            raise SettingError(
+                f"{where}: was made by aecli {found.version}, and this is {__version__}: resume it"
+                " with that version, or train anew"
+            )
+        return found
 
 
 def check_typed(
-    config: DictConfig, then: DictConfig, typed: Collection[str], directory: Path
+    config: DictConfig, stored: DictConfig, typed: Collection[str], directory: Path
 ) -> None:
-    """Refuse settings that a run cannot change on its way; take a new length over into `then`."""
+    """Refuse typed settings that a resumed run cannot change; copy a new length into `stored`."""
     for key in sorted(set(typed) - GOES_WITH):
         raise SettingError(f"{key}: a resumed run keeps its settings; leave it out")
     if LENGTH not in typed:
         return
-    epochs, before = check_int(LENGTH, config.trainer.max_epochs, 1), then.trainer.max_epochs
+    epochs, before = check_int(LENGTH, config.trainer.max_epochs, 1), stored.trainer.max_epochs
     for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start"):
-        value = OmegaConf.select(then, key)
-        if value not in (None, 0, "constant", then.sparsity.get("k")):
+        value = OmegaConf.select(stored, key)
+        if value not in (None, 0, "constant", stored.sparsity.get("k")):
             raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {before} epochs")
-    then.trainer.max_epochs = epochs
-    path = directory / ".hydra" / "config.yaml"  # what `aecli compare` tells runs apart by
-    told = OmegaConf.load(path)
-    told.trainer.max_epochs = epochs
-    write_text(path, OmegaConf.to_yaml(told))
+    stored.trainer.max_epochs = epochs
+    path = directory / ".hydra" / "config.yaml"  # read by `aecli compare`
+    written = OmegaConf.create(read_yaml(path))
+    written.trainer.max_epochs = epochs
+    files.write(path, OmegaConf.to_yaml(written))
 
 
-def check_same(config: DictConfig, then: DictConfig, directory: Path) -> None:
-    """Refuse to take another job's checkpoint for that of this job of a sweep."""
+def check_same(config: DictConfig, stored: DictConfig, directory: Path) -> None:
+    """Refuse the checkpoint of another job in the directory of this job of a sweep."""
     for part in PARTS:
-        ours, theirs = (
-            OmegaConf.to_container(c, resolve=True).get(part)  # type: ignore[union-attr]
-            for c in (config, then)
-        )
-        if ours != theirs:
+        if _plain(config, part) != _plain(stored, part):
             raise SettingError(
                 f"{shown(directory)}: holds a job with another {part}; hydra.sweep.subdir must"
                 " give each job a directory of its own"
             )
 
 
-def is_trained(config: DictConfig, directory: Path) -> bool:
-    """Tell whether a run's training is over; its own evaluation may still be missing."""
-    # An early stop, or max_steps, ends a training before its last epoch.
-    metrics = read_metrics(directory)  # its epochs are written at the end of the training
-    return "epochs" in metrics and metrics.get("asked_epochs", inf) >= config.trainer.max_epochs
+def _plain(config: DictConfig, part: str) -> Any:
+    value = config.get(part)
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def is_done(config: DictConfig, directory: Path) -> bool:
-    """Tell whether nothing is left to do for a run."""
-    reported = config.published is None or "experiment" in read_metrics(directory)
-    return is_trained(config, directory) and reported
+def _is_record(metrics: Mapping[str, Any]) -> bool:
+    """Tell whether the metrics are those that the end of a training writes."""
+    values = metrics.get("val")
+    numbers = [metrics["epochs"], metrics.get("asked_epochs", 0)]
+    numbers += values.values() if isinstance(values, dict) else [None]
+    return all(isinstance(number, int | float) for number in numbers)

@@ -2,19 +2,21 @@
 
 import sys
 from collections.abc import Iterable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from aecli.distributed import agree, launched, rank
+from aecli.distributed import agree, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
+from aecli.files import refuse_links
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
+from aecli.sweeps.slurm import watch_by_squeue
 
 SILENCE = {
     "version": 1,
@@ -23,15 +25,12 @@ SILENCE = {
 }
 """The logging of all but the first of several processes."""
 
-held: list[FileLock] = []
-"""The lock on the sweep of this process, for as long as that runs."""
-
 
 class Failures(Callback):
     """Hydra's callback that names the jobs of a sweep that failed, at its end."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Name them."""
+        """Print a line for each of them and exit with status 1, if there are any."""
         sweep = Path(config.hydra.sweep.dir)
         jobs = [path for path in sweep.glob("[!.]*/") if path.is_dir()]
         if failed := failures(jobs):
@@ -41,18 +40,28 @@ class Failures(Callback):
 class NewDirectory(Failures):
     """Hydra's callback that makes the run's, or the sweep's, directory before anything else."""
 
+    def __init__(self) -> None:
+        self.held = ExitStack()
+        """The lock on the sweep of this process."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # the jobs in other processes get a copy, which holds no lock
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a single run, or take that of the run to go on with."""
         HydraConfig.instance().set_config(config)  # its name is made of hydra.* keys
         failure, directory = None, ""
-        if rank() == 0:
-            try:
-                directory = _claim(config.hydra.run) if config.resume is None else _take(config)
-            except Exception as error:
-                failure = error
+        try:
+            prepare_for_lightning()
+            if rank() == 0:
+                directory = (
+                    _claim(config, config.hydra.run) if config.resume is None else _take(config)
+                )
+        except Exception as error:
+            failure = error
         if launched():  # their clocks differ, and so would the names
             directory = agree(directory)
-        if failure is not None:
+        if failure is not None and rank() == 0:
             _exit(failure)
         if launched() and not directory:
             sys.exit(1)  # the first of them says why
@@ -68,7 +77,9 @@ class NewDirectory(Failures):
         """Claim the directory of a sweep, or take that of the sweep to go on with."""
         try:
             directory = self._sweep(config)
-            held.append(lock(Path(directory), "runs this sweep"))
+            self.held.enter_context(lock(Path(directory), "runs this sweep"))
+            if config.hydra.runtime.choices["hydra/launcher"] == "submitit_slurm":
+                watch_by_squeue()
         except Exception as error:
             _exit(error)
         # Each job is composed anew, from the overrides: so it has to be among them.
@@ -87,7 +98,7 @@ class NewDirectory(Failures):
         if config.resume is None:
             if many := [text for text in typed if text.startswith("resume=")]:
                 raise SettingError(f"{many[0]}: must be one directory, a sweep's")
-            return _claim(config.hydra.sweep)
+            return _claim(config, config.hydra.sweep)
         return _take_sweep(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -99,10 +110,14 @@ class NewDirectory(Failures):
             print(f"  aecli compare {quote(shown(sweep))}")  # noqa: T201
             print(f"  aecli eval {as_typed('run', sweep)}")  # noqa: T201
             print(f"  tensorboard --logdir {quote(shown(sweep))}")  # noqa: T201
+        self.held.close()
         super().on_multirun_end(config)
 
 
-def _claim(node: DictConfig) -> str:
+def _claim(config: DictConfig, node: DictConfig) -> str:
+    """Make the new directory that `node`, one of Hydra's, describes."""
+    if not config.output_dir.strip():
+        raise SettingError(f"output_dir='{config.output_dir}': must be a folder, such as outputs")
     try:
         return str(make_new(Path(node.dir)))
     except OSError as error:
@@ -127,6 +142,7 @@ def _take(config: DictConfig) -> str:
         )
     if not (path / ".hydra").is_dir():
         raise SettingError(f"resume={resume}: not a run's directory: it has no .hydra in it")
+    refuse_links(path)
     return str(path)
 
 
@@ -144,11 +160,12 @@ def _take_sweep(config: DictConfig) -> str:
     if then != _sweep_of(config.hydra.overrides.task):
         line = " ".join(map(quote, then))
         raise SettingError(f"resume={config.resume}: that sweep was {line}; type the same line")
+    refuse_links(sweep)
     return str(sweep)
 
 
 def _sweep_of(typed: Iterable[str]) -> list[str]:
-    """Return what was typed that makes a sweep what it is."""
+    """Return the overrides that define a sweep, without those that say how to run it."""
     how = ("resume", "launcher", "sweeper.trials", "sweeper.at_once")
     return [text for text in typed if text.split("=")[0] not in how]
 

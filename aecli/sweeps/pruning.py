@@ -6,7 +6,8 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
-from aecli.sweeps.sweeper import PRUNED, open_study
+from aecli.sweeps.study import open_study, trial_of
+from aecli.sweeps.trials import PRUNED
 
 
 def pruning(config: DictConfig) -> list[Callback]:
@@ -27,10 +28,7 @@ class Pruning(Callback):
     """
 
     def __init__(self, config: DictConfig, sweep: Path, number: int) -> None:
-        from optuna.trial import Trial
-
-        study = open_study(config, sweep)
-        self.trial = Trial(study, study.trials[number]._trial_id)
+        self.trial = trial_of(open_study(config, sweep), number)
         self.objective = config.objective
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

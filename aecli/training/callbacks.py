@@ -1,6 +1,7 @@
 """What happens around a training: its configuration kept, its best epoch, its TensorBoard pages."""
 
 import math
+import re
 import signal
 from collections.abc import Mapping
 from types import FrameType
@@ -13,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+from typing_extensions import override
 
 from aecli.distributed import gathered
-from aecli.errors import SettingError
+from aecli.errors import SettingError, check_int, check_number
 from aecli.figures import grid, labelled_rows, pixels_of
-from aecli.noise import Noise
+from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import KEY, pack
 from aecli.signals import stop
 
@@ -42,6 +44,8 @@ HPARAMS = {
 """The settings that TensorBoard's HPARAMS page shows, beside the choice in each group."""
 SHOWN = 12
 """Images in a row of reconstructions."""
+LARGEST_WORLD = 1024
+"""Processes whose random states are read from a checkpoint."""
 PROJECTED = 400
 """Codes that the embedding projector gets."""
 
@@ -86,6 +90,20 @@ class KeepRandomState(Callback):
         state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
         return {"processes": gathered(state)}
 
+    def checked(self, state: Any, where: str) -> dict[str, Any]:
+        """Return a copy of a loaded state if torch takes it, else raise `SettingError`."""
+        try:
+            processes = [
+                {
+                    "cpu": _random_state(one["cpu"], "cpu"),
+                    "cuda": [_random_state(device, "cuda") for device in one["cuda"]],
+                }
+                for one in state["processes"][:LARGEST_WORLD]
+            ]
+        except (TypeError, KeyError, RuntimeError, IndexError, AttributeError) as error:
+            raise SettingError(f"{where}: is no state of torch's random numbers") from error
+        return {"processes": processes}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states until the next epoch starts."""
         self.loaded = state_dict["processes"]
@@ -93,7 +111,7 @@ class KeepRandomState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let each process draw numbers of its own."""
         if trainer.global_rank:
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+            torch.manual_seed(derived_seed(torch.initial_seed(), "rank", trainer.global_rank))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw from here on as after the epoch that the checkpoint was saved in."""
@@ -111,18 +129,31 @@ class KeepRandomState(Callback):
         self.loaded = None
 
 
-class StopOnSigterm(Callback):
-    """Keeps Lightning's own answer to SIGTERM away, which waits for a batch and for other ranks."""
+def _random_state(state: Tensor, device: str) -> Tensor:
+    """Return a copy of a generator's state; raises whatever a generator raises at a made-up one."""
+    if device == "cpu" or torch.cuda.is_available():
+        torch.Generator(device).set_state(state)
+    return state.clone()
 
+
+class StopOnSigterm(Callback):
+    """Ends a training at SIGTERM as `aecli.signals` does.
+
+    Lightning's own handler waits for the end of the batch and for all other processes.
+    """
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.before = signal.getsignal(signal.SIGTERM)  # Lightning's is not in place yet
+
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put back the answer from before; send it on to the processes that Lightning started."""
-        before = trainer._signal_connector._original_handlers.get(signal.SIGTERM)
-        if before is not stop:
+        if self.before is not stop:
             return
 
         def stop_all(number: int, frame: FrameType | None) -> None:
             if trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(signal.SIGTERM)
+                trainer.strategy.launcher.kill(signal.SIGTERM)  # those that Lightning started
             stop(number, frame)
 
         signal.signal(signal.SIGTERM, stop_all)
@@ -142,6 +173,21 @@ class BestEpoch(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training has to know."""
         return {"metrics": self.metrics, "epoch": self.epoch}
+
+    def checked(self, state: Any, where: str) -> dict[str, Any]:
+        """Return a copy of a loaded state if it is one of `state_dict`, else raise `SettingError`."""
+        try:
+            epoch = check_int(f"{where}: epoch", state["epoch"], 0)
+            metrics = {
+                name: check_number(f"{where}: {name}", value)
+                for name, value in state["metrics"].items()
+                if re.fullmatch(r"[a-z]\w*", name)
+            }
+        except (TypeError, KeyError, AttributeError) as error:
+            raise SettingError(f"{where}: must have metrics and an epoch") from error
+        if "loss" not in metrics:
+            raise SettingError(f"{where}: has no loss")
+        return {"metrics": metrics, "epoch": epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
@@ -196,7 +242,7 @@ class TensorBoardPages(Callback):
             model.eval()
             images = _validation_images(trainer, SHOWN).to(model.dtype)
             rows = [("input", images)]
-            if type(model.noise) is not Noise:
+            if not model.noise.is_none:
                 rows.append(("corrupted", model.noise.corrupt(images)))
             rows.append(("output", model.reconstruct(rows[-1][1])))
             writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)

@@ -1,62 +1,84 @@
-"""The loop over an epoch's batches, for networks whose step takes no longer than Lightning's own.
+"""The loop over an epoch's batches, for networks so small that Lightning costs as much as they do.
 
 For every batch Lightning's loop goes through some 40 hooks, contexts and counters, whether anybody
-listens or not. `EpochLoop` does the same in the same order, but calls only the hooks that somebody
-has. Where a run needs another of Lightning's services (several devices, gradients clipped or added
-up, L-BFGS's closure, a profiler), Lightning's own loop runs.
+uses them or not. `EpochLoop` trains to the same weights, but calls only the hooks that somebody
+has written. Lightning's own loop runs where a training needs more: several devices, scaled
+gradients, gradients that are clipped or accumulated, steps that are not plain ones (PCA, L-BFGS), a
+profiler, or a hook in `INSIDE` or `OF_THE_MODEL`. Batches must lie on the device already. A step
+that skips its batch by returning None is refused, and so is `self.log` in a step or in a hook of a
+batch (by Lightning, which then has no place for the value): log once an epoch.
+
+Lightning has no public way to replace the loop of a `Trainer`. Taken from its private parts are
+the class `_TrainingEpochLoop` with its counters, `_num_ready_batches_reached` and
+`_batches_that_stepped`, and the type `_DataFetcher`. Without `EpochLoop.put_into` a training runs
+in Lightning's loop and ends with the same weights, later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
-from torch.optim import Optimizer
+from torch import Tensor
+from typing_extensions import override
 
-BETWEEN = (
+from aecli.models import Autoencoder
+
+INSIDE = (
     "on_before_zero_grad",
     "on_before_backward",
     "on_after_backward",
     "on_before_optimizer_step",
 )
-"""Hooks between the parts of a step: where somebody has one, Lightning's loop runs."""
+"""Hooks within a step, of a callback or the model."""
+OF_THE_MODEL = (
+    "on_train_batch_start",  # may end the epoch by returning −1
+    "on_before_batch_transfer",
+    "transfer_batch_to_device",
+    "on_after_batch_transfer",
+    "backward",
+    "configure_gradient_clipping",
+    "optimizer_step",
+    "optimizer_zero_grad",
+)
+"""Hooks by which a model changes what a step is."""
 
 
 class EpochLoop(_TrainingEpochLoop):
-    """Batch after batch: forward, backward, optimizer, schedule, and the hooks around them."""
+    """For each batch: forward, backward, optimizer, schedule, and the hooks around them."""
 
     @classmethod
     def put_into(cls, trainer: Trainer) -> None:
-        """Let a trainer use this loop."""
+        """Replace the loop of a trainer by this one."""
         loop = trainer.fit_loop.epoch_loop
         trainer.fit_loop.epoch_loop = cls(trainer, loop.min_steps, loop.max_steps)
 
+    @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
-        """Find out, once an epoch, what each batch needs."""
+        # What a batch needs is found out once an epoch.
         super().on_run_start(data_fetcher)
         trainer = self.trainer
-        self._is_plain = _is_plain(trainer)
-        waits = self._is_plain and _validates_by_epochs(trainer)
-        self._plain_batches = trainer.num_training_batches if waits else 0
+        self._is_lean = _can_be_lean(trainer)
+        waits = self._is_lean and _validates_by_epochs(trainer)
+        self._batches_without_validation = int(trainer.num_training_batches) if waits else 0
         self._before = _hooks(trainer, "on_train_batch_start")
         self._after = _hooks(trainer, "on_train_batch_end")
         mixed = isinstance(trainer.precision_plugin, MixedPrecision)
         self._precision = trainer.precision_plugin.forward_context if mixed else nullcontext
-        if self._is_plain:
-            (optimizer,) = trainer.optimizers
-            self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            self._step = _step(optimizer)
+        if self._is_lean:
+            (self._optimizer,) = trainer.optimizers
+            groups = self._optimizer.param_groups
+            self._parameters = [parameter for group in groups for parameter in group["params"]]
 
+    @override
     def advance(self, data_fetcher: _DataFetcher) -> None:
-        """Train on one batch."""
-        if self.restarting or not self._is_plain:
+        if self.restarting or not self._is_lean:
             super().advance(data_fetcher)
             return
         trainer, progress = self.trainer, self.batch_progress
@@ -70,12 +92,14 @@ class EpochLoop(_TrainingEpochLoop):
 
         with self._precision():
             loss = trainer.lightning_module.training_step(batch, index)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"training_step returned {type(loss).__name__}: must be the loss")
         for parameter in self._parameters:
             parameter.grad = None
         loss.backward()
         steps = self.automatic_optimization.optim_progress.optimizer.step
         steps.increment_ready()
-        self._step()
+        self._optimizer.step()
         steps.increment_completed()
         progress.increment_processed()
 
@@ -87,62 +111,57 @@ class EpochLoop(_TrainingEpochLoop):
             hook({"loss": loss.detach()}, batch, index)
         progress.increment_completed()
 
+    @override
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
-        """Validate where it is time to, and what else Lightning does after a batch."""
+        # Lightning's looks whether to validate; most batches of an epoch need no look.
         trainer = self.trainer
         asked = self.restarting or trainer.should_stop or trainer.received_sigterm
-        if asked or self.batch_idx + 1 >= self._plain_batches:
+        if asked or self.batch_idx + 1 >= self._batches_without_validation:
             super().on_advance_end(data_fetcher)
         else:
             self._batches_that_stepped += 1
 
 
-def _is_plain(trainer: Trainer) -> bool:
-    precision = trainer.precision_plugin
+def _can_be_lean(trainer: Trainer) -> bool:
+    model, precision = trainer.lightning_module, trainer.precision_plugin
     return (
         type(trainer.strategy) is SingleDeviceStrategy
         and (
             type(precision) is Precision
             or (type(precision) is MixedPrecision and precision.scaler is None)
         )
-        and isinstance(trainer.profiler, PassThroughProfiler)
-        and trainer.lightning_module.automatic_optimization
+        and isinstance(trainer.profiler, PassThroughProfiler)  # type: ignore[attr-defined]
+        and isinstance(model, Autoencoder)
+        and model.takes_plain_steps
         and trainer.accumulate_grad_batches == 1
         and not trainer.gradient_clip_val
-        and not isinstance(trainer.optimizers[0], torch.optim.LBFGS)
-        and not any(_hooks(trainer, name) for name in BETWEEN)
+        and not any(_hooks(trainer, name) for name in INSIDE)
+        and not any(_has_own(model, LightningModule, name) for name in OF_THE_MODEL)
     )
 
 
-def _step(optimizer: Optimizer) -> Callable[[], Any]:
-    """Return the optimizer's step without the entry for torch's profiler that torch puts around it.
-
-    The hooks around a step are left out with it: where the optimizer has one, it is its own step.
-    """
-    step = type(optimizer).step
-    hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    if hooks or not getattr(step, "hooked", False):
-        return optimizer.step
-    optimizer._opt_called = True  # else a schedule would warn that it moves before any step
-    return partial(step.__wrapped__, optimizer)
-
-
 def _validates_by_epochs(trainer: Trainer) -> bool:
+    batches = trainer.val_check_batch  # None: by time
     return (
         trainer.check_val_every_n_epoch is not None
-        and trainer._val_check_time_interval is None
-        and trainer.val_check_batch >= trainer.num_training_batches
+        and batches is not None
+        and batches >= trainer.num_training_batches
     )
 
 
 def _hooks(trainer: Trainer, name: str) -> list[Callable[..., Any]]:
-    """Return the callbacks' hooks of this name, then the model's, those that are not empty."""
+    """Return the hooks of this name: the callbacks', then the model's, those that were written."""
     model = trainer.lightning_module
+    callbacks: Iterable[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     hooks: list[Callable[..., Any]] = [
         partial(getattr(callback, name), trainer, model)
-        for callback in trainer.callbacks
-        if getattr(type(callback), name) is not getattr(Callback, name)
+        for callback in callbacks
+        if _has_own(callback, Callback, name)
     ]
-    if getattr(type(model), name) is not getattr(LightningModule, name):
+    if _has_own(model, LightningModule, name):
         hooks.append(getattr(model, name))
     return hooks
+
+
+def _has_own(part: object, base: type, name: str) -> bool:
+    return getattr(type(part), name) is not getattr(base, name)

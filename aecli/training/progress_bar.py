@@ -1,4 +1,4 @@
-"""Progress of a training: a bar on a terminal, short plain lines elsewhere."""
+"""The progress of a training: a bar on a terminal, short plain lines elsewhere."""
 
 import logging
 import time
@@ -6,25 +6,26 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
+from typing_extensions import override
 
 from aecli.progress import is_terminal
 
 log = logging.getLogger(__name__)
 
 LINE_EVERY = 2.0
-"""Seconds between two plain lines of a training, at least."""
+"""The least number of seconds between two plain lines."""
 REDRAWN_EVERY = 0.25
-"""The same between two looks of a training's bar."""
+"""The least number of seconds between two drawings of the bar."""
 
 
 class Progress(Callback):
-    """Epoch, speed and validation loss."""
+    """Shows the epoch, the speed and the validation loss, until the training ends in any way."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar, or start the clock of the lines."""
         self._start = self._last = time.monotonic()
         if is_terminal() and trainer.is_global_zero:
             steps = trainer.num_training_batches * (trainer.max_epochs or 0)
@@ -37,30 +38,30 @@ class Progress(Callback):
                 leave=False,
             )
 
+    @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the epoch."""
         if self._bar is not None:
             self._bar.set_description(_epoch(trainer), refresh=False)
 
+    @override
     def on_train_batch_end(self, *args: Any) -> None:
-        """Count; the bar redraws itself by time, not by batch."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update()  # which draws every REDRAWN_EVERY seconds at most
 
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the validation loss."""
         loss = trainer.callback_metrics.get("val/loss")
-        told = "" if loss is None else f"val/loss {loss:.4g}"
+        value = "" if loss is None else f"val/loss {loss:.4g}"
         now = time.monotonic()
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if self._bar is not None:
-            self._bar.set_postfix_str(told)
+            self._bar.set_postfix_str(value)
         elif last or now - self._last >= LINE_EVERY:
             self._last = now
-            log.info("%s  %s  %.0f s", _epoch(trainer), told, now - self._start)
+            log.info("%s  %s  %.0f s", _epoch(trainer), value, now - self._start)
 
+    @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Close the bar, however the training ended."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,4 +1,4 @@
-"""Which arithmetic trains fastest on this device: found by timing a few steps of each."""
+"""Which arithmetic is fastest on this device, found by timing it."""
 
 import logging
 import time
@@ -16,11 +16,16 @@ from aecli.models import Autoencoder
 log = logging.getLogger(__name__)
 
 FASTEST = "fastest"
-"""The value of `trainer.precision` that asks for it."""
+"""The value of `trainer.precision` and `eval.finetune.precision` that asks for the timing."""
 FULL, MIXED = "32-true", "bf16-mixed"
-FEW, ROUNDS, STEPS = 2, 5, 20
+FEW = 2
+"""Steps that warm a candidate up, and again those of its first timing."""
+ROUNDS = 5
+"""Timings of each candidate, of which the median counts; also the products of `fastest_product`."""
+STEPS = 20
+"""Steps in each of these timings."""
 HOPELESS = 3
-"""Times the quickest: what takes longer in its first few steps is not timed again."""
+"""A candidate this many times slower than the best is dropped after its first timing."""
 COMPILE_PAYS = 600.0
 """Seconds of training from which on compiling, which takes about one minute, is tried."""
 
@@ -31,19 +36,19 @@ class Arithmetic(NamedTuple):
     precision: str
     """As Lightning names it."""
     compiled: bool
-    """By `torch.compile`."""
+    """Whether `torch.compile` compiled the terms of the loss."""
 
     def __str__(self) -> str:
         return self.precision + (" compiled" if self.compiled else "")
 
 
-def fastest(
+def fastest_step(
     model: Autoencoder, data: InMemoryDataModule, device: torch.device, steps: float
 ) -> Arithmetic:
-    """Time training steps of copies of the model; return the quickest arithmetic, and print it.
+    """Return the arithmetic in which a training step of the model is fastest, and print it.
 
-    `steps` is how long the training will be: compiling is tried only if that can make up for it.
-    The model, the data and the random numbers are left as they were.
+    Steps of copies of the model are timed; the model, the data and the random numbers stay as they
+    are. `steps` is the length of the training: compiling is tried only for long ones.
     """
     full = Arithmetic(FULL, compiled=False)
     if not model.takes_plain_steps:
@@ -53,25 +58,28 @@ def fastest(
         x = next(iter(data.shuffled("train", data.batch_size, lambda: 0))).x.to(device)
         timed = _time(model, x, [full, Arithmetic(MIXED, compiled=False)])
         best = min(timed, key=timed.__getitem__)
-        left = steps * timed[best]
-        if left > COMPILE_PAYS and model.is_steady:
-            log.info("compiling, for a training of about %.0f minutes", left / 60)
+        seconds = steps * timed[best]
+        if seconds > COMPILE_PAYS and model.is_steady:
+            log.info("compiling, for a training of about %.0f minutes", seconds / 60)
             timed |= _time(model, x, [best, Arithmetic(best.precision, compiled=True)])
             best = min(timed, key=timed.__getitem__)
-    told = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in timed.items())
-    log.info("fastest: %s (a step takes: %s)", best, told)
+    times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in timed.items())
+    log.info("fastest: %s (a step takes: %s)", best, times)
     return best
 
 
-def quicker(device: torch.device) -> str:
-    """Return the precision in which matrix products of a usual size are quicker on `device`."""
-    # Of no random numbers: what is drawn afterwards stays the same.
+def fastest_product(device: torch.device) -> str:
+    """Return the precision in which matrix products of a usual size are faster on `device`.
+
+    For small classifiers, whose training is too short to time its own steps.
+    """
+    # Of ones: random numbers drawn here would change those drawn afterwards.
     x = torch.ones(100, 1000, device=device)
     weight = torch.ones(1000, 1000, device=device)
     seconds = {}
     for precision in (FULL, MIXED):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == MIXED):
-            float((x @ weight).sum())  # warms up
+            float((x @ weight).sum())  # warms caches up
             start = time.perf_counter()
             for _ in range(ROUNDS):
                 y = x @ weight
@@ -81,14 +89,14 @@ def quicker(device: torch.device) -> str:
 
 
 def _time(model: Autoencoder, x: Tensor, candidates: list[Arithmetic]) -> dict[Arithmetic, float]:
-    """Return the median seconds of a step of each, measured in turns."""
+    """Return the seconds that a step takes in each arithmetic, medians of timings in turns."""
     steppers = {candidate: _Stepper(model, x, candidate) for candidate in candidates}
     for stepper in steppers.values():
         stepper.seconds(FEW)  # warms caches up, and compiles
     first = {name: stepper.seconds(FEW) for name, stepper in steppers.items()}
-    left = [name for name in candidates if first[name] <= HOPELESS * min(first.values())]
-    rounds = [{name: steppers[name].seconds(STEPS) for name in left} for _ in range(ROUNDS)]
-    return first | {name: median(seconds[name] for seconds in rounds) for name in left}
+    hopeful = [name for name in candidates if first[name] <= HOPELESS * min(first.values())]
+    rounds = [{name: steppers[name].seconds(STEPS) for name in hopeful} for _ in range(ROUNDS)]
+    return first | {name: median(seconds[name] for seconds in rounds) for name in hopeful}
 
 
 class _Stepper:
@@ -102,7 +110,7 @@ class _Stepper:
         self.optimizer = model.optimization.optimizer(self.model.parameters())
 
     def seconds(self, steps: int) -> float:
-        """Return the seconds of a step, a mean over some."""
+        """Take this many steps; return the seconds of one, their mean."""
         device = self.x.device.type
         start = time.perf_counter()
         for _ in range(steps):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,7 +16,8 @@ from aecli.distributed import launched
 from aecli.errors import SettingError, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import AtomicCheckpointIO
-from aecli.runs.paths import BEST, LAST
+from aecli.runs.paths import BEST, CHECKPOINTS, LAST
+from aecli.runs.rebuilt import rebuilt
 from aecli.training.callbacks import (
     Events,
     KeepConfiguration,
@@ -25,7 +27,7 @@ from aecli.training.callbacks import (
 )
 from aecli.training.loop import EpochLoop
 from aecli.training.progress_bar import Progress
-from aecli.training.speed import FASTEST, Arithmetic
+from aecli.training.speed import Arithmetic
 
 MONITOR = "val/loss"
 
@@ -48,13 +50,14 @@ def build_trainer(
             check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
     if config.trainer.get("fast_dev_run"):
         raise SettingError("trainer.fast_dev_run: leaves no run behind; use trainer=debug")
+    storage = AtomicCheckpointIO()
     together = launched()
     if together and config.trainer.get("strategy") != "ddp":
         raise SettingError("trainer: several processes were started; they need trainer=ddp")
     trainer: pl.Trainer = build(
         config,
         "trainer",
-        **({"devices": together.a_node, "num_nodes": together.nodes} if together else {}),
+        **({"devices": together.per_node, "num_nodes": together.nodes} if together else {}),
         precision=arithmetic.precision,
         default_root_dir=str(directory),
         logger=Events(directory, name="", version=""),
@@ -68,12 +71,13 @@ def build_trainer(
             *_checkpoints(directory),
             *_early_stopping(config.early_stopping),
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[storage],
         num_sanity_val_steps=0,
         log_every_n_steps=1,  # nothing is logged by step, only by epoch
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    storage.rebuilt = partial(rebuilt, trainer=trainer)
     EpochLoop.put_into(trainer)
     return trainer
 
@@ -88,8 +92,6 @@ def check_together(
         raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
     if choices.get("pretraining", "none") != "none":
         raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
-    if config.trainer.precision == FASTEST:
-        raise SettingError(f"{asked}: trainer.precision=fastest is measured on one device")
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise SettingError(
             f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
@@ -107,9 +109,8 @@ class EpochCheckpoint(ModelCheckpoint):
 
 
 def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
-    folder = directory / "checkpoints"
     common = {
-        "dirpath": folder,
+        "dirpath": directory / CHECKPOINTS,
         "enable_version_counter": False,
         "auto_insert_metric_name": False,
         "save_on_train_epoch_end": True,

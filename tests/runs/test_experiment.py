@@ -15,9 +15,10 @@ from aecli.commands.evaluate import evaluate
 from aecli.commands.train import train
 from aecli.errors import SettingError
 from aecli.evaluation.finetune import Classifier, Finetuning
-from aecli.runs.experiment import changes, report, with_accuracies
+from aecli.runs.experiment import EVIDENCE, changes, report, verdict, with_accuracies
 from aecli.runs.find import find
-from aecli.runs.metrics_file import read_metrics
+from aecli.runs.intervals import Interval
+from aecli.runs.metrics_file import read_metrics, update_metrics
 from tests.conftest import EXPERIMENTS, configure
 
 
@@ -27,12 +28,13 @@ def test_every_experiment_is_whole(name):
     assert choices["experiment"] == name
     published = config.published
     assert published.source
-    assert published.sure in ("read", "quoted", "memory")
+    assert published.evidence in EVIDENCE
     known = ("sse", "marginal_nll", "probe_error", "probe_accuracy", "finetune_error",
              "finetune_accuracy")  # fmt: skip
     assert published.metric in known
-    if published.metric.startswith(("probe", "finetune")):
-        assert config.eval.protocol == published.metric.split("_")[0]
+    method = published.metric.partition("_")[0]
+    if method in ("probe", "finetune"):
+        assert config.eval.protocol == method  # else nothing computes the metric
     assert list(changes(name, config)) == []
 
 
@@ -102,6 +104,32 @@ def test_report_without_the_metric_says_so(said, tmp_path):
     config, _ = configure("experiment=ng2011/stacked", "eval.protocol=none")
     report("ng2011/stacked", config, {"sse": 14.0}, tmp_path)
     assert "changed: eval.protocol=none · here no finetune_accuracy" in said.text
+
+
+def test_a_test_error_has_its_interval_over_images(said, tmp_path):
+    config, _ = configure("experiment=vincent2010/sdae3")
+    update_metrics(tmp_path, {"test": {"classified_images": 10_000}})
+    report("vincent2010/sdae3", config, {"finetune_error": 1.6}, tmp_path)
+    assert "published 1.28 · here 1.6 [1.36, 1.87] · Δ +0.32" in said.text
+    kept = json.loads((tmp_path / "metrics.json").read_text())["experiment"]
+    assert kept["interval"] == pytest.approx([1.36, 1.87], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("goal", "interval", "higher", "expected"),
+    [
+        (1.4, Interval(1.36, 1.87), False, "undecided"),
+        (1.3, Interval(1.36, 1.87), False, "missed"),
+        (1.9, Interval(1.36, 1.87), False, "reached"),
+        (1.9, Interval(1.36, 1.87), True, "missed"),
+        (1.3, Interval(1.36, 1.87), True, "reached"),
+        (1.6, None, True, "reached"),
+        (1.5, None, False, "missed"),
+        (1.6, Interval(1.6, 1.6), False, "reached"),
+    ],
+)
+def test_a_goal_within_the_interval_is_undecided(goal, interval, higher, expected):
+    assert verdict(goal, 1.6, interval, higher=higher) == expected
 
 
 def test_accuracy_is_what_the_error_leaves():

@@ -11,8 +11,8 @@ from aecli import __version__
 from aecli.commands.train import train
 from aecli.errors import SettingError
 from aecli.runs.checkpoint import stored
-from aecli.runs.metrics_file import read_metrics
-from aecli.runs.resume import interrupted
+from aecli.runs.metrics_file import read_metrics, update_metrics
+from aecli.runs.resume import State
 from aecli.training.callbacks import BestEpoch
 from tests.commandline import aecli
 from tests.conftest import STEPWISE, configure
@@ -110,12 +110,45 @@ def test_a_checkpoint_tells_its_configuration(tmp_path):
 def test_a_run_of_another_version_is_refused(tmp_path):
     last = tmp_path / "checkpoints" / "last.ckpt"
     torch.save(trained(tmp_path, "model=ae", "trainer.max_epochs=1") | {"epoch": 0}, last)
-    assert interrupted(tmp_path).choices["model"] == "ae"
+    assert State.read(tmp_path).stored().choices["model"] == "ae"
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["aecli"]["version"] = "0.0.1"
     torch.save(checkpoint, last)
     with pytest.raises(SettingError, match=r"was made by aecli 0\.0\.1, and this is"):
-        interrupted(tmp_path)
+        State.read(tmp_path).stored()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"epochs": "4"},
+        {"epochs": None},
+        {"asked_epochs": "four"},
+        {"asked_epochs": [4]},
+        {"val": None},
+        {"val": {"loss": "low"}},
+        {"val": []},
+    ],
+    ids=str,
+)
+def test_a_damaged_record_of_the_training_is_refused(tmp_path, damage):
+    whole = {"epochs": 4, "asked_epochs": 4, "val": {"loss": 0.5}}
+    config, _ = configure("trainer.max_epochs=4")
+    update_metrics(tmp_path, whole)
+    assert State.read(tmp_path).is_done(config)
+    update_metrics(tmp_path, damage)
+    with pytest.raises(SettingError, match=r"metrics\.json: damaged; move it away"):
+        State.read(tmp_path)
+
+
+def test_a_longer_training_is_not_done(tmp_path):
+    update_metrics(tmp_path, {"epochs": 2, "asked_epochs": 4, "val": {"loss": 0.5}})
+    state = State.read(tmp_path)
+    assert state.is_trained(configure("trainer.max_epochs=4")[0])  # it stopped early
+    assert not state.is_trained(configure("trainer.max_epochs=5")[0])
+    reported, _ = configure("experiment=hinton2006/pca", "trainer.max_epochs=4")
+    assert state.is_trained(reported)
+    assert not state.is_done(reported)
 
 
 def test_resume_on_the_command_line(tmp_path):

@@ -9,14 +9,15 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from aecli.sweeps.sweeper import STORAGE, STUDY, _distribution
+from aecli.sweeps.space import distribution
+from aecli.sweeps.study import STORAGE, STUDY
 from tests.commandline import aecli
 
 SHORT = ("network.hidden=[8]", "pictures_every=0", "trainer.max_epochs=8")
 
 
 @pytest.mark.parametrize(
-    ("typed", "distribution"),
+    ("typed", "expected"),
     [
         ("model=ae,vae", CategoricalDistribution(["ae", "vae"])),
         ("dataset.batch_size=32,64", CategoricalDistribution([32, 64])),
@@ -29,9 +30,9 @@ SHORT = ("network.hidden=[8]", "pictures_every=0", "trainer.max_epochs=8")
         ("noise.amount=range(0,0.5,0.25)", FloatDistribution(0, 0.25, step=0.25)),
     ],
 )
-def test_the_space_is_what_was_typed(typed, distribution):
+def test_the_space_is_what_was_typed(typed, expected):
     (override,) = OverridesParser.create().parse_overrides([typed])
-    assert _distribution(override) == distribution
+    assert distribution(override) == expected
 
 
 def study_of(sweep):
@@ -120,9 +121,9 @@ def test_an_objective_that_the_model_lacks_is_refused_after_an_epoch(tmp_path):
 
 def test_machines_share_a_study_through_a_database(tmp_path):
     line = ("train", "-m", "sweeper=optuna", "model=pca", "model.code_dim=2,4,8", *SHORT)
-    shared = ("sweeper.storage=sqlite:///study.db", "sweeper.study=shared", "sweeper.trials=2")
-    for seed in (0, 1):
-        assert aecli(*line, *shared, f"sweeper.seed={seed}", cwd=tmp_path).returncode == 0
+    shared = ("sweeper.storage=sqlite:///study.db", "sweeper.study=shared")
+    for trials in (2, 4):  # of both machines
+        assert aecli(*line, *shared, f"sweeper.trials={trials}", cwd=tmp_path).returncode == 0
     study = load_study(study_name="shared", storage=f"sqlite:///{tmp_path}/study.db")
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 4
     other = aecli(*line, *shared, "objective=val/elbo", cwd=tmp_path)

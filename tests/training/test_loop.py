@@ -3,10 +3,16 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from aecli.build import build
-from aecli.training.loop import EpochLoop
+from aecli.models import Autoencoder
+from aecli.training.loop import OF_THE_MODEL, EpochLoop
 from tests.conftest import STEPWISE, configure, small
 
 HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_train_epoch_end")
@@ -129,19 +135,88 @@ def test_models_and_optimizers_with_steps_of_their_own_keep_lightnings_loop(over
     assert lightnings
 
 
-class Hooked(pl.Callback):
-    """Hears of each step through the optimizer's own hook."""
+def counted_steps(register):
+    """Train with a hook on the optimizer's steps; return the hook's calls and the steps."""
+    calls = []
 
-    def on_train_start(self, trainer, model):
-        self.steps = 0
-        trainer.optimizers[0].register_step_post_hook(self.heard)
+    class Registers(pl.Callback):
+        def on_train_start(self, trainer, model):
+            register(trainer.optimizers[0], lambda *_: calls.append(1))
 
-    def heard(self, *_):
-        self.steps += 1
+    trainer, _, _ = fit(True, callbacks=[Registers()])
+    return len(calls), trainer.global_step
 
 
-def test_an_optimizers_own_hooks_are_called(lightnings):
-    hooked = Hooked()
-    trainer, _, _ = fit(True, callbacks=[hooked])
-    assert hooked.steps == trainer.global_step > 0
+@pytest.mark.parametrize("name", ["register_step_pre_hook", "register_step_post_hook"])
+def test_an_optimizers_own_hooks_are_called(name, lightnings):
+    calls, steps = counted_steps(lambda optimizer, hook: getattr(optimizer, name)(hook))
+    assert calls == steps > 0
     assert not lightnings
+
+
+@pytest.mark.parametrize(
+    "register", [register_optimizer_step_pre_hook, register_optimizer_step_post_hook]
+)
+def test_the_hooks_of_all_optimizers_are_called(register, lightnings):
+    handles = []
+    try:
+        calls, steps = counted_steps(lambda _, hook: handles.append(register(hook)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls == steps > 0
+    assert not lightnings
+
+
+# Lightning's notes on such a model.
+@pytest.mark.filterwarnings("ignore:You have overridden", "ignore:Trying to infer the `batch_size`")
+@pytest.mark.parametrize("name", OF_THE_MODEL)
+def test_lightnings_own_loop_runs_where_the_model_changes_a_step(name, monkeypatch, lightnings):
+    calls = []
+    theirs = getattr(Autoencoder, name)
+
+    def ours(self, *args, **keywords):
+        calls.append(name)
+        return theirs(self, *args, **keywords)
+
+    monkeypatch.setattr(Autoencoder, name, ours)
+    fit(True)
+    assert lightnings
+    assert calls
+
+
+@pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`")
+def test_a_model_may_end_an_epoch(monkeypatch):
+    def end_after_two(self, batch, index):
+        return -1 if index == 2 else None
+
+    monkeypatch.setattr(Autoencoder, "on_train_batch_start", end_after_two, raising=False)
+    trainer, _, _ = fit(True)
+    assert trainer.global_step == 2 * 2
+
+
+def test_a_step_without_a_loss_is_refused(monkeypatch):
+    monkeypatch.setattr(Autoencoder, "training_step", lambda self, batch, index: None)
+    with pytest.raises(TypeError, match="training_step returned NoneType: must be the loss"):
+        fit(True)
+
+
+class Logs(pl.Callback):
+    """Logs in a hook of each batch."""
+
+    def on_train_batch_end(self, trainer, model, *_):
+        model.log("loss", 0.0)
+
+
+def test_logging_by_batch_is_refused(monkeypatch):
+    with pytest.raises(MisconfigurationException, match=r"self\.log"):
+        fit(True, callbacks=[Logs()])
+    step = Autoencoder.training_step
+
+    def logs(self, batch, index):
+        self.log("loss", 0.0)
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Autoencoder, "training_step", logs)
+    with pytest.raises(MisconfigurationException, match=r"self\.log"):
+        fit(True)

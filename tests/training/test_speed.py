@@ -13,7 +13,7 @@ from aecli.commands.train import train
 from aecli.models import VAE
 from aecli.runs.metrics_file import read_metrics
 from aecli.training import speed
-from aecli.training.speed import FULL, MIXED, Arithmetic, fastest, quicker
+from aecli.training.speed import FULL, MIXED, Arithmetic, fastest_product, fastest_step
 from tests.conftest import configure
 
 CPU = torch.device("cpu")
@@ -64,13 +64,13 @@ def clock(monkeypatch):
 
 def test_the_quickest_is_taken_and_compiling_tried_for_long_trainings(clock):
     model, data = parts()
-    assert fastest(model, data, CPU, steps=1000) == Arithmetic(MIXED, compiled=False)
+    assert fastest_step(model, data, CPU, steps=1000) == Arithmetic(MIXED, compiled=False)
     assert not any(candidate.compiled for candidate in clock.asked)
-    assert fastest(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=True)
+    assert fastest_step(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=True)
     clock.seconds[Arithmetic(MIXED, compiled=True)] = 0.007
-    assert fastest(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=False)
+    assert fastest_step(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=False)
     clock.seconds[Arithmetic(FULL, compiled=False)] = 0.003
-    assert fastest(model, data, CPU, steps=1000) == Arithmetic(FULL, compiled=False)
+    assert fastest_step(model, data, CPU, steps=1000) == Arithmetic(FULL, compiled=False)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_quickest_is_taken_and_compiling_tried_for_long_trainings(clock):
 )
 def test_what_changes_by_the_step_is_not_compiled(clock, overrides):
     model, data = parts(*overrides)
-    assert not fastest(model, data, CPU, steps=1e6).compiled
+    assert not fastest_step(model, data, CPU, steps=1e6).compiled
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_changes_by_the_step_is_not_compiled(clock, overrides):
 )
 def test_steps_of_another_kind_stay_as_they_are(clock, overrides):
     model, data = parts(*overrides)
-    assert fastest(model, data, CPU, steps=1e6) == Arithmetic(FULL, compiled=False)
+    assert fastest_step(model, data, CPU, steps=1e6) == Arithmetic(FULL, compiled=False)
     assert not clock.asked
 
 
@@ -95,7 +95,7 @@ def test_looking_changes_neither_weights_nor_random_numbers():
     model, data = parts("noise=masking")
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
     state = torch.get_rng_state()
-    assert fastest(model, data, CPU, steps=100).precision in (FULL, MIXED)
+    assert fastest_step(model, data, CPU, steps=100).precision in (FULL, MIXED)
     assert torch.equal(torch.get_rng_state(), state)
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, weights[name])
@@ -104,14 +104,14 @@ def test_looking_changes_neither_weights_nor_random_numbers():
 
 def test_trainer_fast(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "aecli.commands.train.fastest", lambda *_: Arithmetic(MIXED, compiled=False)
+        "aecli.commands.train.fastest_step", lambda *_: Arithmetic(MIXED, compiled=False)
     )
     config, choices = configure("trainer=fast", "trainer.max_epochs=1", "pictures_every=0")
     train(config, tmp_path, choices)
     assert read_metrics(tmp_path)["precision"] == MIXED
     # A resumed run keeps what was found: another arithmetic would end with other weights.
     chosen = Arithmetic(FULL, compiled=False)
-    monkeypatch.setattr("aecli.commands.train.fastest", lambda *_: chosen)
+    monkeypatch.setattr("aecli.commands.train.fastest_step", lambda *_: chosen)
     config.trainer.max_epochs = 2
     with pytest.warns(UserWarning, match="exists and is not empty"):
         train(config, tmp_path, choices, tmp_path / "checkpoints" / "last.ckpt")
@@ -137,7 +137,7 @@ def test_what_is_much_slower_is_left_after_a_few_steps(clock):
     full, mixed = Arithmetic(FULL, compiled=False), Arithmetic(MIXED, compiled=False)
     clock.seconds |= {full: 0.1, mixed: 1.0}
     model, data = parts()
-    assert fastest(model, data, CPU, steps=100) == full
+    assert fastest_step(model, data, CPU, steps=100) == full
     assert clock.asked[mixed] < clock.asked[full] / 10
 
 
@@ -158,5 +158,5 @@ class Products(TorchDispatchMode):
 def test_the_precision_of_the_quicker_product_is_taken(clock, full, mixed, expected):
     state = torch.get_rng_state()
     with Products(clock, {torch.float32: full, torch.bfloat16: mixed}):
-        assert quicker(CPU) == expected
+        assert fastest_product(CPU) == expected
     assert torch.equal(torch.get_rng_state(), state)

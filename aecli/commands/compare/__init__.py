@@ -1,23 +1,33 @@
 """`aecli compare`: runs side by side, from their directories alone. Imports no torch."""
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from os.path import commonpath
 from pathlib import Path
 
-from aecli.commands.compare import tables
+from aecli import files
+from aecli.commands.compare import groups, tables
+from aecli.commands.compare.groups import Group, Repeated
+from aecli.commands.compare.meaning import Conflict, conflicts, usual_metric
 from aecli.errors import SettingError
 from aecli.runs import records
 from aecli.runs.paths import shown
-from aecli.runs.records import Group
+from aecli.runs.records import Record, some
+from aecli.text import one_line
 
 OUTPUTS = Path("outputs")
-SAME_UNIT = ("model", "likelihood", "dataset", "dataset.binarize")
-"""Settings by which the losses of two runs mean the same."""
 
 DESCRIPTION = """\
 Compares finished runs: a table sorted by a metric, with only the settings that differ, and
-mean ± standard deviation over runs that differ in nothing but the seed.
+mean ± standard deviation over runs that differ in nothing but the seed (n: the runs that have the
+metric, where some do not). "vs best" is the difference of the means from the first row with its
+95 % confidence interval over seeds: of the differences seed by seed where both have the same
+seeds, otherwise Welch's. It does not allow for the best having been chosen among many.
+
+A * marks what does not compare: losses of another β, penalty, likelihood or data, and test
+metrics of other evaluation settings. Without --metric, the runs are sorted by the first of
+val/loss, val/elbo and val/mse that compares.
 """
 EXAMPLES = """\
 examples:
@@ -37,24 +47,36 @@ def main(arguments: Sequence[str]) -> None:
     Raises `SettingError` if there are no such runs.
     """
     asked = _parser().parse_args(arguments)
-    filters = [text for text in asked.runs if "=" in text and not Path(text).exists()]
+    if asked.output:
+        files.refuse_existing(asked.output)
+    filters = [text for text in asked.runs if "=" in text and not os.path.lexists(text)]
     specs = [text for text in asked.runs if text not in filters]
     directories = records.find(specs, OUTPUTS)
     read = records.read(directories)
     if not read:
         raise SettingError(f"none of {len(directories)} runs has finished; nothing to compare")
-    groups = records.grouped(records.matching(read, filters))
-    metric = asked.metric or _usual_metric(groups)
-    ranked = records.ranked(groups, metric)
+    found, repeated = groups.grouped(records.matching(read, filters))
+    compared = _records(found)
+    metric, instead_of = (asked.metric, None) if asked.metric else usual_metric(compared)
+    ranked = groups.ranked(found, metric)
     if not ranked:
-        known = sorted({name for group in groups for r in group.records for name in r.metrics})
-        raise SettingError(f"--metric {metric}: no run has it; must be one of {', '.join(known)}")
-    keys = records.differing(ranked)
-    table = tables.rows(ranked, keys, metric)
-    tables.show(table, len(keys))
-    _tell(ranked, metric, len(groups) - len(ranked))
+        known = sorted({name for record in compared for name in record.metrics})
+        raise SettingError(
+            f"--metric {metric}: no run has it; must be one of {some(known, len(tables.BESIDE))}"
+        )
+    keys = groups.differing(ranked)
+    names = tables.columns(ranked, metric)
+    marked = conflicts(_records(ranked), names)
+    metrics = sorted(names, key=lambda name: name != metric and name in marked)
+    table = tables.rows(ranked, keys, metrics, marked)
+    hidden = tables.show(table, len(keys))
+    notes = [
+        *([f"not shown in so narrow a terminal: {', '.join(hidden)}"] if hidden else []),
+        *_notes(ranked, metric, instead_of, marked, repeated, len(found) - len(ranked)),
+    ]
+    print("\n".join(map(one_line, notes)))  # noqa: T201
     if asked.output:
-        _write(asked.output, ranked, keys, metric, tables.markdown(table))
+        _write(asked.output, ranked, keys, metric, table, notes)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,46 +94,70 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--metric",
-        help="sort by this: val/loss, test/mse … (default: val/loss, or val/mse if"
+        help="sort by this: val/loss, test/mse … (default: val/loss, or val/elbo or val/mse if"
         " the losses do not compare)",
     )
-    parser.add_argument("--output", type=Path, help="folder for CSV, Markdown and pictures")
+    parser.add_argument(
+        "--output", type=Path, help="new or empty folder for CSV, Markdown and pictures"
+    )
     return parser
 
 
-def _usual_metric(groups: Sequence[Group]) -> str:
-    units = {tuple(group.settings.get(key) for key in SAME_UNIT) for group in groups}
-    return "val/loss" if len(units) == 1 else "val/mse"
+def _records(found: Sequence[Group]) -> list[Record]:
+    return [record for group in found for record in group.records]
 
 
-def _tell(ranked: Sequence[Group], metric: str, without: int) -> None:
-    pick = max if records.more_is_better(metric) else min
-    having = [record for record in ranked[0].records if metric in record.metrics]
-    best = pick(having, key=lambda record: record.metrics[metric])
+def _notes(
+    ranked: Sequence[Group],
+    metric: str,
+    instead_of: str | None,
+    marked: Mapping[str, Conflict],
+    repeated: Sequence[Repeated],
+    without: int,
+) -> list[str]:
+    """Return what stands below the table, a line each."""
+    notes = []
     if without:
-        print(f"left out: {without} without {metric}")  # noqa: T201
-    directories = [str(r.directory.parent) for group in ranked for r in group.records]
-    print(f"best by {metric}: {shown(best.directory)}")  # noqa: T201
-    print(f"tensorboard --logdir {shown(Path(commonpath(directories)))}")  # noqa: T201
+        notes.append(f"left out: {without} without {metric}")
+    if repeated:
+        notes.append(f"same settings and seed, counted once: {some(list(map(str, repeated)))}")
+    versions = sorted({record.version for record in _records(ranked) if record.version})
+    if len(versions) > 1:
+        notes.append(f"made by several versions of aecli: {some(versions)}")
+    causes: dict[str, list[str]] = {}
+    for name, conflict in marked.items():
+        causes.setdefault(str(conflict), []).append(name)
+    for why, names in causes.items():
+        verb = "does" if len(names) == 1 else "do"
+        so = f"; sorted by {metric} instead" if instead_of in names else ""
+        notes.append(f"{tables.MARK} {', '.join(names)} {verb} not compare: {why}{so}")
+    pick = max if records.more_is_better(metric) else min
+    best = pick(ranked[0].having(metric), key=lambda record: record.metrics[metric])
+    notes.append(f"best by {metric}: {shown(best.directory)}")
+    directories = [str(record.directory.parent) for record in _records(ranked)]
+    notes.append(f"tensorboard --logdir {shown(Path(commonpath(directories)))}")
+    return notes
 
 
 def _write(
-    folder: Path, ranked: Sequence[Group], keys: Sequence[str], metric: str, markdown: str
+    folder: Path,
+    ranked: Sequence[Group],
+    keys: Sequence[str],
+    metric: str,
+    table: Sequence[Sequence[str]],
+    notes: Sequence[str],
 ) -> None:
     from aecli.commands.compare import charts
 
-    if folder.exists() and not folder.is_dir():
-        raise SettingError(f"--output {folder}: is a file; must be a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(markdown)
-    (folder / "table.csv").write_text(tables.comma_separated(ranked, keys))
     pictures = {
         "curves.png": charts.curves(ranked, keys, metric),
         "settings.png": charts.against_settings(ranked, keys, metric),
         "grid.png": charts.grid(ranked, keys),
     }
-    for name, figure in pictures.items():
-        if figure is not None:
-            charts.save(figure, folder / name)
-    written = ["table.md", "table.csv", *(name for name, f in pictures.items() if f is not None)]
-    print(f"written: {', '.join(written)} in {shown(folder)}")  # noqa: T201
+    drawn = {name: figure for name, figure in pictures.items() if figure is not None}
+    with files.new_folder(folder) as new:
+        (new / "table.md").write_text(tables.markdown(table, notes))
+        (new / "table.csv").write_text(tables.comma_separated(ranked, keys))
+        for name, figure in drawn.items():
+            charts.save(figure, new / name)
+    print(f"written: {', '.join(['table.md', 'table.csv', *drawn])} in {shown(folder)}")  # noqa: T201

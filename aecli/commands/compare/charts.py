@@ -1,20 +1,37 @@
-"""Compared runs as pictures, from their TensorBoard files alone."""
+"""Compared runs as pictures, from their TensorBoard files alone.
+
+The files may be a stranger's: what is read and drawn of them has bounds.
+"""
 
 import io
+import logging
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from aecli.commands.compare.tables import shown
-from aecli.runs.records import Group, Record
+from aecli.commands.compare.groups import Group
+from aecli.errors import SettingError
+from aecli.runs.records import Record, ordered, shown
+from aecli.text import chart_label, first_line, one_line
+from aecli.untrusted import size_of
+
+log = logging.getLogger(__name__)
 
 MOST = 12
-"""Groups in a picture, the best ones: more cannot be told apart."""
+"""Groups in a picture, the best ones, and settings with a panel: more are not legible."""
+MOST_RUNS = 50
+"""Runs of which curves are drawn."""
+LARGEST = 64 * 1024**2
+"""Bytes of a run's event files that are read; a run of aecli writes under a tenth of it."""
+MOST_PIXELS, TALLEST = 2**24, 2.0
+"""Pixels of a picture, and its height over its width."""
 PICTURES = ("samples", "reconstructions")
 
 
@@ -26,8 +43,8 @@ def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for number, group in enumerate(groups[:MOST]):
-        name = _name(group, keys)
-        for record in group.records:
+        name: str | None = _name(group, keys)
+        for record in group.records[: MOST_RUNS // min(len(groups), MOST)]:
             epochs, values = _by_epoch(_events(record), metric)
             if len(values):
                 marker = "o" if len(values) == 1 else None
@@ -35,7 +52,7 @@ def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure 
                 name = None  # a group has one line in the legend
     if not axes.lines:
         return None
-    axes.set(xlabel="epoch", ylabel=metric)
+    axes.set(xlabel="epoch", ylabel=chart_label(metric))
     axes.legend(fontsize="small")
     return figure
 
@@ -45,15 +62,16 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
 
     None if no setting differs.
     """
+    keys = keys[:MOST]
     if not keys:
         return None
     figure = Figure(figsize=(4.2 * len(keys), 4), layout="constrained")
     for axes, key in zip(np.ravel(figure.subplots(1, len(keys), sharey=True)), keys, strict=True):
-        values: dict[object, list[float]] = {}
+        values: dict[Any, list[float]] = {}
         for group in groups:
             values.setdefault(group.settings.get(key), []).extend(group.values(metric))
-        numeric = all(type(value) in (int, float) for value in values)
-        order = sorted(values) if numeric else sorted(values, key=str)
+        numeric = all(type(v) in (int, float) and abs(v) < 1e300 for v in values)  # no inf, nan
+        order = ordered(values)
         places = order if numeric else range(len(order))
         for place, value in zip(places, order, strict=True):
             axes.plot([place] * len(values[value]), values[value], "o", color="C0", alpha=0.5)
@@ -61,9 +79,9 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
         if numeric and min(order) > 0 and max(order) >= 20 * min(order):
             axes.set_xscale("log")
         if not numeric:
-            axes.set_xticks(places, [shown(value) or "–" for value in order], rotation=30)
-        axes.set_xlabel(key)
-        axes.set_ylabel(metric)
+            axes.set_xticks(places, [chart_label(shown(value)) for value in order], rotation=30)
+        axes.set_xlabel(chart_label(key))
+        axes.set_ylabel(chart_label(metric))
         axes.label_outer()
     return figure
 
@@ -97,32 +115,58 @@ def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
 
 
 def _name(group: Group, keys: Sequence[str]) -> str:
-    settings = [f"{key}={shown(group.settings.get(key)) or '–'}" for key in keys]
-    return " ".join(settings) or group.records[0].directory.name
+    settings = [f"{key}={shown(group.settings.get(key))}" for key in keys]
+    return chart_label(" ".join(settings) or group.records[0].directory.name)
 
 
-def _events(record: Record) -> EventAccumulator:
+def _events(record: Record) -> EventAccumulator | None:
+    """Return what a run's event files hold; None, with a warning, if that cannot be read."""
     everything = {"scalars": 0, "images": 1, "tensors": 1, "histograms": 1}
-    return EventAccumulator(str(record.directory), size_guidance=everything).Reload()
+    try:
+        if sum(map(size_of, record.directory.glob("*tfevents*"))) > LARGEST:
+            raise SettingError(f"larger than {LARGEST:,} bytes")
+        return EventAccumulator(str(record.directory), size_guidance=everything).Reload()
+    except Exception as error:  # whatever the reading of arbitrary bytes can raise
+        _warn(f"the event files of {record.directory.name}", error)
+        return None
 
 
-def _by_epoch(events: EventAccumulator, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    logged = events.Tags()["scalars"]
-    if metric not in logged or "epoch" not in logged:
-        return np.array([]), np.array([])
+def _warn(what: str, error: Exception) -> None:
+    log.warning("not drawn: %s (%s)", one_line(what), first_line(error))
+
+
+def _by_epoch(
+    events: EventAccumulator | None, metric: str
+) -> tuple[Sequence[float], Sequence[float]]:
+    logged = events.Tags()["scalars"] if events else []
+    if events is None or metric not in logged or "epoch" not in logged:
+        return [], []
     epoch_at = {point.step: point.value + 1 for point in events.Scalars("epoch")}
     points = [point for point in events.Scalars(metric) if point.step in epoch_at]
-    return (
-        np.array([epoch_at[point.step] for point in points]),
-        np.array([point.value for point in points]),
-    )
+    return [epoch_at[point.step] for point in points], [point.value for point in points]
 
 
 def _pictures(record: Record) -> dict[str, Image.Image]:
     events = _events(record)
-    kinds = set(PICTURES) & set(events.Tags()["images"])
-    encoded = {kind: events.Images(kind)[-1].encoded_image_string for kind in kinds}
-    return {kind: Image.open(io.BytesIO(data)).convert("RGB") for kind, data in encoded.items()}
+    if events is None:
+        return {}
+    found = {}
+    for kind in set(PICTURES) & set(events.Tags()["images"]):
+        try:
+            found[kind] = _decoded(events.Images(kind)[-1].encoded_image_string)
+        except Exception as error:  # whatever arbitrary bytes can raise
+            _warn(f"{kind} of {record.directory.name}", error)
+    return found
+
+
+def _decoded(png: bytes) -> Image.Image:
+    """Return a picture; raise `SettingError` if it is too large."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(png), formats=["PNG"])
+    if image.width * image.height > MOST_PIXELS or image.height > TALLEST * image.width:
+        raise SettingError(f"a picture of {image.width} by {image.height} pixels")
+    return image.convert("RGB")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -1,0 +1,108 @@
+"""Runs that differ in the seed alone, as groups, and how the groups differ."""
+
+from collections.abc import Iterable, Sequence
+from statistics import mean
+from typing import NamedTuple
+
+from aecli.runs import intervals
+from aecli.runs.intervals import Difference
+from aecli.runs.records import HIDDEN, SEED, Record, Value, more_is_better
+
+ALWAYS = ("model.code_dim",)
+"""Settings that are shown where they differ, even if nobody typed them: presets set them."""
+
+
+class Group(NamedTuple):
+    """Runs that differ in the seed alone."""
+
+    settings: dict[str, Value]
+    records: list[Record]
+
+    def having(self, metric: str) -> list[Record]:
+        """Return the runs that have the metric."""
+        return [record for record in self.records if metric in record.metrics]
+
+    def values(self, metric: str) -> list[float]:
+        """Return the metric of each run that has it."""
+        return [record.metrics[metric] for record in self.having(metric)]
+
+
+class Repeated(NamedTuple):
+    """A run of the same settings and seed as another one, which is counted in its place."""
+
+    record: Record
+    counted: Record
+
+    def __str__(self) -> str:
+        one, other = self.record.metrics, self.counted.metrics
+        validated = [n for n in one.keys() & other.keys() if n.startswith("val/")]
+        agree = all(one[name] == other[name] for name in validated)
+        values = "" if agree else ", with other values"
+        return f"{self.record.directory.name} (as {self.counted.directory.name}{values})"
+
+
+def grouped(records: Iterable[Record]) -> tuple[list[Group], list[Repeated]]:
+    """Return the runs in groups that differ in the seed alone, and those that are not counted.
+
+    Of several runs of the same settings and seed, the one with the most metrics is counted, the
+    first of these. Runs without a seed are the same if all of their metrics are.
+    """
+    groups: dict[frozenset, Group] = {}
+    repeated = []
+    for record in records:
+        settings = {key: value for key, value in record.settings.items() if key != SEED}
+        group = groups.setdefault(frozenset(settings.items()), Group(settings, []))
+        place, twin = next(
+            ((i, r) for i, r in enumerate(group.records) if _is_same(r, record)), (None, None)
+        )
+        if place is None or twin is None:
+            group.records.append(record)
+        elif len(record.metrics) > len(twin.metrics):
+            group.records[place] = record
+            repeated.append(Repeated(twin, record))
+        else:
+            repeated.append(Repeated(record, twin))
+    return list(groups.values()), repeated
+
+
+def _is_same(one: Record, other: Record) -> bool:
+    """Return whether two runs of the same settings are the same run, made or copied twice."""
+    if one.settings.get(SEED) is None:
+        return one.metrics == other.metrics
+    return one.settings[SEED] == other.settings.get(SEED)
+
+
+def differing(groups: Sequence[Group]) -> list[str]:
+    """Return the keys of the settings that distinguish the groups.
+
+    Those that were typed and `ALWAYS`, if they suffice; otherwise every key that varies.
+    """
+    keys = dict.fromkeys(key for group in groups for key in group.settings)
+    varied = [
+        key
+        for key in keys
+        if not key.rpartition(".")[2].startswith(HIDDEN)
+        and len({group.settings.get(key) for group in groups}) > 1
+    ]
+    typed = {key for group in groups for record in group.records for key in record.typed}
+    chosen = [key for key in varied if key in typed or key in ALWAYS]
+    distinct = {tuple(group.settings.get(key) for key in chosen) for group in groups}
+    return sorted(chosen if len(distinct) == len(groups) else varied, key=lambda k: k.count("."))
+
+
+def ranked(groups: Iterable[Group], metric: str) -> list[Group]:
+    """Return the groups that have the metric, the best first."""
+    having = [group for group in groups if group.values(metric)]
+    return sorted(having, key=lambda g: mean(g.values(metric)), reverse=more_is_better(metric))
+
+
+def difference(group: Group, best: Group, metric: str) -> Difference | None:
+    """Return the difference of the means of a metric, paired by seed if both have the same seeds.
+
+    None where there is no interval: one of the two has one run with the metric.
+    """
+    sides = (
+        {r.settings.get(SEED, r.directory): r.metrics[metric] for r in side.having(metric)}
+        for side in (group, best)
+    )
+    return intervals.of_difference(*sides)

@@ -1,0 +1,131 @@
+"""Whether the values of a metric compare: which settings are part of its definition.
+
+A loss is -log p(x|z) + penalty + β KL on a run's validation images. Another likelihood, penalty, β
+or data set makes another loss, and the run with the smaller value is not the better one.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from aecli.runs.records import HIDDEN, Record, Value, ordered, shown, some
+
+PREFERRED = ("val/loss", "val/elbo", "val/mse")
+"""What the runs are sorted by: the first of these that all of them have and that compares."""
+LOSSES = ("loss", "clean_loss")
+IN_NATS = (*LOSSES, "nll", "kl", "elbo", "bound", "penalty", "marginal_nll")
+"""Metrics on the images that the model sees, binarized perhaps; the others take grey images."""
+BINARIZED = ("dataset.binarize", "dataset.binarize_seed")
+TRAINING_ONLY = ("dataset.batch_size", "dataset.train_size")
+"""Settings of the data that leave the validation and the test images as they are."""
+MODEL = "model._target_"
+CLASSIFIED = ("eval.classes", "eval.train_size")
+"""Settings of both classifiers, the probe and the fine-tuned one."""
+
+
+class Conflict(NamedTuple):
+    """Settings that are part of a metric's definition and differ between runs that have it."""
+
+    keys: tuple[str, ...]
+    records: Sequence[Record]
+
+    def __str__(self) -> str:
+        names = ["model" if key == MODEL else key for key in self.keys]
+        names.sort(key=lambda name: name.count("."))  # options before their settings
+        if len(names) > 1:
+            return f"{some(names, 3)} differ"
+        values = {_setting(record, names[0]) for record in self.records}
+        return f"{names[0]} is {some([shown(value) for value in ordered(values)])}"
+
+    def divides(self, records: Iterable[Record]) -> bool:
+        """Return whether the settings differ between some of the runs, too."""
+        return any(_differs(records, key) for key in self.keys)
+
+
+def conflicts(records: Sequence[Record], metrics: Iterable[str]) -> dict[str, Conflict]:
+    """Return those of `metrics` whose values do not compare over the runs, each with why."""
+    keys = dict.fromkeys(
+        key for record in records for part in (record.settings, record.evaluation) for key in part
+    )
+    varied = [key for key in keys if _differs(records, key)]
+    found = {}
+    for metric in metrics:
+        having = [record for record in records if metric in record.metrics]
+        differing = {key for key in varied if _defines(key, metric) and _differs(having, key)}
+        # Options that differ have different settings: that need not be said.
+        told = [key for key in varied if key in differing and not _is_below(key, differing)]
+        if differing:
+            found[metric] = Conflict(tuple(told or differing), having)
+    return found
+
+
+def usual_metric(records: Sequence[Record]) -> tuple[str, str | None]:
+    """Return the metric to sort by, and the one that it replaces because that does not compare."""
+    having = [m for m in PREFERRED if all(m in record.metrics for record in records)]
+    found = conflicts(records, having)
+    metric = next((metric for metric in having if metric not in found), None)
+    if metric is None:  # of other data, say: nothing compares
+        return PREFERRED[-1], None
+    return metric, having[0] if metric != having[0] else None
+
+
+def _defines(key: str, metric: str) -> bool:
+    """Return whether a setting is part of a metric's definition."""
+    split, _, name = metric.rpartition("/")
+    root = key.partition(".")[0]
+    if not split:  # epochs, train_seconds
+        return False
+    if root == "dataset":
+        return key not in TRAINING_ONLY and (name in IN_NATS or key not in BINARIZED)
+    if root == "eval":
+        return split == "test" and _measures(key, name)
+    if root == "noise":  # the input of a validation loss is as noisy as that of a training loss
+        return split == "val" and name in IN_NATS and name != "clean_loss"
+    if key == "likelihood":
+        return name in IN_NATS
+    if key == "model.samples":  # of an importance-weighted bound
+        return name in (*LOSSES, "bound")
+    return name in LOSSES and (root in ("likelihood", "sparsity") or key in (MODEL, "model.beta"))
+
+
+def _measures(key: str, name: str) -> bool:
+    """Return whether a setting of `aecli eval` is part of a test metric's definition."""
+    word = name.partition("_")[0]
+    return (
+        key == "eval.checkpoint"
+        or key.startswith(f"eval.{word}")
+        or (key == "eval.importance_samples" and name == "marginal_nll")
+        or (key in CLASSIFIED and word in ("probe", "finetune"))
+    )
+
+
+def _effective(record: Record, key: str) -> Value:
+    """Return a setting's value; None where it has no effect on the run's validation and test."""
+    value = _setting(record, key)
+    root = key.partition(".")[0]
+    if root == "sparsity" and record.metrics.get("val/penalty") == 0:
+        return None
+    if key == "model.samples" and "val/bound" not in record.metrics:
+        return None
+    if key == "dataset.binarize" and value == "dynamic":
+        return "fixed"  # outside training, one draw
+    return value
+
+
+def _setting(record: Record, key: str) -> Value:
+    return (record.evaluation if key.startswith("eval.") else record.settings).get(key)
+
+
+def _differs(records: Iterable[Record], key: str) -> bool:
+    return len({_effective(record, key) for record in records}) > 1
+
+
+def _is_below(key: str, others: set[str]) -> bool:
+    """Return whether a setting belongs to an option among `others`, or is nothing to type."""
+    group, _, name = key.rpartition(".")
+    if key == MODEL:
+        return False
+    return (
+        name.startswith(HIDDEN)
+        or group.partition(".")[0] in others
+        or (group == "model" and MODEL in others)
+    )

@@ -1,0 +1,54 @@
+"""−log p(x) of models with a prior, by importance sampling: an upper bound in expectation."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from aecli.data import Batch
+from aecli.errors import check_int
+from aecli.models import VAE
+from aecli.models.accumulators import Means
+from aecli.randomness import TORCH, Draws
+
+
+@torch.no_grad()
+def marginal_nll(model: VAE, batches: Iterable[Batch], samples: int, at_once: int) -> float:
+    """Return the mean over images of −log p(x), estimated with `samples` importance samples each.
+
+    Above −log p(x) in expectation: minus `importance_bound`, a lower bound. `at_once` bounds the
+    memory: that many images are decoded at the same time.
+    """
+    check_int("eval.importance_samples", samples, 1)
+    check_int("eval.decoded_at_once", at_once, 1)
+    means = Means()
+    for batch in batches:
+        draws = batch.draws.of("importance")
+        for number, x in enumerate(batch.x.split(at_once)):
+            own = draws.after(number * at_once)
+            bound = importance_bound(model, x, samples, at_once, own).mean()
+            means.add({"log_p": bound}, len(x))
+    return -means.compute()["log_p"]
+
+
+@torch.no_grad()
+def importance_bound(
+    model: VAE, x: Tensor, samples: int, at_once: int, draws: Draws = TORCH
+) -> Tensor:
+    """Return log (1/S) Σ_s p(x|z_s) p(z_s) / q(z_s|x), z_s ~ q(z|x), for x `(B, …)`: `(B,)`, nats.
+
+    A lower bound of log p(x) in expectation that never falls as S grows and converges to it
+    (Burda, Grosse & Salakhutdinov 2015, arXiv 1509.00519, eq. 8 and theorem 1).
+    """
+    posterior = model.posterior(x)
+    together = max(1, at_once // len(x))
+    total = torch.full((len(x),), -math.inf, device=x.device, dtype=x.dtype)
+    for done in range(0, samples, together):
+        count = min(together, samples - done)
+        # A sample at a time, so that the s-th of an image is the same whatever is done together.
+        z = torch.cat([posterior.sample(1, draws) for _ in range(count)])
+        log_likelihood = model.log_likelihood(x, model.sparsity(z.flatten(0, 1)).code)
+        log_weight = model.log_weight(posterior, z, log_likelihood)
+        total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
+    return total - math.log(samples)

@@ -1,0 +1,232 @@
+"""The one writer of the project: a file or a folder appears whole or not at all. No torch here.
+
+Whatever is written goes to a hidden temporary name in the same folder, `.NAME.XXXXXXXX.part`, is
+synchronized with the disk, and is renamed: a process that is killed, a full disk or a power cut
+leaves the old version or the new one. The writer holds a lock on its temporary file; a temporary
+file that nobody holds was left by a killed process, and the next writer of that name removes it.
+Nothing is written through a symbolic link: not to a linked file, nor into a linked folder.
+"""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from errno import EOPNOTSUPP, EPERM
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+from typing import BinaryIO
+
+from aecli.errors import SettingError
+
+PART = ".part"
+"""How temporary names end."""
+
+
+class WriteError(SettingError):
+    """A file or folder that the file system does not let us write: its message says why."""
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    """Write the file `path`, replacing an older version of it, and return `path`.
+
+    Raises `WriteError` if it cannot be written; the older version is unchanged then.
+    """
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new version of the file `path`, which replaces the old one when the block ends.
+
+    Raises `WriteError` if it cannot be written; the older version is unchanged then.
+    """
+    with _one_line(path):
+        refuse_links(path, path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(path) as (temporary, file):
+            yield file
+            _synchronize(file)
+            temporary.replace(path)
+
+
+def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files that belong together under a name that is free, and return their paths.
+
+    `contents` maps suffixes, such as ".npz", to bytes. The name is NAME, or NAME-2, NAME-3, … if a
+    file of that name exists, whoever made it. The files appear in the order of `contents`: whoever
+    sees the last one sees all. Raises `WriteError` if one cannot be written; none is left then.
+    """
+    with _one_line(folder / name), ExitStack() as stack:
+        refuse_links(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporaries = []
+        for suffix, content in contents.items():
+            temporary, file = stack.enter_context(_temporary(folder / f"{name}{suffix}"))
+            file.write(content)
+            _synchronize(file)
+            temporaries.append(temporary)
+        names = numbered(name)
+        while True:
+            free = next(names)
+            paths = [folder / f"{free}{suffix}" for suffix in contents]
+            if not any(map(os.path.lexists, paths)) and _all_linked(temporaries, paths):
+                return paths
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to write into, which becomes `path` when the block ends.
+
+    If the block raises, nothing is left of it. Raises `SettingError` if something is at `path`
+    already: a file, a link, or a folder that is not empty.
+    """
+    with _one_line(path):
+        refuse_existing(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        temporary = _temporary_name(path)
+        temporary.mkdir()
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            _lock(descriptor)
+            yield temporary
+            temporary.rename(path)  # fails if somebody has put something there meanwhile
+        finally:
+            os.close(descriptor)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise `SettingError` if something is at `path` that is not an empty folder."""
+    if os.path.lexists(path) and not _is_empty_folder(path):
+        raise SettingError(f"{path}: exists already; name a new or an empty folder")
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Return NAME, NAME-2, NAME-3, … without end."""
+    yield name
+    for number in count(2):
+        yield f"{name}-{number}"
+
+
+def refuse_links(*paths: Path) -> None:
+    """Raise `SettingError` if one of `paths` is a symbolic link: its target is somebody else's."""
+    for path in paths:
+        if path.is_symlink():
+            raise SettingError(
+                f"{path}: is a symbolic link, and nothing is written through one; its target is"
+                f" {path.resolve()}"
+            )
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for the same folder, then run the block."""
+    with _one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a `WriteError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+        free = shutil.disk_usage(folder).free
+        raise WriteError(
+            f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk"
+            f" ({error.strerror or error}); what was there before is unchanged"
+        ) from error
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a temporary file beside `path`, held by a lock and removed at the end."""
+    _remove_leftovers(path)
+    while True:
+        temporary = _temporary_name(path)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                _lock(descriptor)
+                if os.fstat(descriptor).st_nlink == 0:
+                    continue  # another writer took it for a leftover before it was locked
+                yield temporary, file
+                return
+        finally:
+            temporary.unlink(missing_ok=True)  # missing: it has been renamed
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{token_hex(4)}{PART}")
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of `path` have left."""
+    for entry in list(os.scandir(path.parent)):
+        if not (entry.name.startswith(f".{path.name}.") and entry.name.endswith(PART)):
+            continue
+        with suppress(OSError):  # another writer was quicker
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    Path(entry.path).unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Show that this process is alive, as far as the file system knows locks."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _synchronize(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _all_linked(temporaries: list[Path], paths: list[Path]) -> bool:
+    """Give all temporary files their names; give none of them, if one name is taken."""
+    made: list[Path] = []
+    try:
+        for temporary, path in zip(temporaries, paths, strict=True):
+            _link(temporary, path)
+            made.append(path)
+    except BaseException as error:
+        for path in made:
+            path.unlink()
+        if isinstance(error, FileExistsError):
+            return False
+        raise
+    return True
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file a second name, one that is free; raise `FileExistsError` if it is not."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in (EPERM, EOPNOTSUPP):
+            raise
+        # A file system without hard links: the name is claimed, then replaced.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary.replace(path)
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())

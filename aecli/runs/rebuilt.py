@@ -1,0 +1,270 @@
+"""A checkpoint as Lightning may have it: rebuilt from what the run itself knows.
+
+Lightning trusts a checkpoint. It removes the files that the states of the callbacks name, and
+hands the optimizer's moments to kernels that do not look at their sizes. So a checkpoint is never
+handed over: a fresh trainer, model and optimizer say which values there are, of which type and
+shape, and only these are taken out of the file. Paths are those of the run's own directory.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from torch import Tensor, nn
+from torch.optim import LBFGS, Optimizer
+
+from aecli.errors import LARGEST, SettingError
+from aecli.models import Autoencoder
+from aecli.runs.checkpoint import check_weights
+from aecli.text import one_line
+
+
+def rebuilt(checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer) -> dict[str, Any]:
+    """Return a checkpoint for Lightning that holds nothing but checked copies.
+
+    To be called when the trainer has its model, before it has optimizers.
+    Raises `SettingError` naming what is missing, of another type or shape, or out of range.
+    """
+    where = f"resume={one_line(path)}"
+    model = trainer.lightning_module
+    check_weights(model, _item(checkpoint, "state_dict", where), where)
+    optimizer, schedulers = _optimizer(model)
+    loops = _item(checkpoint, "loops", where)
+    states = _item(checkpoint, "optimizer_states", where)
+    if not isinstance(states, list) or len(states) != 1:
+        raise SettingError(f"{where}: optimizer_states: must be a list of one")
+    moved = bool(schedulers)
+    taken = {
+        "epoch": like(0, _item(checkpoint, "epoch", where), f"{where}: epoch"),
+        "global_step": like(0, _item(checkpoint, "global_step", where), f"{where}: global_step"),
+        "pytorch-lightning_version": pl.__version__,
+        "state_dict": {name: value.clone() for name, value in checkpoint["state_dict"].items()},
+        "loops": {
+            "fit_loop": like(
+                trainer.fit_loop.state_dict(),
+                _item(loops, "fit_loop", f"{where}: loops"),
+                f"{where}: loops",
+            )
+        },
+        "callbacks": _callbacks(trainer, _item(checkpoint, "callbacks", where), where),
+        "optimizer_states": [
+            _optimizer_state(model, optimizer, states[0], moved, f"{where}: optimizer_states")
+        ],
+        "lr_schedulers": like(
+            [scheduler.state_dict() for scheduler in schedulers],
+            _item(checkpoint, "lr_schedulers", where),
+            f"{where}: lr_schedulers",
+        ),
+    }
+    precision = type(trainer.precision_plugin).__qualname__
+    if known := trainer.precision_plugin.state_dict():
+        found = _item(checkpoint, precision, where)
+        taken[precision] = like(known, found, f"{where}: {precision}")
+    return taken
+
+
+def like(known: Any, found: Any, where: str) -> Any:
+    """Return a copy of `found` if it is of the same build as `known`, else raise `SettingError`.
+
+    The keys of dicts, the lengths of lists, the shapes and types of tensors and the types of
+    numbers must be the same; integers in [0, 2³¹), other numbers finite. A text or None is never
+    taken from `found`.
+    """
+    if isinstance(known, Mapping):
+        if not isinstance(found, Mapping) or found.keys() != known.keys():
+            raise SettingError(f"{where}: must have the keys {', '.join(map(str, known))}")
+        return {name: like(value, found[name], f"{where}.{name}") for name, value in known.items()}
+    if isinstance(known, list | tuple):
+        if not isinstance(found, list | tuple) or len(found) != len(known):
+            raise SettingError(f"{where}: must be a list of {len(known)}")
+        return type(known)(like(k, f, where) for k, f in zip(known, found, strict=True))
+    if isinstance(known, Tensor):
+        return _tensor(found, known.shape, known.dtype, where)
+    if isinstance(known, bool):
+        if not isinstance(found, bool):
+            raise SettingError(f"{where}: must be true or false")
+        return found
+    if isinstance(known, int):
+        if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= LARGEST:
+            raise SettingError(f"{where}={one_line(found)}: must be a whole number of at least 0")
+        return found
+    if isinstance(known, float):
+        if not isinstance(found, int | float) or isinstance(found, bool) or abs(found) > 1e300:
+            raise SettingError(f"{where}={one_line(found)}: must be a finite number")
+        if math.isnan(found):
+            raise SettingError(f"{where}={found}: must be a finite number")
+        return float(found)
+    return known
+
+
+def _tensor(found: Any, shape: Sequence[int], dtype: torch.dtype, where: str) -> Tensor:
+    fits = isinstance(found, Tensor) and found.shape == torch.Size(shape) and found.dtype == dtype
+    if not fits or found.layout != torch.strided:
+        raise SettingError(f"{where}: must be a tensor of {dtype} of shape {tuple(shape)}")
+    if not found.isfinite().all():
+        raise SettingError(f"{where}: is not finite")
+    return found.clone(memory_format=torch.contiguous_format)
+
+
+def _item(found: Any, key: str, where: str) -> Any:
+    if not isinstance(found, Mapping) or key not in found:
+        raise SettingError(f"{where}: has no {key}")
+    return found[key]
+
+
+def _optimizer(model: Autoencoder) -> tuple[Optimizer, list[Any]]:
+    """Return an optimizer of the model, without a state, and its schedulers."""
+    configured = model.configure_optimizers()
+    if isinstance(configured, Optimizer):
+        return configured, []
+    return configured["optimizer"], [configured["lr_scheduler"]["scheduler"]]
+
+
+def _optimizer_state(
+    model: Autoencoder, optimizer: Optimizer, found: Any, moved: bool, where: str
+) -> dict[str, Any]:
+    """Return an optimizer's state: its settings are those of the configuration, not of the file.
+
+    `moved` tells whether a schedule moves the rate; the rate is then taken from the file.
+    """
+    known = optimizer.state_dict()
+    groups = _item(found, "param_groups", where)
+    if not isinstance(groups, list) or len(groups) != len(known["param_groups"]):
+        raise SettingError(f"{where}: must have {len(known['param_groups'])} param_groups")
+    for group, other in zip(known["param_groups"], groups, strict=True):
+        if moved:
+            group["lr"] = like(0.0, _item(other, "lr", where), f"{where}: lr")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    states = _item(found, "state", where)
+    if not isinstance(states, Mapping) or not set(states) <= set(range(len(parameters))):
+        raise SettingError(f"{where}: has a state of no parameter of the model")
+    if isinstance(optimizer, LBFGS):
+        taken = _lbfgs_state(optimizer, states, where)
+    else:
+        pattern = _state_of_one(model)
+        taken = {
+            number: _state(pattern, state, parameters[number], f"{where}: {number}")
+            for number, state in states.items()
+        }
+    return {"state": taken, "param_groups": known["param_groups"]}
+
+
+SAMPLE = (2, 3)
+"""The shape of a parameter that shows what state the optimizer keeps of each."""
+
+
+def _state_of_one(model: Autoencoder) -> dict[str, Any]:
+    """Return the state that the model's optimizer has of a parameter of shape `SAMPLE`."""
+    parameter = nn.Parameter(torch.zeros(SAMPLE))
+    parameter.grad = torch.zeros(SAMPLE)
+    optimizer = model.optimization.optimizer([parameter])
+    optimizer.step()
+    return optimizer.state_dict()["state"].get(0, {})
+
+
+def _state(pattern: dict[str, Any], found: Any, parameter: Tensor, where: str) -> dict[str, Any]:
+    if not parameter.requires_grad:
+        raise SettingError(f"{where}: is the state of a parameter that is not trained")
+    if not isinstance(found, Mapping) or found.keys() != pattern.keys():
+        raise SettingError(f"{where}: must have the keys {', '.join(pattern)}")
+    return {
+        name: (
+            _tensor(found[name], parameter.shape, parameter.dtype, f"{where}.{name}")
+            if isinstance(known, Tensor) and known.shape == torch.Size(SAMPLE)
+            else like(known, found[name], f"{where}.{name}")
+        )
+        for name, known in pattern.items()
+    }
+
+
+def _lbfgs_state(
+    optimizer: LBFGS, states: Mapping[int, Any], where: str
+) -> dict[int, dict[str, Any]]:
+    """Return the state of `torch.optim.LBFGS`: all parameters are one vector, kept for a while."""
+    (group,) = optimizer.param_groups
+    size = (sum(p.numel() for p in group["params"]),)
+    dtype, most = group["params"][0].dtype, group["history_size"]
+    if not states:
+        return {}
+    if set(states) != {0} or not isinstance(states[0], Mapping):
+        raise SettingError(f"{where}: must be one state of all parameters")
+    state = states[0]
+
+    def vectors(name: str, shape: tuple[int, ...]) -> list[Tensor]:
+        values = _item(state, name, where)
+        if not isinstance(values, list) or len(values) > most:
+            raise SettingError(f"{where}: {name} must be a list of at most {most}")
+        return [_tensor(value, shape, dtype, f"{where}: {name}") for value in values]
+
+    def tensor(name: str, shape: tuple[int, ...]) -> Tensor:
+        return _tensor(_item(state, name, where), shape, dtype, f"{where}: {name}")
+
+    def number(name: str, known: float) -> Any:
+        value = _item(state, name, where)
+        return tensor(name, ()) if isinstance(value, Tensor) else like(known, value, where)
+
+    counts = {name: number(name, 0) for name in ("func_evals", "n_iter") if name in state}
+    if len(state) == len(counts):  # it stopped at its start
+        return {0: counts}
+    taken = {
+        **counts,
+        "d": tensor("d", size),
+        "t": number("t", 0.0),
+        "old_dirs": vectors("old_dirs", size),
+        "old_stps": vectors("old_stps", size),
+        "ro": vectors("ro", ()),
+        "H_diag": number("H_diag", 0.0),
+        "prev_flat_grad": tensor("prev_flat_grad", size),
+        "prev_loss": number("prev_loss", 0.0),
+    }
+    if len({len(taken[name]) for name in ("old_dirs", "old_stps", "ro")}) > 1:
+        raise SettingError(f"{where}: its old_dirs, old_stps and ro differ in length")
+    if "al" in state:
+        taken["al"] = [None] * most  # scratch space, written before it is read
+    return {0: taken}
+
+
+def _callbacks(trainer: pl.Trainer, found: Any, where: str) -> dict[str, Any]:
+    """Return the state of each callback of the trainer that has one.
+
+    Those of aecli check what they load.
+    """
+    taken = {}
+    for callback in trainer.callbacks:
+        known = callback.state_dict()
+        if not known:
+            continue
+        name = f"{where}: callbacks: {type(callback).__name__}"
+        state = _item(found, callback.state_key, f"{where}: callbacks")
+        if isinstance(callback, ModelCheckpoint):
+            taken[callback.state_key] = _files(callback, state, name)
+        elif hasattr(callback, "checked"):
+            taken[callback.state_key] = callback.checked(state, name)
+        else:
+            if isinstance(callback, Timer):  # it counts from 0 in whole seconds, then in parts
+                known = {"time_elapsed": dict.fromkeys(known["time_elapsed"], 0.0)}
+            taken[callback.state_key] = like(known, state, name)
+    return taken
+
+
+def _files(callback: ModelCheckpoint, found: Any, where: str) -> dict[str, Any]:
+    """Return the state of a callback that keeps one file: the score is read, the paths are its own.
+
+    Lightning removes the file at `best_model_path` when a better one is saved.
+    """
+    path = str(Path(callback.dirpath or "") / f"{callback.filename}.ckpt")
+    known = dict(callback.state_dict(), best_model_path=path)
+    if callback.monitor is None:
+        return known
+    score = like(torch.tensor(0.0), _item(found, "best_model_score", where), where)
+    return known | {
+        "best_model_score": score,
+        "current_score": like(torch.tensor(0.0), _item(found, "current_score", where), where),
+        "best_k_models": {path: score},
+        "kth_best_model_path": path,
+        "kth_value": score,
+    }

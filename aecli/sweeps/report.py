@@ -1,0 +1,45 @@
+"""What a search has found: printed and drawn at its end."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aecli.runs.paths import shown
+from aecli.sweeps.trials import counted
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def report(study: "optuna.Study", sweep: Path, objective: str) -> None:
+    """Print the best trial; draw how the study went, and which settings mattered."""
+    from optuna.trial import TrialState
+
+    states = [trial.state for trial in counted(study.trials)]
+    pruned, failed = states.count(TrialState.PRUNED), states.count(TrialState.FAIL)
+    summary = f"{len(states)} trials, {pruned} of them ended early, {failed} failed"
+    if TrialState.COMPLETE not in states:
+        print(summary)  # noqa: T201
+        return
+    best = study.best_trial
+    given = " ".join(f"{key}={value}" for key, value in best.params.items())
+    print(f"{summary}; the best by {objective}: {best.value:.4g}, number {best.number}: {given}")  # noqa: T201
+    names = _draw(study, sweep, objective)
+    print(f"written: {', '.join(names)} in {shown(sweep)}")  # noqa: T201
+
+
+def _draw(study: "optuna.Study", sweep: Path, objective: str) -> list[str]:
+    import matplotlib as mpl
+    from optuna.visualization import matplotlib as plots
+
+    mpl.use("Agg")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    pictures = {"history.png": plots.plot_optimization_history, "slices.png": plots.plot_slice}
+    if len([t for t in study.trials if t.value is not None]) > 2 and len(study.best_params) > 1:
+        pictures["importances.png"] = plots.plot_param_importances
+    for name, plot in pictures.items():
+        kind: dict[str, Any] = {"target_name": objective}
+        axes = plot(study, **kind)
+        first = axes if hasattr(axes, "figure") else axes.flat[0]
+        first.figure.savefig(sweep / name, bbox_inches="tight", dpi=120)
+    return list(pictures)

@@ -1,0 +1,202 @@
+"""Files that a stranger may have made, read within bounds. Imports no torch.
+
+A run that was given away is data, and may be a trap: a pipe that never ends, a link to a device, a
+document of a kilobyte that unfolds to gigabytes. Each reader here takes regular files only, looks
+at the size before it reads, and refuses what is deeper or larger than any file of aecli.
+"""
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aecli.errors import SettingError
+from aecli.text import first_line, one_line
+
+MOST_BYTES = 1 << 20
+"""Of a JSON file; those of a run have a few thousand."""
+MOST_BYTES_OF_YAML = 1 << 18
+"""YAML takes a hundred times longer to read."""
+MOST_NODES = 10_000
+"""Values in a file, all levels together."""
+MOST_DEPTH = 40
+LONGEST_TEXT = 10_000
+"""Characters of one value or name."""
+WIDEST_INTEGER = 64
+"""Bits of an integer: what a float of a metric or a setting can stand for."""
+
+INTERPOLATION = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+"""The one form that is followed in a file: to a key of the same file."""
+
+_Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
+
+
+class _Loader(_Base):  # type: ignore[misc, valid-type]
+    """YAML as OmegaConf reads it: a date stays a text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regex) for tag, regex in rules if not tag.endswith(":timestamp")]
+    for first, rules in _Base.yaml_implicit_resolvers.items()
+}
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a regular file in bytes.
+
+    Raises `SettingError` for anything else at `path`: a folder, a pipe, a device; `OSError` if
+    nothing is there.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise SettingError(f"{one_line(path)}: is no regular file")
+    return status.st_size
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the contents of a regular file of at most `most` bytes.
+
+    Raises `SettingError` for another kind of file or a larger one, `OSError` if it cannot be read.
+    """
+    # Not blocking: a pipe may have taken the file's place since `size_of` looked.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SettingError(f"{one_line(path)}: is no regular file")
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise SettingError(f"{one_line(path)}: is larger than {most:,} bytes")
+    return data
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises `SettingError` for a damaged file and one out of bounds, `OSError` if it cannot be read.
+    """
+    try:
+        values = json.loads(read_bytes(path).decode())
+    except SettingError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"{one_line(path)}: damaged ({first_line(error)})") from error
+    check_tree(values, one_line(path))
+    return values
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a YAML file holds, interpolations as they stand there.
+
+    Raises `SettingError` for a damaged file, one out of bounds, and one with aliases, which aecli
+    does not write; `OSError` if it cannot be read.
+    """
+    where = one_line(path)
+    try:
+        loader = _Loader(read_bytes(path, MOST_BYTES_OF_YAML).decode())
+        try:
+            node = loader.get_single_node()
+            _check_nodes(node, where)
+            values = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except SettingError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise SettingError(f"{where}: damaged ({first_line(error)})") from error
+    check_tree(values, where)
+    return values
+
+
+def check_tree(tree: Any, where: str) -> None:
+    """Refuse a tree of dicts and lists that is too large, too deep, or holds more than plain values.
+
+    A part that is shared is counted wherever it stands: what it unfolds to is what is bounded.
+    Raises `SettingError` naming `where`.
+    """
+    left = MOST_NODES
+    waiting = [(tree, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise SettingError(f"{where}: holds more than {MOST_NODES:,} values")
+        if depth > MOST_DEPTH:
+            raise SettingError(f"{where}: is nested deeper than {MOST_DEPTH} levels")
+        if isinstance(node, dict):
+            for name in node:
+                if not isinstance(name, str):
+                    raise SettingError(f"{where}: has a key that is no text: {one_line(name)}")
+                _check_value(name, where)
+            waiting += [(value, depth + 1) for value in node.values()]
+        elif isinstance(node, list | tuple):
+            waiting += [(value, depth + 1) for value in node]
+        else:
+            _check_value(node, where)
+        if len(waiting) > left:
+            raise SettingError(f"{where}: holds more than {MOST_NODES:,} values")
+
+
+def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return a configuration with every `${key}` replaced by what stands at that key of it.
+
+    Nothing else is followed: a file must not read the environment, or call a resolver.
+    Raises `SettingError` for other interpolations, unknown keys, circles, and what unfolds to
+    more than any configuration of aecli.
+    """
+    left = [MOST_NODES]
+
+    def follow(node: Any, depth: int) -> Any:
+        left[0] -= 1
+        if left[0] < 0 or depth > MOST_DEPTH:
+            raise SettingError(f"{where}: its interpolations unfold too far")
+        if isinstance(node, dict):
+            return {name: follow(value, depth + 1) for name, value in node.items()}
+        if isinstance(node, list):
+            return [follow(value, depth + 1) for value in node]
+        if not isinstance(node, str) or "${" not in node:
+            return node
+        found = INTERPOLATION.fullmatch(node)
+        if not found:
+            raise SettingError(f"{where}: {one_line(node)}: only ${{key}} is followed in a file")
+        target: Any = tree
+        for name in found[1].split("."):
+            if not isinstance(target, dict) or name not in target:
+                raise SettingError(f"{where}: {one_line(node)}: there is no such key")
+            target = target[name]
+        return follow(target, depth + 1)
+
+    return follow(tree, 0)
+
+
+def _check_nodes(node: yaml.Node | None, where: str) -> None:
+    """Refuse a document with an alias: by one, a kilobyte unfolds to gigabytes or to a circle."""
+    seen: set[int] = set()
+    waiting = [node] if node is not None else []
+    while waiting:
+        at = waiting.pop()
+        if id(at) in seen:
+            raise SettingError(f"{where}: has a YAML alias, which aecli does not write")
+        seen.add(id(at))
+        if len(seen) > 2 * MOST_NODES:
+            raise SettingError(f"{where}: holds more than {MOST_NODES:,} values")
+        if isinstance(at, yaml.MappingNode):
+            waiting += [part for pair in at.value for part in pair]
+        elif isinstance(at, yaml.SequenceNode):
+            waiting += at.value
+
+
+def _check_value(value: Any, where: str) -> None:
+    if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise SettingError(f"{where}: has a text of more than {LONGEST_TEXT:,} characters")
+        if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise SettingError(f"{where}: has a text that is no Unicode: {one_line(value)}")
+    elif isinstance(value, int):
+        if value.bit_length() > WIDEST_INTEGER:
+            raise SettingError(f"{where}: has a number of {value.bit_length()} bits")
+    elif not (value is None or isinstance(value, float)):
+        raise SettingError(f"{where}: has a value of type {type(value).__name__}")

@@ -1,0 +1,151 @@
+"""Which trial comes next: interrupted ones, new ones, those of machines that have gone."""
+
+import time
+from threading import Thread
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+
+from aecli.errors import SettingError
+from aecli.sweeps import study as studies
+from aecli.sweeps.study import RETRY_OF, identity
+from aecli.sweeps.trials import Trials, counted
+
+SPACE = {"optimizer.lr": FloatDistribution(0, 1)}
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Return a function that opens the same study, as another machine would."""
+    monkeypatch.setattr(studies, "HEARTBEAT", 1)
+    monkeypatch.setattr(studies, "GRACE", 3)
+    monkeypatch.setattr("aecli.sweeps.trials.HEARTBEAT", 1)
+
+    def open_it():
+        return optuna.create_study(
+            storage=studies._database(f"sqlite:///{tmp_path}/study.db"),
+            study_name="shared",
+            load_if_exists=True,
+            sampler=optuna.samplers.RandomSampler(),
+        )
+
+    return open_it
+
+
+def test_a_sweep_goes_on_with_its_own_interrupted_trial(shared):
+    first = Trials(shared(), "a", SPACE, wanted=2).next()
+    other = Trials(shared(), "b", SPACE, wanted=2)
+    assert other.next().number == 1
+    assert other.next() is None
+    assert other.others_run() == 1
+    again = Trials(shared(), "a", SPACE, wanted=2)
+    assert again.next() == first
+    assert again.next() is None
+
+
+def test_a_trial_whose_machine_gives_no_sign_of_life_is_run_by_another(shared):
+    gone = Trials(shared(), "gone", SPACE, wanted=2)
+    lost = gone.next()
+    here = Trials(shared(), "here", SPACE, wanted=2)
+    with here.signs_of_life():
+        mine = here.next()
+        end = time.monotonic() + 20
+        while (taken := here.next()) is None and time.monotonic() < end:
+            time.sleep(0.1)
+    assert taken.params == lost.params
+    assert taken.user_attrs[RETRY_OF] == lost.number
+    here.tell(mine.number, 1.0)
+    here.tell(taken.number, 2.0)
+    assert here.next() is None
+    assert here.others_run() == 0
+    gone.tell(lost.number, 3.0)  # the machine was only slow: it comes too late
+    ended = counted(here.study.trials)
+    assert [(t.state, t.value) for t in ended] == [
+        (TrialState.COMPLETE, 1.0),
+        (TrialState.COMPLETE, 2.0),
+    ]
+    assert Trials(shared(), "gone", SPACE, wanted=2).next() is None
+
+
+def test_a_trial_that_was_asked_for_by_nobody_is_run(shared, monkeypatch):
+    study = shared()
+    study.ask(SPACE)  # and the machine was gone before it could say whose it is
+    monkeypatch.setattr("aecli.sweeps.trials.GRACE", -1)
+    taken = Trials(study, "here", SPACE, wanted=1).next()
+    assert taken.user_attrs[RETRY_OF] == 0
+    assert taken.params == study.trials[0].params
+
+
+def test_machines_that_ask_at_the_same_moment_run_as_many_trials_as_wanted(shared):
+    shared()  # the tables are there
+    ended = []
+
+    def machine(name):
+        trials = Trials(shared(), name, SPACE, wanted=12)
+        while (trial := trials.next()) is not None:
+            trials.tell(trial.number, 1.0)
+            ended.append(trial.number)
+
+    threads = [Thread(target=machine, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == len(set(ended)) == len(counted(shared().trials)) == 12
+
+
+def test_a_study_in_the_sweep_goes_on_with_whatever_runs():
+    study = optuna.create_study()
+    study.ask(SPACE)
+    trials = Trials(study, None, SPACE, wanted=2)
+    assert [trials.next().number, trials.next().number, trials.next()] == [0, 1, None]
+    assert trials.others_run() == 0
+
+
+def test_failed_and_pruned_trials_are_told_so():
+    trials = Trials(optuna.create_study(), None, SPACE, wanted=2)
+    failed, pruned = trials.next(), trials.next()
+    trials.tell(failed.number, None)
+    studies.trial_of(trials.study, pruned.number).report(0.5, 0)
+    studies.trial_of(trials.study, pruned.number).set_user_attr("pruned", True)
+    trials.tell(pruned.number, 0.7)
+    assert [(t.state, t.value) for t in trials.study.trials] == [
+        (TrialState.FAIL, None),
+        (TrialState.PRUNED, 0.5),
+    ]
+
+
+def test_a_sweep_keeps_its_name_where_it_is_moved(tmp_path):
+    (tmp_path / "here").mkdir()
+    name = identity(tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert identity(tmp_path / "there") == name
+    (tmp_path / "here").mkdir()
+    assert identity(tmp_path / "here") != name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@127.0.0.1:1/db",
+        "postgresql://me:s3cret@nowhere.invalid/db",
+        "postgresql://me:s3@cret@127.0.0.1:1x/db",
+        "postgresql://127.0.0.1:1/db?user=me&password=s3cret",
+        "postgresql+nodriver://me:s3cret@127.0.0.1/db",
+        "nosuch://me:s3cret@127.0.0.1/db",
+    ],
+)
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(url):
+    start = time.monotonic()
+    with pytest.raises(SettingError) as error:
+        studies._storage(url)
+    assert time.monotonic() - start < 15
+    told = str(error.value)
+    assert told.startswith(f"sweeper.storage={url.split('://')[0]}://")
+    assert "cannot be reached (" in told
+    assert "cret" not in told
+    assert "\n" not in told
