@@ -1,6 +1,18 @@
-"""`python -m aecli` is the same command as `aecli`."""
+"""The command `aecli`, and `python -m aecli`: answers to signals, before it imports the rest."""
 
-from aecli.cli import main
+import sys
+from functools import partial
+
+from aecli.signals import ending, exit_on_signals
+
+
+def main() -> None:
+    """Run the command in `sys.argv` and exit, as `aecli.cli.main` says."""
+    exit_on_signals(partial(ending, *sys.argv[1:2] or [""]))
+    from aecli import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

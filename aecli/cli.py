@@ -13,7 +13,14 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from aecli.distributed import end_children, launched, rank
-from aecli.signals import Ending, Terminated, exit_on_signals, importing, raise_on_signals
+from aecli.signals import (
+    Ending,
+    Terminated,
+    ending,
+    exit_on_signals,
+    importing,
+    raise_on_signals,
+)
 
 COMMANDS = {
     "train": "aecli.commands.train",
@@ -24,9 +31,6 @@ COMMANDS = {
 
 PLAIN_COMMANDS = {"compare": "aecli.commands.compare"}
 """The commands that need no configuration, each with the module whose `main` takes the words."""
-
-RESUMABLE = 75
-"""Exit status of a training terminated by SIGTERM: sysexits.h's "try again later"."""
 
 USAGE = """\
 aecli trains, evaluates, samples and compares autoencoders.
@@ -55,7 +59,7 @@ def main() -> None:
     SIGTERM, 75 a training terminated by SIGTERM, which `resume=` continues.
     """
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    at_once = partial(_ending, word, advice="")
+    at_once = partial(_ending, word)
     exit_on_signals(at_once)
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `aecli … | head` ends like any command
@@ -95,11 +99,9 @@ def main() -> None:
         exit_on_signals(at_once)
 
 
-def _ending(command: str, number: int, advice: str) -> Ending:
-    """Return how a command ends that a signal stops, with what to type next."""
-    status = RESUMABLE if (command, number) == ("train", signal.SIGTERM) else 128 + number
-    what = "interrupted" if number == signal.SIGINT else "terminated"
-    return Ending(status, f"aecli: {what}{advice}\n" if rank() == 0 else "")
+def _ending(command: str, number: int, advice: str = "") -> Ending:
+    status, line = ending(command, number, advice)
+    return Ending(status, line if rank() == 0 else "")  # the first of several processes says it
 
 
 def _advice(command: str) -> str:
@@ -221,6 +223,8 @@ def _verdict(error: Exception) -> Failure:
         return Failure(str(error), is_bug=False)
     if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
         return Failure("no space left on the disk; make room", is_bug=False)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return Failure(f"{error.filename}: {error.strerror}", is_bug=False)
     if isinstance(error, OSError | OmegaConfBaseException):
         return Failure(first_line(error), is_bug=False)
     return Failure(f"{type(error).__name__}: {error}", is_bug=True)
@@ -234,7 +238,7 @@ def _is_of_the_disk(error: Exception) -> bool:
 
 def _run_plain(command: str, words: list[str]) -> None:
     """Run a command that reads its own words."""
-    with importing(partial(_ending, command, advice="")):
+    with importing(partial(_ending, command)):
         main = importlib.import_module(PLAIN_COMMANDS[command]).main
     raise_on_signals()
     try:

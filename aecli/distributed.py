@@ -5,9 +5,12 @@ at once. Rank 0 is the one that writes.
 """
 
 import os
+import sys
 import time
-from contextlib import suppress
-from threading import Thread
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aecli.errors import SettingError
@@ -17,6 +20,12 @@ if TYPE_CHECKING:
 
 SPECIAL_STEPS = 2**32 - 16
 """From here on Slurm's step numbers mean no srun of the user, but a batch script or a shell."""
+
+
+WAIT = timedelta(minutes=30)
+"""How long the processes of a run wait for each other; torch's default."""
+SILENT = 5.0
+"""Seconds of waiting after which a process says what it waits for."""
 
 
 class Launched(NamedTuple):
@@ -106,14 +115,41 @@ def agree(text: str) -> str:
         environment = TorchElasticEnvironment() if torchrun else SLURMEnvironment()
         os.environ["MASTER_ADDR"] = environment.main_address
         os.environ["MASTER_PORT"] = str(environment.main_port)
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-            rank=environment.global_rank(),
-            world_size=environment.world_size(),
-        )
+        with _waiting(environment.global_rank(), environment.world_size()):
+            distributed.init_process_group(
+                "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                rank=environment.global_rank(),
+                world_size=environment.world_size(),
+                timeout=WAIT,
+            )
     box = [text]
     distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+@contextmanager
+def _waiting(own_rank: int, processes: int) -> Iterator[None]:
+    """Say after a few seconds what this process waits for; raise `SettingError` if in vain."""
+    from torch import distributed
+
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    minutes = WAIT.total_seconds() / 60
+    line = (
+        f"aecli: rank {own_rank} of {processes} waits at {place} for the others, for up to"
+        f" {minutes:g} minutes"
+    )
+    timer = Timer(SILENT, lambda: print(line, file=sys.stderr))  # noqa: T201
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except distributed.DistError as error:
+        raise SettingError(
+            f"{processes} processes were to train together; not all of them came to {place} within"
+            f" {minutes:g} minutes"
+        ) from error
+    finally:
+        timer.cancel()
 
 
 def are_several() -> bool:

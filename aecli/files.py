@@ -94,6 +94,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             _lock(descriptor)
             yield temporary
+            for file in filter(Path.is_file, temporary.rglob("*")):
+                with file.open("rb") as written:
+                    os.fsync(written.fileno())
             temporary.rename(path)  # fails if somebody has put something there meanwhile
         finally:
             os.close(descriptor)

@@ -10,6 +10,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from aecli.errors import SettingError, check_choice, check_number
+from aecli.text import first_line
 
 
 class LBFGS(torch.optim.LBFGS):
@@ -111,8 +112,7 @@ class Optimization:
             self.optimizer([weight]).step(lambda: 0.0)
         except (TypeError, ValueError, RuntimeError) as error:
             given = ", ".join(f"{key}={value}" for key, value in settings.items())
-            told = (str(error).splitlines() or [type(error).__name__])[0]
-            raise SettingError(f"optimizer={algorithm} ({given}): {told}") from error
+            raise SettingError(f"optimizer={algorithm} ({given}): {first_line(error)}") from error
 
     @property
     def is_constant(self) -> bool:

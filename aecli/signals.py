@@ -12,6 +12,8 @@ from types import FrameType
 from typing import NamedTuple
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+RESUMABLE = 75
+"""Exit status of a training terminated by SIGTERM: sysexits.h's "try again later"."""
 
 
 class Terminated(BaseException):
@@ -24,6 +26,13 @@ class Ending(NamedTuple):
     status: int
     line: str
     """What standard error says; "" for nothing."""
+
+
+def ending(command: str, number: int, advice: str = "") -> Ending:
+    """Return how a command ends that a signal stops, with what to type next."""
+    status = RESUMABLE if (command, number) == ("train", signal.SIGTERM) else 128 + number
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    return Ending(status, f"aecli: {what}{advice}\n")
 
 
 def exit_on_signals(ending: Callable[[int], Ending]) -> None:

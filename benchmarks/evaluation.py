@@ -8,8 +8,8 @@ from torch import nn
 
 from aecli.build import build
 from aecli.config import composed
+from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
-from aecli.evaluation.metrics import marginal_nll
 
 SAMPLES = 200
 IMAGES, TURNS = 1000, 10

@@ -86,8 +86,12 @@ def main() -> None:
             if asked.name in name
         ]
         with ThreadPoolExecutor(asked.jobs) as pool:
-            codes = pool.map(lambda job: run(*job, asked.jobs), wanted)
-            failed = [f"{n} seed={s}" for (n, s), code in zip(wanted, codes, strict=True) if code]
+            codes = [pool.submit(run, name, seed, asked.jobs) for name, seed in wanted]
+        failed = [
+            f"{name} seed={seed}"
+            for (name, seed), code in zip(wanted, codes, strict=True)
+            if code.result()
+        ]
     write_table()
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; see {OUTPUTS}/*.log")
@@ -194,8 +198,8 @@ def beside(name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterat
             yield _under(under, found and found.interval, f"`{other}`", least)
     if name in PIXELS:
         tests = [metrics["test"] for metrics in runs[name]]
-        under = [test["probe_error_pixels"] - test["probe_error"] for test in tests]
-        yield _under(mean(under), intervals.of_mean(under), "raw pixels", PIXELS[name])
+        gains = [test["probe_error_pixels"] - test["probe_error"] for test in tests]
+        yield _under(mean(gains), intervals.of_mean(gains), "raw pixels", PIXELS[name])
 
 
 def _under(under: float, interval: Interval | None, what: str, least: float) -> str:

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -25,7 +26,7 @@ class Resized(pl.Callback):
         splits = trainer.datamodule.splits
         split = splits["train"]
         index = torch.arange(self.size) % len(split)
-        splits["train"] = split._replace(images=split.images.at(index), ids=split.ids[index])
+        splits["train"] = replace(split, images=split.images.at(index), ids=split.ids[index])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""

@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from aecli.build import ALLOWED, build
+from aecli.build import build, is_part
 from tests.conftest import CONF, VARIANTS, configure, options
 
 OPTIONS = [
@@ -35,7 +35,7 @@ def test_every_option_composes_and_binds(option):
     found = list(targets(OmegaConf.to_container(config, resolve=True)))
     assert len(found) >= 8
     for node in found:
-        assert node["_target_"] in ALLOWED
+        assert is_part(node["_target_"])
         arguments = {k: v for k, v in node.items() if not k.startswith("_")}
         inspect.signature(get_object(node["_target_"])).bind(**arguments)
 
@@ -44,11 +44,6 @@ def test_every_option_composes_and_binds(option):
 def test_the_other_commands_compose(command):
     config, _ = configure(command=command)
     assert config.run == "latest"
-
-
-def test_every_allowed_target_exists():
-    for target in ALLOWED:
-        assert get_object(target)
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "pca"])

@@ -15,6 +15,7 @@ from tests.commandline import COMMAND, aecli, started
 from tests.events import scalars
 
 SHORT = ("network.hidden=[16]", "trainer.max_epochs=3", "pictures_every=2")
+CPU = torch.device("cpu")
 TOGETHER = ("trainer=ddp", "trainer.devices=2")
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processors")
@@ -146,7 +147,7 @@ def test_processes_without_trainer_ddp_are_told_of_it(tmp_path):
 def test_the_parts_of_a_batch_are_the_batch(dynamic):
     images = Images(torch.arange(23, dtype=torch.uint8).view(23, 1, 1, 1), torch.arange(23), 255)
     whole, *parts = (
-        list(Batches(Split(images), 5, torch.device("cpu"), lambda: 3, dynamic, part))
+        list(Batches(Split(images, torch.arange(23)), 5, CPU, lambda: 3, dynamic, part))
         for part in ((0, 1), (0, 2), (1, 2))
     )
     assert len(whole) == len(parts[0]) == len(parts[1]) == 5
@@ -154,5 +155,18 @@ def test_the_parts_of_a_batch_are_the_batch(dynamic):
         torch.testing.assert_close(batch.label, torch.cat([first.label, second.label]))
         torch.testing.assert_close(batch.image, torch.cat([first.image, second.image]))
         for part in (first, second):
-            assert part.share == 2 * len(part.label) / len(batch.label)
-        assert batch.share == 1
+            assert part.weight == 2 * len(part.label) / len(batch.label)
+        assert batch.weight == 1
+
+
+def test_the_draws_of_a_part_are_those_of_its_images():
+    images = Images(torch.zeros(23, 1, 1, 1, dtype=torch.uint8), torch.arange(23), 255)
+    whole, *parts = (
+        [
+            batch.draws.normal(batch.x)
+            for batch in Batches(Split(images, torch.arange(23)), 5, CPU, part=part)
+        ]
+        for part in ((0, 1), (0, 2), (1, 2))
+    )
+    for batch, first, second in zip(whole, *parts, strict=True):
+        torch.testing.assert_close(batch, torch.cat([first, second]), rtol=0, atol=0)

@@ -4,6 +4,15 @@ import torch
 from aecli.errors import SettingError
 from aecli.sparsity import KL, L1, Sigmoid, Sparsity, TopK, bernoulli_kl
 
+KINDS = [
+    Sparsity(),
+    L1(0.1),
+    Sigmoid(),
+    KL(0.1, 3.0, units=7),
+    KL(0.1, 3.0, units=7, momentum=0.9),
+    TopK(3, units=7),
+]
+
 
 def test_none_is_the_linear_code():
     a = torch.randn(4, 5)
@@ -127,3 +136,37 @@ def test_sigmoid_squashes_without_a_penalty():
     assert torch.equal(code, a.sigmoid())
     assert penalty == 0
     assert torch.equal(Sigmoid().active(code), a > 0)
+
+
+def test_all_kinds_are_tried_here():
+    def below(kind):
+        return {kind}.union(*(below(subclass) for subclass in kind.__subclasses__()))
+
+    assert {type(kind) for kind in KINDS} == below(Sparsity)
+
+
+@pytest.mark.parametrize("sparsity", KINDS, ids=lambda kind: type(kind).__name__)
+def test_outside_training_the_penalty_is_that_of_the_mean_activations(sparsity):
+    code, penalty = sparsity.eval()(torch.randn(50, 7))
+    assert torch.allclose(penalty, sparsity.penalty(code.mean(dim=0)))
+
+
+@pytest.mark.parametrize("sparsity", KINDS, ids=lambda kind: type(kind).__name__)
+def test_dead_units_can_be_taken_away_and_no_others(sparsity):
+    a = 3 * torch.randn(500, 7)
+    a[:, 0] = -30.0  # off for all images; with top-k never among the k
+    a[:, 1] += 0.5
+    code = sparsity.eval()(a).code
+    dead = sparsity.is_dead(code.amin(dim=0), code.amax(dim=0))
+    assert dead.tolist() == [True] + [False] * 6
+    decoder = torch.randn(7, 20)
+    for unit in range(7):
+        without = code.clone()
+        without[:, unit] = code[:, unit].mean()
+        change = ((without - code) @ decoder).abs().max()
+        assert (change < 1e-2) == dead[unit]
+
+
+def test_a_sigmoid_unit_that_is_seldom_above_a_half_is_not_dead():
+    code = Sigmoid()(torch.randn(500, 7) - 4).code  # means of about 0.03
+    assert not Sigmoid().is_dead(code.amin(dim=0), code.amax(dim=0)).any()

@@ -88,19 +88,22 @@ def evaluate(
         "settings": OmegaConf.to_container(settings),
         **values,
     }
+    if settings.protocol != "none":  # what the interval of an experiment's error is made from
+        labelled = loaded.labelled_data(settings.classes, None)
+        test["classified_images"] = len(labelled.splits["test"])
+    _print(loaded, values, settings)
     pictures = {}
     if settings.pictures:
         pictures = _pictures(loaded, settings.noise, settings.noise_levels)
     for name, picture in pictures.items():
         figures.save(picture, folder / f"{name}.png")
     path = update_metrics(run.directory, {"test": test})
+    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
         for name, picture in pictures.items():
             writer.add_image(f"test/{name}", picture, loaded.step)
-    _print(loaded, values, settings)
-    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     return values
 
 
@@ -135,13 +138,11 @@ def _likelihood(
         tracked = Tracked(test, f"estimating -log p(x) by {samples} importance samples")
         values["marginal_nll"] = marginal_nll(model, tracked, samples, settings.decoded_at_once)
     if annealing.steps:
-        values["marginal_nll_ais"] = annealing(model, test)
+        values["marginal_nll_ais"] = annealing(model, test, settings.decoded_at_once)
     return values
 
 
-def _classification(
-    loaded: Loaded, settings: DictConfig
-) -> Callable[[], dict[str, float]] | None:
+def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[str, float]] | None:
     """Return what computes the test errors of the classifier that `eval.protocol` trains, if any.
 
     Raises `SettingError` for a mistake in its settings.

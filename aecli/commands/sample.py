@@ -177,9 +177,9 @@ def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
     # Arrays first: where there is a picture, there is what it shows.
     contents = {".npz": arrays.getvalue(), ".png": figures.png(picture)}
     paths = files.write_new(run.directory / FOLDER, kind, contents)
+    log.info("written: %s, %s", shown(paths[1]), shown(paths[0]))
     with SummaryWriter(str(run.directory)) as writer:
         writer.add_image(f"samples/{paths[0].stem}", picture, step)
-    log.info("written: %s, %s", shown(paths[1]), shown(paths[0]))
 
 
 def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:

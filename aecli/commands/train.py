@@ -99,7 +99,10 @@ def _resumed(
 
 
 def _objective(config: DictConfig, directory: Path) -> float:
-    return read_metrics(directory)["val"][config.objective.removeprefix("val/")]
+    value = read_metrics(directory).get("val", {}).get(config.objective.removeprefix("val/"))
+    if not isinstance(value, int | float):
+        raise SettingError(f"{shown(directory / 'metrics.json')}: has no {config.objective}")
+    return value
 
 
 def train(

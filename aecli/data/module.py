@@ -1,6 +1,7 @@
 """One DataModule for every data set: images stay bytes in memory and become batches by an index."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import NamedTuple
 
@@ -35,7 +36,8 @@ class Batch(NamedTuple):
     """Random numbers for these images: their own in an evaluation, torch's in training."""
 
 
-class Split(NamedTuple):
+@dataclass(frozen=True)
+class Split:
     """The images of a split and, where it was drawn once and for all, their binary form."""
 
     images: Images
@@ -344,14 +346,14 @@ class InMemoryDataModule(pl.LightningDataModule):
         if self.binarize == "none" or (self.binarize == "dynamic" and name == "train"):
             return split
         if self.binarize == "round":
-            return split._replace(binary=(images.pixels >= (images.maximum + 1) // 2).byte())
+            return replace(split, binary=(images.pixels >= (images.maximum + 1) // 2).byte())
         generator = torch.Generator().manual_seed(derived_seed(self.binarize_seed, name))
         chunks = images.pixels.split(512)  # a float copy of the whole set would be 4 times it
         draws = [
             torch.bernoulli(chunk.float() / images.maximum, generator=generator).byte()
             for chunk in chunks
         ]
-        return split._replace(binary=torch.cat(draws))
+        return replace(split, binary=torch.cat(draws))
 
 
 def _or_all(key: str, value: int | None) -> int | None:

@@ -124,9 +124,7 @@ def pixels(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _rows(
-    batches: Iterable[Batch], features: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
+def _rows(batches: Iterable[Batch], features: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     pairs = [(features(batch.image).cpu(), batch.label.cpu()) for batch in batches]
     rows, labels = zip(*pairs, strict=True)
     return torch.cat(rows), torch.cat(labels)

@@ -72,9 +72,7 @@ class Activity:
         # Not aminmax, which takes ten times as long along the columns.
         extremes = torch.stack([-codes.amin(dim=0), codes.amax(dim=0)])
         self._sums = sums if self._sums is None else self._sums.add_(sums)
-        self._extremes = (
-            extremes if self._extremes is None else self._extremes.maximum(extremes)
-        )
+        self._extremes = extremes if self._extremes is None else self._extremes.maximum(extremes)
         self._count += len(codes)
         self._pending, self._pending_numbers = [], 0
 

@@ -111,13 +111,17 @@ def with_accuracies(values: Mapping[str, float]) -> dict[str, float]:
 
 def changes(name: str, config: DictConfig) -> Iterator[str]:
     """Return `key=value` for each setting that differs from those of the experiment."""
-    own, now = (
-        dict(leaves(OmegaConf.to_container(c, resolve=False)))
-        for c in (composed("train", f"experiment={name}"), config)
-    )
+    own, now = _settings(composed("train", f"experiment={name}")), _settings(config)
     # What is interpolated is compared where it is set.
     copies = tuple(key for key, value in own.items() if str(value).startswith("${"))
     for key in sorted(own.keys() | now.keys()):
         copied = key in copies or key.startswith(tuple(f"{copy}." for copy in copies))
         if own.get(key) != now.get(key) and key not in FREE and not copied:
             yield f"{key}={now[key]}" if key in now else f"{key} left out"
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    """Return each setting by its key, interpolations as they stand there."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    return dict(leaves(plain))

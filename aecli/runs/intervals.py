@@ -5,9 +5,9 @@ over test images is for the error on all images of the kind, given the weights.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, variance
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LEVEL = 0.95
 
@@ -35,9 +35,7 @@ def of_mean(values: Sequence[float]) -> Interval | None:
     return _around(mean(values), variance(values) / len(values), len(values) - 1)
 
 
-def of_difference(
-    ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float]
-) -> Difference | None:
+def of_difference(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> Difference | None:
     """Return the mean of `ours` minus that of `theirs`, values by seed; None where one has n < 2.
 
     With the same seeds on both sides: Student's interval of the differences, seed by seed.

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from glob import glob
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from aecli.errors import SettingError
 from aecli.runs.paths import number_of
@@ -197,7 +197,7 @@ def _evaluation(stored: Mapping[str, Any]) -> dict[str, Value]:
     return {key: _value(value) for key, value in leaves(settings, "eval.")}
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: Any) -> TypeGuard[float]:
     try:
         return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
     except OverflowError:  # a whole number beyond all floats

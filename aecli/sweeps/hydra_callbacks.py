@@ -60,7 +60,10 @@ class NewDirectory(Failures):
         except Exception as error:
             failure = error
         if launched():  # their clocks differ, and so would the names
-            directory = agree(directory)
+            try:
+                directory = agree(directory)
+            except SettingError as error:
+                _exit(error)
         if failure is not None and rank() == 0:
             _exit(failure)
         if launched() and not directory:

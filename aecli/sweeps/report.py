@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aecli import files
 from aecli.runs.paths import shown
 from aecli.sweeps.trials import counted
 
@@ -41,5 +42,6 @@ def _draw(study: "optuna.Study", sweep: Path, objective: str) -> list[str]:
         kind: dict[str, Any] = {"target_name": objective}
         axes = plot(study, **kind)
         first = axes if hasattr(axes, "figure") else axes.flat[0]
-        first.figure.savefig(sweep / name, bbox_inches="tight", dpi=120)
+        with files.replacing(sweep / name) as file:
+            first.figure.savefig(file, format="png", bbox_inches="tight", dpi=120)
     return list(pictures)

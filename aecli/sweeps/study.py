@@ -10,6 +10,7 @@ from zlib import crc32
 
 from omegaconf import DictConfig
 
+from aecli import files
 from aecli.errors import SettingError, check_bool, check_seed
 from aecli.runs.records import more_is_better
 
@@ -72,7 +73,7 @@ def identity(sweep: Path) -> str:
     """Return what tells this sweep from all others of a study; it moves with the directory."""
     path = sweep / IDENTITY
     if not path.is_file():
-        path.write_text(f"{uuid4()}\n")
+        files.write(path, f"{uuid4()}\n")
     return path.read_text().strip()
 
 

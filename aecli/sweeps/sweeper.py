@@ -16,6 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from aecli import files
 from aecli.distributed import end_children
 from aecli.errors import SettingError, check_int
 from aecli.runs.paths import SWEEP
@@ -46,7 +47,8 @@ class OptunaSweeper(Sweeper):
         wanted = check_int("sweeper.trials", settings.trials, 1)
         check_int("trainer.max_epochs", self.config.trainer.max_epochs, 0)
         fixed, space = space_of(arguments, settings)
-        OmegaConf.save(self.config, sweep / SWEEP)  # what resume= compares the line with
+        # What resume= compares the line with.
+        files.write(sweep / SWEEP, OmegaConf.to_yaml(self.config))
         study = open_study(self.config, sweep)
         trials = Trials(study, identity(sweep) if settings.storage else None, space, wanted)
         places = Places(self.launcher.launch, self.at_once)

@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from omegaconf import DictConfig
 
 from aecli.build import build
+from aecli.config import is_sweep
 from aecli.distributed import launched
 from aecli.errors import SettingError, check_int, check_number
 from aecli.models import Autoencoder
@@ -54,6 +53,12 @@ def build_trainer(
     together = launched()
     if together and config.trainer.get("strategy") != "ddp":
         raise SettingError("trainer: several processes were started; they need trainer=ddp")
+    nodes = config.trainer.get("num_nodes")
+    if nodes not in (None, 1) and not together:
+        raise SettingError(
+            f"trainer.num_nodes={nodes}: the processes of several machines are started by torchrun"
+            " or srun (docs/scaling.md), and this one would wait for the others in vain"
+        )
     trainer: pl.Trainer = build(
         config,
         "trainer",
@@ -92,7 +97,7 @@ def check_together(
         raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
     if choices.get("pretraining", "none") != "none":
         raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if is_sweep():
         raise SettingError(
             f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
             " by side with launcher=joblib or launcher=submitit_slurm"

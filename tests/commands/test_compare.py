@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from aecli import progress
 from aecli.commands.compare import main
+from aecli.commands.compare.meaning import conflicts
 from aecli.commands.train import train
 from aecli.errors import SettingError
 from aecli.runs import records
@@ -324,6 +325,43 @@ def test_values_estimated_in_two_ways_are_not_averaged(tmp_path, monkeypatch, ca
     with (tmp_path / "mine" / "table.csv").open() as file:
         samples = [row["eval.importance_samples"] for row in csv.DictReader(file)]
     assert sorted(samples) == ["", "10", "400", "400", "400"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "matters"),
+    [
+        ("eval.checkpoint", "test/mse", True),
+        ("eval.importance_samples", "test/marginal_nll", True),
+        ("eval.importance_samples", "test/marginal_nll_ais", False),
+        ("eval.importance_samples", "test/elbo", False),
+        ("eval.ais.steps", "test/marginal_nll_ais", True),
+        ("eval.ais.steps", "test/marginal_nll", False),
+        ("eval.probe.C", "test/probe_error", True),
+        ("eval.probe.C", "test/finetune_error", False),
+        ("eval.train_size", "test/finetune_error", True),
+        ("eval.batch_size", "test/probe_error", False),
+        ("eval.noise", "test/mse_masking_0.5", False),  # in the name
+        ("noise.std", "val/loss", True),
+        ("noise.std", "val/clean_loss", False),
+        ("noise.std", "val/elbo", False),
+        ("sparsity.target", "val/penalty", True),
+        ("model.beta", "val/elbo", False),
+        ("model.samples", "val/bound", True),
+        ("dataset.classes", "val/mse", True),
+        ("dataset.binarize", "val/mse", False),
+        ("dataset.binarize_seed", "test/nll", True),
+        ("dataset.shape", "train_seconds", False),
+    ],
+)
+def test_which_settings_are_part_of_a_metric(tmp_path, key, name, matters):
+    metrics = {name: 1.0, "val/penalty": 1.0, "val/bound": 1.0}
+
+    def run(setting):
+        parts = ({}, setting) if key.startswith("eval.") else (setting, {})
+        return records.Record(tmp_path, parts[0], frozenset(), metrics, parts[1], "")
+
+    runs = [run({key: 1}), run({key: 2})]
+    assert (name in conflicts(runs, [name])) == matters
 
 
 def test_the_same_run_twice_counts_once(sweep, tmp_path, capsys):

@@ -128,6 +128,7 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
     assert expected <= test.keys()
     assert test["sse"] == pytest.approx(64 * test["mse"], rel=1e-4)
     assert test["probe_error_pixels"] < 10
+    assert test["classified_images"] == 360
     pictures = {path.name for path in (runs / variant / "eval").iterdir()}
     assert pictures == {"reconstructions.png", "codes.png", "filters.png"}
     out = capsys.readouterr().out

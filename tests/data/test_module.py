@@ -1,5 +1,6 @@
 """Batches are slices of the bytes in memory, and chance comes from the seeds that are named."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -65,7 +66,7 @@ def loader(module, name):
 
 def whole(batches):
     """Return a whole pass as one batch, in the order of the labels."""
-    tensors = zip(*(batch[:3] for batch in batches), strict=True)
+    tensors = zip(*((batch.x, batch.image, batch.label) for batch in batches), strict=True)
     x, image, label = (torch.cat(parts) for parts in tensors)
     order = label.argsort()
     return x[order], image[order], label[order]
@@ -91,11 +92,11 @@ def test_batches_are_slices(name, sizes, maximum):
     batches = loader(make(source), name)
     assert len(batches) == len(sizes)
     assert [len(batch.label) for batch in batches] == sizes
-    for x, image, label, _ in batches:
-        assert torch.equal(image, source.images(label))
-        assert torch.equal(x, image)
-        assert image.dtype == torch.float32
-        assert label.dtype == torch.int64
+    for batch in batches:
+        assert torch.equal(batch.image, source.images(batch.label))
+        assert torch.equal(batch.x, batch.image)
+        assert batch.image.dtype == torch.float32
+        assert batch.label.dtype == torch.int64
 
 
 def test_test_split_keeps_its_order():
@@ -283,7 +284,7 @@ def test_batches_are_the_same_however_many_are_prepared_at_once(monkeypatch, bin
         passes.append(list(batches))
     for one, other in zip(*passes, strict=True):
         assert all(torch.equal(mine, its) for mine, its in zip(one[:3], other[:3], strict=True))
-        assert one.share == other.share
+        assert one.weight == other.weight
 
 
 def test_a_training_has_no_test_split():
@@ -343,10 +344,62 @@ def test_classes_filter_every_split():
     module = make(Three(), classes=[0, 2])
     assert all(set(kept(module, name)) == {0, 2} for name in module.splits)
     assert len(kept(module, "test")) == 20
+    # Of the 20 images of the validation split, those of the two classes.
+    assert 5 < len(kept(module, "validation")) < 20
     with pytest.raises(SettingError, match=r"dataset\.classes=\[3\]: must be .* \[0, 1, 2\]"):
         make(Three(), classes=[3])
     with pytest.raises(SettingError, match=r"dataset\.classes=\[\]"):
         make(Three(), classes=[])
+
+
+class Ten(Grey):
+    """Ten classes in no order; the first pixels tell the row."""
+
+    def load(self, root):
+        self.pixels[:, 0, 3, 3] = torch.arange(len(self.pixels))
+        generator = torch.Generator().manual_seed(1)
+        labels = torch.randint(10, (len(self.pixels),), generator=generator)
+        parts = (slice(self.count), slice(self.count, None))
+        return tuple(Images(self.pixels[part], labels[part], 255) for part in parts)
+
+
+SPLITS = {
+    "validation_size": [15, 40],
+    "test_size": [None, 60],
+    "classes": [None, [0, 1, 2, 3, 4], [3, 4, 5, 6, 7, 8]],
+    "train_size": [None, 5],
+    "split_seed": [0, 1],
+}
+
+
+def test_no_example_is_in_two_splits_whatever_classes_and_sizes_are_asked_for():
+    by_split = {}
+    for values in itertools.product(*SPLITS.values()):
+        settings = dict(zip(SPLITS, values, strict=True))
+        module = make(Ten(200), **settings)
+        ids = {name: set(split.ids.tolist()) for name, split in module.splits.items()}
+        for name, split in module.splits.items():
+            assert split.images.pixels[:, 0, 3, 3].tolist() == split.ids.tolist()
+            assert len(ids[name]) == len(split)
+            if settings["classes"]:
+                assert set(split.images.labels.tolist()) <= set(settings["classes"])
+        kept = {key: settings[key] for key in ("validation_size", "test_size", "split_seed")}
+        by_split.setdefault(tuple(kept.items()), []).append(ids)
+    assert len(by_split) == 8
+    for several in by_split.values():
+        assert len(several) > 1
+        # Not within a run, nor between a run and its evaluation with other classes or fewer images.
+        for one, other in itertools.product(several, several):
+            for mine, its in itertools.permutations(one, 2):
+                assert not one[mine] & other[its]
+
+
+def test_splits_without_classes_are_those_of_versions_before():
+    module = make()
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    assert module.splits["validation"].ids.tolist() == order[:20].tolist()
+    assert module.splits["train"].ids.tolist() == sorted(order[20:].tolist())
+    assert module.splits["test"].ids.tolist() == list(range(100, 130))
 
 
 def test_no_batch_size_is_the_whole_training_set():

@@ -6,11 +6,11 @@ import torch
 
 from aecli.models import accumulators
 from aecli.models.accumulators import Activity, Means
+from aecli.sparsity import Sparsity
 
 
 @pytest.fixture(params=[1, 5, 1 << 15], autouse=True)
 def late(request, monkeypatch):
-    monkeypatch.setattr(accumulators, "SCALARS", request.param)
     monkeypatch.setattr(accumulators, "NUMBERS", request.param)
 
 
@@ -26,7 +26,7 @@ def test_means_weigh_batches_by_their_examples():
 
 def test_activity_is_that_of_the_whole_set():
     codes = torch.tensor([[1.0, 0.0, 0.0], [2.0, 3.0, 0.0], [0.0, 1.0, 0.0]])
-    activity = Activity(lambda code: code != 0)
+    activity = Activity(Sparsity())
     for code in codes.split(2):
         activity.add(code)
     assert activity.unit_means.tolist() == pytest.approx([1, 4 / 3, 0])
@@ -35,13 +35,29 @@ def test_activity_is_that_of_the_whole_set():
 
 
 def test_what_is_added_keeps_no_graph():
-    weight = torch.ones(3, requires_grad=True)
-    saved = torch.rand(3)  # for the gradient, as long as there is a graph
-    of_saved = weakref.ref(saved)
-    means, activity = Means(), Activity(lambda code: code != 0)
-    means.add({"a": (weight * saved).sum()}, 3)
-    activity.add((weight * saved).expand(3, 3))
-    del saved
+    class Noted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.noted = Note()
+            notes.append(weakref.ref(ctx.noted))
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return 2 * gradient
+
+    notes = []
+    means, activity = Means(), Activity(Sparsity())
+    result = Noted.apply(torch.ones((), requires_grad=True))
+    means.add({"a": result}, 3)
+    activity.add(result.expand(3, 2))
+    assert notes[0]() is not None
+    del result
     gc.collect()
-    assert of_saved() is None
+    assert notes[0]() is None
+    assert means.compute() == {"a": 2}
     assert not activity.unit_means.requires_grad
+
+
+class Note:
+    """Something that a weak reference can point to."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from aecli.evaluation.metrics import importance_bound
+from aecli.evaluation.likelihood import importance_bound
 from aecli.likelihoods import Bernoulli
 from aecli.models import IWAE, VAE
 from aecli.networks import MLP

@@ -11,8 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
-from optuna import load_study, logging
+from optuna import create_study, logging
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from aecli.sweeps.study import GRACE, IDENTITY, RETRY_OF
@@ -89,22 +91,19 @@ def kill_in_the_middle(machine, study, folder):
     return number
 
 
-def wait_for_study(url):
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        try:
-            return load_study(study_name="aecli", storage=url)
-        except Exception:  # no tables yet, or no study
-            time.sleep(0.5)
-    raise AssertionError("no study")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_two_machines_of_which_both_are_killed_end_every_trial_once(server, tmp_path):
+@pytest.fixture
+def study(server):
+    """Return the study that the searches share."""
     logging.set_verbosity(logging.ERROR)
+    storage = RDBStorage(server)
+    yield create_study(storage=storage, study_name="aecli")
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def test_two_machines_of_which_both_are_killed_end_every_trial_once(server, study, tmp_path):
     back, gone = tmp_path / "back", tmp_path / "gone"
     machines = {folder: start(folder, server) for folder in (back, gone)}
-    study = wait_for_study(server)
     # The first one is started again before anybody takes its trial over; the second never is.
     continued = kill_in_the_middle(machines[back], study, back)
     machines[back] = start(back, server, f"resume={sweep_of(back)}")
@@ -137,3 +136,15 @@ def test_a_wrong_password_gets_one_plain_line_without_it(server, tmp_path):
     assert "password authentication failed" in done.stderr
     assert done.stderr.count("\n") == 1
     assert "s3cret" not in done.stderr
+
+
+OPEN = "import sys; from aecli.sweeps.study import _database; _database(sys.argv[1])"
+
+
+def test_machines_that_make_the_tables_of_an_empty_database_at_the_same_moment(server):
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty")
+    line = [sys.executable, "-c", OPEN, server.replace("/postgres", "/empty")]
+    machines = [subprocess.Popen(line, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    told = [machine.communicate(timeout=120)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0] * 6, told

@@ -1,11 +1,15 @@
 """A search side by side: each trial starts as soon as a place is free."""
 
+import signal
+import subprocess
+import sys
+import time
+
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-
-from tests.commandline import aecli_process as aecli
+from optuna.trial import TrialState
 
 pytestmark = pytest.mark.slow
 
@@ -15,13 +19,22 @@ pytestmark = pytest.mark.slow
 def test_quick_trials_end_while_a_slow_one_runs(tmp_path, launcher):
     storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.log")))
     study = optuna.create_study(storage=storage, study_name="aecli")
-    for epochs in (300, 1, 2, 1):
+    for epochs in (1_000_000, 1, 2, 1):
         study.enqueue_trial({"trainer.max_epochs": epochs})
-    line = ("train", "-m", "sweeper=optuna", f"launcher={launcher}", "sweeper.prune=false")
-    shared = ("sweeper.storage=study.log", "sweeper.trials=4", "sweeper.at_once=2")
-    space = ("trainer.max_epochs=1,2,300", "model=ae", "network.hidden=[8]", "pictures_every=0")
-    done = aecli(*line, *shared, *space, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    slow, *quick = study.trials
-    assert len(quick) == 3
-    assert all(trial.datetime_complete < slow.datetime_complete for trial in quick)
+    line = [sys.executable, "-m", "aecli", "train", "-m", "sweeper=optuna", f"launcher={launcher}"]
+    line += ["sweeper.storage=study.log", "sweeper.trials=4", "sweeper.at_once=2"]
+    line += ["sweeper.prune=false", "trainer.max_epochs=1,2,1000000", "model=ae"]
+    line += ["network.hidden=[8]", "pictures_every=0"]
+    with (tmp_path / "log.txt").open("w") as log:
+        search = subprocess.Popen(line, cwd=tmp_path, stdout=log, stderr=log)
+    end = time.monotonic() + 240
+    while [trial.state for trial in study.trials[1:]] != [TrialState.COMPLETE] * 3:
+        assert search.poll() is None, (tmp_path / "log.txt").read_text()
+        assert time.monotonic() < end, (tmp_path / "log.txt").read_text()
+        time.sleep(0.2)
+    assert study.trials[0].state == TrialState.RUNNING
+    search.send_signal(signal.SIGTERM)
+    assert search.wait(60) == 75
+    told = (tmp_path / "log.txt").read_text()
+    assert "aecli: terminated; to go on with it: the same line and resume=" in told
+    assert "Traceback" not in told

@@ -17,6 +17,8 @@ from aecli.runs.records import Record, some
 from aecli.text import one_line
 
 OUTPUTS = Path("outputs")
+LONGEST_NOTE = 5_000
+"""Characters of a line below the table: it may hold a long path."""
 
 DESCRIPTION = """\
 Compares finished runs: a table sorted by a metric, with only the settings that differ, and
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
         *([f"not shown in so narrow a terminal: {', '.join(hidden)}"] if hidden else []),
         *_notes(ranked, metric, instead_of, marked, repeated, len(found) - len(ranked)),
     ]
-    print("\n".join(map(one_line, notes)))  # noqa: T201
+    print("\n".join(one_line(note, LONGEST_NOTE) for note in notes))  # noqa: T201
     if asked.output:
         _write(asked.output, ranked, keys, metric, table, notes)
 
@@ -149,9 +151,11 @@ def _write(
 ) -> None:
     from aecli.commands.compare import charts
 
+    # What a preset sets goes with the preset: a picture of it alone would say nothing.
+    typed = [key for key in keys if any(key in record.typed for record in _records(ranked))]
     pictures = {
         "curves.png": charts.curves(ranked, keys, metric),
-        "settings.png": charts.against_settings(ranked, keys, metric),
+        "settings.png": charts.against_settings(ranked, typed or keys, metric),
         "grid.png": charts.grid(ranked, keys),
     }
     drawn = {name: figure for name, figure in pictures.items() if figure is not None}

@@ -5,6 +5,7 @@ The files may be a stranger's: what is read and drawn of them has bounds.
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from aecli.commands.compare.groups import Group
 from aecli.errors import SettingError
-from aecli.runs.records import Record, ordered, shown
+from aecli.runs.records import Record, Value, ordered, shown
 from aecli.text import chart_label, first_line, one_line
 from aecli.untrusted import size_of
 
@@ -67,23 +68,27 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
         return None
     figure = Figure(figsize=(4.2 * len(keys), 4), layout="constrained")
     for axes, key in zip(np.ravel(figure.subplots(1, len(keys), sharey=True)), keys, strict=True):
-        values: dict[Any, list[float]] = {}
+        values: dict[Value, list[float]] = {}
         for group in groups:
             values.setdefault(group.settings.get(key), []).extend(group.values(metric))
-        numeric = all(type(v) in (int, float) and abs(v) < 1e300 for v in values)  # no inf, nan
         order = ordered(values)
-        places = order if numeric else range(len(order))
+        is_numeric = all(_is_number(value) for value in order)
+        places: Sequence[Any] = order if is_numeric else range(len(order))
         for place, value in zip(places, order, strict=True):
             axes.plot([place] * len(values[value]), values[value], "o", color="C0", alpha=0.5)
-        axes.plot(places, [mean(values[value]) for value in order], "-" if numeric else "_k")
-        if numeric and min(order) > 0 and max(order) >= 20 * min(order):
+        axes.plot(places, [mean(values[value]) for value in order], "-" if is_numeric else "_k")
+        if is_numeric and 0 < 20 * min(places) <= max(places):
             axes.set_xscale("log")
-        if not numeric:
+        if not is_numeric:
             axes.set_xticks(places, [chart_label(shown(value)) for value in order], rotation=30)
         axes.set_xlabel(chart_label(key))
         axes.set_ylabel(chart_label(metric))
         axes.label_outer()
     return figure
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
 
 
 def grid(groups: Sequence[Group], keys: Sequence[str]) -> Figure | None:

@@ -1,6 +1,6 @@
 """Runs that differ in the seed alone, as groups, and how the groups differ."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from statistics import mean
 from typing import NamedTuple
 
@@ -47,29 +47,18 @@ def grouped(records: Iterable[Record]) -> tuple[list[Group], list[Repeated]]:
     Of several runs of the same settings and seed, the one with the most metrics is counted, the
     first of these. Runs without a seed are the same if all of their metrics are.
     """
-    groups: dict[frozenset, Group] = {}
+    counted: dict[frozenset, dict[Hashable, Record]] = {}
     repeated = []
     for record in records:
-        settings = {key: value for key, value in record.settings.items() if key != SEED}
-        group = groups.setdefault(frozenset(settings.items()), Group(settings, []))
-        place, twin = next(
-            ((i, r) for i, r in enumerate(group.records) if _is_same(r, record)), (None, None)
-        )
-        if place is None or twin is None:
-            group.records.append(record)
-        elif len(record.metrics) > len(twin.metrics):
-            group.records[place] = record
-            repeated.append(Repeated(twin, record))
-        else:
-            repeated.append(Repeated(record, twin))
-    return list(groups.values()), repeated
-
-
-def _is_same(one: Record, other: Record) -> bool:
-    """Return whether two runs of the same settings are the same run, made or copied twice."""
-    if one.settings.get(SEED) is None:
-        return one.metrics == other.metrics
-    return one.settings[SEED] == other.settings.get(SEED)
+        settings = frozenset((k, v) for k, v in record.settings.items() if k != SEED)
+        runs = counted.setdefault(settings, {})
+        seed = record.settings.get(SEED)
+        identity = frozenset(record.metrics.items()) if seed is None else seed
+        if twin := runs.get(identity):
+            more = len(record.metrics) > len(twin.metrics)
+            repeated.append(Repeated(twin, record) if more else Repeated(record, twin))
+        runs[identity] = repeated[-1].counted if twin else record
+    return [Group(dict(settings), [*runs.values()]) for settings, runs in counted.items()], repeated
 
 
 def differing(groups: Sequence[Group]) -> list[str]:
@@ -101,8 +90,12 @@ def difference(group: Group, best: Group, metric: str) -> Difference | None:
 
     None where there is no interval: one of the two has one run with the metric.
     """
-    sides = (
-        {r.settings.get(SEED, r.directory): r.metrics[metric] for r in side.having(metric)}
-        for side in (group, best)
-    )
-    return intervals.of_difference(*sides)
+    return intervals.of_difference(_by_seed(group, metric), _by_seed(best, metric))
+
+
+def _by_seed(group: Group, metric: str) -> dict[Hashable, float]:
+    values: dict[Hashable, float] = {}
+    for record in group.having(metric):
+        seed = record.settings.get(SEED)
+        values[record.directory if seed is None else seed] = record.metrics[metric]
+    return values

@@ -12,7 +12,7 @@ from aecli.runs.records import HIDDEN, Record, Value, ordered, shown, some
 PREFERRED = ("val/loss", "val/elbo", "val/mse")
 """What the runs are sorted by: the first of these that all of them have and that compares."""
 LOSSES = ("loss", "clean_loss")
-IN_NATS = (*LOSSES, "nll", "kl", "elbo", "bound", "penalty", "marginal_nll")
+IN_NATS = (*LOSSES, "nll", "kl", "elbo", "bound", "penalty", "marginal_nll", "marginal_nll_ais")
 """Metrics on the images that the model sees, binarized perhaps; the others take grey images."""
 BINARIZED = ("dataset.binarize", "dataset.binarize_seed")
 TRAINING_ONLY = ("dataset.batch_size", "dataset.train_size")
@@ -43,10 +43,12 @@ class Conflict(NamedTuple):
 
 def conflicts(records: Sequence[Record], metrics: Iterable[str]) -> dict[str, Conflict]:
     """Return those of `metrics` whose values do not compare over the runs, each with why."""
-    keys = dict.fromkeys(
-        key for record in records for part in (record.settings, record.evaluation) for key in part
-    )
-    varied = [key for key in keys if _differs(records, key)]
+    varied = [
+        key
+        for parts in ([r.settings for r in records], [r.evaluation for r in records])
+        for key in dict.fromkeys(key for part in parts for key in part)
+        if len({part.get(key) for part in parts}) > 1
+    ]
     found = {}
     for metric in metrics:
         having = [record for record in records if metric in record.metrics]
@@ -78,24 +80,28 @@ def _defines(key: str, metric: str) -> bool:
         return key not in TRAINING_ONLY and (name in IN_NATS or key not in BINARIZED)
     if root == "eval":
         return split == "test" and _measures(key, name)
-    if root == "noise":  # the input of a validation loss is as noisy as that of a training loss
-        return split == "val" and name in IN_NATS and name != "clean_loss"
+    if root == "noise":  # a loss is that of corrupted inputs; all else is measured on clean ones
+        return name == "loss"
     if key == "likelihood":
         return name in IN_NATS
+    if root == "sparsity":
+        return name in (*LOSSES, "penalty")
     if key == "model.samples":  # of an importance-weighted bound
         return name in (*LOSSES, "bound")
-    return name in LOSSES and (root in ("likelihood", "sparsity") or key in (MODEL, "model.beta"))
+    return name in LOSSES and (root == "likelihood" or key in (MODEL, "model.beta"))
 
 
 def _measures(key: str, name: str) -> bool:
-    """Return whether a setting of `aecli eval` is part of a test metric's definition."""
-    word = name.partition("_")[0]
-    return (
-        key == "eval.checkpoint"
-        or key.startswith(f"eval.{word}")
-        or (key == "eval.importance_samples" and name == "marginal_nll")
-        or (key in CLASSIFIED and word in ("probe", "finetune"))
-    )
+    """Return whether a setting of `aecli eval` is part of a test metric's definition.
+
+    Most of them begin with a word of its name: `eval.probe.C`, `eval.ais.steps`.
+    """
+    words = name.split("_")
+    if key in CLASSIFIED:
+        return "probe" in words or "finetune" in words
+    if key == "eval.importance_samples":
+        return name == "marginal_nll"
+    return key == "eval.checkpoint" or key.split(".")[1].partition("_")[0] in words
 
 
 def _effective(record: Record, key: str) -> Value:

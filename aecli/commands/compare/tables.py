@@ -27,6 +27,7 @@ BESIDE = (
     "test/elbo",
     "test/kl",
     "test/marginal_nll",
+    "test/marginal_nll_ais",
     "test/probe_error",
     "test/finetune_error",
     "test/sse",

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from aecli.errors import SettingError
+from aecli.evaluation.probe import Probe
+
+
+def probe(**settings):
+    return Probe(**({"C": 1.0, "tolerance": 1e-6, "steps": 2000} | settings))
+
+
+@pytest.fixture
+def clusters():
+    """Return features `(600, 20)` of three classes, of scales from 0.001 to 1,000, and labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (600,), generator=generator) + 4
+    centers = torch.randn(3, 20, generator=generator)
+    mixed = torch.randn(20, 20, generator=generator)
+    features = centers[labels - 4] + 2 * torch.randn(600, 20, generator=generator) @ mixed
+    return features * torch.logspace(-3, 3, 20) + 5, labels
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+def test_it_is_scikit_learns_logistic_regression_after_its_scaler(clusters, C):  # noqa: N803
+    features, labels = clusters
+    fit = probe(C=C, tolerance=1e-8).fit(features, labels)
+    assert fit.converged
+    theirs = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-10, max_iter=10_000))
+    theirs.fit(features.double().numpy(), labels.numpy())
+    log_p = theirs.predict_log_proba(features.double().numpy())
+    ours = torch.addmm(fit.bias, features.double(), fit.weight).log_softmax(dim=1)
+    np.testing.assert_allclose(ours.numpy(), log_p, atol=2e-4)
+    right = theirs.score(features.double().numpy(), labels.numpy())
+    assert fit.error(features, labels) == pytest.approx(100 * (1 - right))
+
+
+def test_scale_origin_order_and_threads_of_the_features_do_not_matter(clusters):
+    features, labels = clusters
+    fit = probe().fit(features, labels)
+    shuffled = torch.randperm(len(labels))
+    other = probe().fit(3 * features[shuffled].flip(1) - 7, labels[shuffled])
+    ours = torch.addmm(fit.bias, features.double(), fit.weight)
+    theirs = torch.addmm(other.bias, 3 * features.double().flip(1) - 7, other.weight)
+    assert (ours - theirs).abs().max() < 1e-3  # features are float32
+    assert fit.error(features, labels) == other.error(3 * features.flip(1) - 7, labels)
+
+
+def test_constant_features_count_as_nothing(clusters):
+    features, labels = clusters
+    constant = torch.full((len(labels), 2), 0.1)
+    fit = probe().fit(torch.cat([constant, features], dim=1), labels)
+    assert fit.converged
+    assert (fit.weight[:2] == 0).all()
+    assert fit.error(torch.cat([constant, features], dim=1), labels) == probe().fit(
+        features, labels
+    ).error(features, labels)
+
+
+def test_too_few_steps_are_said(clusters):
+    assert not probe(steps=3).fit(*clusters).converged
+
+
+def test_error_of_separable_and_of_random_labels():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (400,), generator=generator)
+    features = torch.randn(400, 5, generator=generator)
+    fit = probe().fit(features[:200], labels[:200])
+    assert fit.error(features[200:], labels[200:]) == pytest.approx(50, abs=12)
+    features[:, 0] += 8 * labels
+    fit = probe().fit(features[:200], labels[:200])
+    assert fit.error(features[200:], labels[200:]) < 1
+
+
+@pytest.mark.parametrize("key", ["C", "tolerance", "steps"])
+def test_impossible_settings_are_refused(key):
+    with pytest.raises(SettingError, match=f"eval.probe.{key}=-1"):
+        probe(**{key: -1})

@@ -1,0 +1,69 @@
+"""Every write of every command fails once: one line, nothing lost, the same result afterwards."""
+
+import errno
+import os
+import re
+
+import pytest
+
+from tests.cases import CASES, copied, everything, harmed, make_home, next_words, result
+from tests.commandline import aecli
+from tests.faulty import Disk, failing
+from tests.whole import contents
+
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
+EVERY = os.environ.get("AECLI_EVERY_FAULT") == "1"
+"""Whether each write fails with each of the errors, not with one of them by turns."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return make_home(
+        tmp_path_factory.mktemp("home"), lambda words, cwd: aecli(*words, cwd=cwd).returncode
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_every_write_fails_once(name, home, tmp_path):
+    case, place = CASES[name], copied(home, tmp_path / "home")
+    with failing(Disk(place)) as disk:
+        done = aecli(*case.words, cwd=place)
+    assert done.returncode == 0, done.stderr
+    expected, tried = result(place, case), 0
+    for turn, number in enumerate(told_apart(disk.writes)):
+        for error in ERRORS if EVERY else ERRORS[turn % 3 : turn % 3 + 1]:
+            where = f"{disk.writes[number - 1]}: {os.strerror(error)}"
+            check(case, copied(home, tmp_path / "home"), number, error, expected, where)
+            tried += 1
+    print(f"{name}: {len(disk.writes)} writes, {tried} faults")  # noqa: T201
+    assert tried >= 9
+
+
+def told_apart(writes):
+    """Return the numbers of the writes to try: of those alike, the first, the middle, the last."""
+    alike: dict[str, list[int]] = {}
+    for number, write in enumerate(writes, 1):
+        alike.setdefault(re.sub(r"\.\w{8}\.part|tfevents.*", "", write), []).append(number)
+    some = [{group[0], group[len(group) // 2], group[-1]} for group in alike.values()]
+    return sorted(set().union(*some))
+
+
+def check(case, place, number, error, expected, where):
+    before = everything(place)
+    with failing(Disk(place, number, error)):
+        done = aecli(*case.words, cwd=place)
+    if done.returncode == 0:  # a line of the log, or a folder that is there already
+        assert result(place, case) == expected, where
+        return
+    where = f"{where}\n{done.stderr}"
+    assert done.returncode == 1, where
+    assert done.stderr.startswith("aecli: "), where
+    assert done.stderr.count("\n") == 1 or "-m" in case.words, where
+    assert "Traceback" not in done.stderr, where
+    contents(place)  # whole, and no temporary file
+    assert not harmed(before, place, case), where
+    again = aecli(*next_words(case, done.stderr), cwd=place)
+    assert again.returncode == 0, (where, again.stderr)
+    # A sample that was written before TensorBoard failed is there twice.
+    assert expected.items() <= result(place, case).items(), where

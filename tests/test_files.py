@@ -1,0 +1,202 @@
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from itertools import islice
+
+import pytest
+
+from aecli import files
+from aecli.errors import SettingError
+from tests.faulty import Disk, failing
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = files.write(tmp_path / "new" / "metrics.json", "old")
+    files.write(path, b"new")
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["metrics.json"]
+
+
+def test_what_fails_leaves_the_old_version(tmp_path):
+    path = files.write(tmp_path / "metrics.json", "old")
+    with suppress(RuntimeError), files.replacing(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["metrics.json"]
+
+
+def test_every_write_that_fails_is_one_line_and_leaves_the_old_version(tmp_path):
+    path = files.write(tmp_path / "metrics.json", "old")
+    with failing(Disk(tmp_path)) as disk:
+        files.write(path, "old")
+    kinds = [write.split()[0] for write in disk.writes]
+    assert kinds == ["mkdir", "open", "write", "fsync", "replace"]  # the folder exists: no mkdir
+    for number in range(2, len(kinds) + 1):
+        with (
+            failing(Disk(tmp_path, number, errno.ENOSPC)),
+            pytest.raises(files.WriteError, match=r"metrics.json: cannot be written, .*\(No space"),
+        ):
+            files.write(path, "new")
+        assert path.read_text() == "old"
+        assert names(tmp_path) == ["metrics.json"]
+
+
+def test_files_that_belong_together_take_a_free_name(tmp_path):
+    contents = {".npz": b"arrays", ".png": b"picture"}
+    (tmp_path / "prior-2.png").write_text("the user's own")
+    for number in ("", "-3"):
+        made = files.write_new(tmp_path, "prior", contents)
+        assert [path.name for path in made] == [f"prior{number}.npz", f"prior{number}.png"]
+    assert (tmp_path / "prior-2.png").read_text() == "the user's own"
+    assert not (tmp_path / "prior-2.npz").exists()
+
+
+def test_names_are_given_once_among_many_at_once(tmp_path):
+    def write():
+        for _ in range(20):
+            files.write_new(tmp_path, "prior", {".npz": b"1", ".png": b"2"})
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = [
+        f"{name}{end}" for name in islice(files.numbered("prior"), 80) for end in (".npz", ".png")
+    ]
+    assert names(tmp_path) == sorted(expected)
+
+
+def test_names_are_given_without_hard_links_too(tmp_path, monkeypatch):
+    def link(*args):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    for _ in range(2):
+        files.write_new(tmp_path, "prior", {".npz": b"1", ".png": b"2"})
+    assert names(tmp_path) == ["prior-2.npz", "prior-2.png", "prior.npz", "prior.png"]
+
+
+def test_a_new_folder_appears_at_once(tmp_path):
+    with files.new_folder(tmp_path / "mine") as folder:
+        (folder / "table.md").write_text("table")
+        assert not (tmp_path / "mine").exists()
+    assert names(tmp_path) == ["mine"]
+    assert names(tmp_path / "mine") == ["table.md"]
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with files.new_folder(tmp_path / "mine") as folder:
+        (folder / "table.md").write_text("table")
+    assert names(tmp_path / "mine") == ["table.md"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling"])
+def test_what_is_there_is_no_new_folder(tmp_path, kind):
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    if kind == "file":
+        mine.write_text("my own")
+    elif kind == "folder":
+        mine.mkdir()
+        (mine / "table.md").write_text("my own")
+    else:
+        mine.symlink_to(other)
+        if kind == "link":
+            other.mkdir()
+    with pytest.raises(SettingError, match="exists already"), files.new_folder(mine):
+        raise AssertionError("it started")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_new_folder_that_fails_leaves_nothing(tmp_path):
+    with suppress(RuntimeError), files.new_folder(tmp_path / "mine") as folder:
+        (folder / "table.md").write_text("half")
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    own, run = tmp_path / "own", tmp_path / "run"
+    own.mkdir()
+    run.mkdir()
+    (own / "codes.png").write_text("my own")
+    (run / "eval").symlink_to(own)
+    (run / "metrics.json").symlink_to(own / "codes.png")
+    for path in (run / "eval" / "codes.png", run / "metrics.json"):
+        with pytest.raises(SettingError, match="is a symbolic link"):
+            files.write(path, "ours")
+    with pytest.raises(SettingError, match="is a symbolic link"):
+        files.write_new(run / "eval", "codes", {".png": b"ours"})
+    assert (own / "codes.png").read_text() == "my own"
+    assert names(own) == ["codes.png"]
+
+
+def test_what_a_killed_writer_leaves_is_removed_by_the_next(tmp_path):
+    code = """if True:
+        import os, sys
+        from pathlib import Path
+        from aecli import files
+        with files.replacing(Path("metrics.json")) as file, files.new_folder(Path("mine")):
+            file.write(b"half")
+            file.flush()
+            os.kill(os.getpid(), 9)
+    """
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2
+    assert all(name.startswith(".") for name in names(tmp_path))
+    files.write(tmp_path / "metrics.json", "whole")
+    with files.new_folder(tmp_path / "mine"):
+        pass
+    assert names(tmp_path) == ["metrics.json", "mine"]
+
+
+def test_what_another_writer_holds_is_not_removed(tmp_path):
+    with files.replacing(tmp_path / "metrics.json") as slow:
+        slow.write(b"slow")
+        files.write(tmp_path / "metrics.json", "quick")
+        assert (tmp_path / "metrics.json").read_text() == "quick"
+    assert (tmp_path / "metrics.json").read_text() == "slow"
+
+
+def test_a_planted_temporary_name_is_not_followed(tmp_path):
+    own = tmp_path / "own"
+    own.write_text("my own")
+    (tmp_path / ".metrics.json.00000000.part").symlink_to(own)
+    os.mkfifo(tmp_path / ".metrics.json.11111111.part")
+    files.write(tmp_path / "metrics.json", "whole")
+    assert own.read_text() == "my own"
+
+
+def test_one_at_a_time(tmp_path):
+    inside, both = [], []
+
+    def enter():
+        with files.alone_in(tmp_path):
+            inside.append(1)
+            both.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    with files.alone_in(tmp_path):
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        for thread in threads:
+            thread.start()
+        assert not both
+    for thread in threads:
+        thread.join()
+    assert both == [1] * 8

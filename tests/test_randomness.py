@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from aecli.randomness import BLOCK, TORCH, FixedDraws, derived_seed
+
+SIZES = [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 200]
+
+
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("samples", [(), (3,)])
+def test_an_examples_draws_do_not_depend_on_the_batches(kind, size, samples):
+    x = torch.empty(200, 5)
+
+    def drawn(size):
+        parts = []
+        for start in range(0, 200, size):
+            draws = FixedDraws(7, 0).after(start).of("here")
+            part = x[start : start + size]
+            parts.append([getattr(draws, kind)(part, *samples) for _ in range(2)])
+        return [torch.cat(calls, dim=len(samples)) for calls in zip(*parts, strict=True)]
+
+    whole, again = drawn(200)
+    assert whole.shape == (*samples, 200, 5)
+    assert whole.unique().numel() == whole.numel()
+    assert not torch.equal(whole, again)
+    for part, expected in zip(drawn(size), (whole, again), strict=True):
+        assert torch.equal(part, expected)
+
+
+def test_seeds_and_purposes_draw_differently_and_leave_torchs_state_alone():
+    x = torch.empty(100, 4)
+    before = torch.get_rng_state()
+    draws = [FixedDraws(seed, 0).of(what).normal(x) for seed in (0, 1) for what in ("a", "b")]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.cat(draws).unique().numel() == 4 * x.numel()
+    assert torch.cat(draws).std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_draws_of_a_training_are_torchs():
+    x = torch.empty(6, 4)
+    torch.manual_seed(3)
+    drawn = TORCH.of("noise").normal(x, 2), TORCH.after(5).uniform(x)
+    torch.manual_seed(3)
+    assert torch.equal(drawn[0], torch.randn(2, 6, 4))
+    assert torch.equal(drawn[1], torch.rand(6, 4))
+
+
+def test_derived_seeds_do_not_meet_where_seeds_count_up():
+    seeds = [
+        derived_seed(seed, purpose, layer, epoch)
+        for seed in range(10)
+        for purpose in ("pretraining", "fine-tuning")
+        for layer in range(5)
+        for epoch in range(50)
+    ]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derived_seed(0, "pretraining", 1) == 4840989064623489497  # on any machine
