@@ -84,7 +84,7 @@ def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def _mistake(error: InstantiationException, key: str) -> SettingError:
-    """Return the `SettingError` under Hydra's error, or one with the message of its innermost cause.
+    """Return the `SettingError` under Hydra's error, or one with its innermost cause's message.
 
     A part is made of settings alone: if making it fails, a setting was wrong.
     """

@@ -1,8 +1,11 @@
 """A user's mistake, and the checks that find one."""
 
 import math
+import sys
 from collections.abc import Collection
 from typing import Any
+
+from aecli.text import one_line
 
 LARGEST = 2**31 - 1
 """No count or size in here is larger: beyond it is a slip of the finger."""
@@ -30,10 +33,10 @@ def check_number(
     Raises `SettingError` naming `key`, the value and the range.
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = is_number and low <= value <= high and math.isfinite(value)
+    fits = is_number and low <= value <= high and abs(value) <= sys.float_info.max
     if not fits or (open_low and value == low) or (open_high and value == high):
         allowed = f"a number {_range(low, high, open_low, open_high)}".rstrip()
-        raise SettingError(f"{key}={value}: must be {allowed}")
+        raise SettingError(f"{key}={one_line(value)}: must be {allowed}")
     return float(value)
 
 
@@ -45,14 +48,16 @@ def check_int(key: str, value: Any, low: int, high: int | None = None, why: str 
     is_int = isinstance(value, int) and not isinstance(value, bool)
     if not is_int or not low <= value <= (LARGEST if high is None else high):
         span = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise SettingError(f"{key}={value}: must be a whole number {span}{why and f' ({why})'}")
+        raise SettingError(
+            f"{key}={one_line(value)}: must be a whole number {span}{why and f' ({why})'}"
+        )
     return value
 
 
 def check_choice(key: str, value: Any, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`; raise `SettingError` listing them otherwise."""
     if not isinstance(value, str) or value not in choices:
-        raise SettingError(f"{key}={value}: must be one of {', '.join(choices)}")
+        raise SettingError(f"{key}={one_line(value)}: must be one of {', '.join(choices)}")
     return value
 
 
@@ -64,7 +69,7 @@ def check_seed(key: str, value: Any) -> int:
 def check_bool(key: str, value: Any) -> bool:
     """Return `value` if it is true or false."""
     if not isinstance(value, bool):
-        raise SettingError(f"{key}={value}: must be true or false")
+        raise SettingError(f"{key}={one_line(value)}: must be true or false")
     return value
 
 

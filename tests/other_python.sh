@@ -4,11 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$1
-python=$(command -v "python$version" || true)
-if [ -z "$python" ] && command -v pyenv > /dev/null; then
+python=python$version
+# pyenv puts a name for every version on PATH, which answers only where that version is chosen.
+if ! "$python" -c "" 2> /dev/null && command -v pyenv > /dev/null; then
   python=$(ls "$(pyenv root)"/versions/"$version".*/bin/python 2> /dev/null | tail -n 1)
 fi
-if [ -z "$python" ] || ! "$python" -c "" 2> /dev/null; then
+if ! "$python" -c "" 2> /dev/null; then
   echo "skipped: no python$version here"
   exit
 fi

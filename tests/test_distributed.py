@@ -1,8 +1,10 @@
 """Several processes over gloo: the same result as one, however they are started."""
 
+import itertools
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from aecli.data import Batches
 from aecli.data.module import Split
 from aecli.data.sources import Images
 from aecli.runs.metrics_file import read_metrics
+from aecli.training.callbacks import KeepRandomState
 from tests.commandline import COMMAND, aecli, started
 from tests.events import scalars
 
@@ -170,3 +173,13 @@ def test_the_draws_of_a_part_are_those_of_its_images():
     )
     for batch, first, second in zip(whole, *parts, strict=True):
         torch.testing.assert_close(batch, torch.cat([first, second]), rtol=0, atol=0)
+
+
+def test_processes_draw_numbers_of_no_other_seed():
+    drawn = {}
+    for seed, rank in itertools.product(range(4), range(4)):
+        torch.manual_seed(seed)
+        KeepRandomState().on_train_start(SimpleNamespace(global_rank=rank), None)
+        drawn[seed, rank] = torch.initial_seed()
+    assert len(set(drawn.values())) == 16
+    assert drawn[3, 0] == 3

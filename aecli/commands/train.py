@@ -58,6 +58,7 @@ def _run(config: DictConfig, directory: Path) -> float:
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
     choices, state = parts(hydra.runtime.choices), State.read(directory)
+    typed = config  # a study's storage is what was typed, never what a checkpoint says
     # A job of a sweep that has a checkpoint is resumed: a queue may have started it again.
     if state.last or (config.resume and not in_sweep):
         config, choices = _resumed(config, state, None if in_sweep else hydra.overrides.task)
@@ -69,7 +70,7 @@ def _run(config: DictConfig, directory: Path) -> float:
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
     if not state.is_trained(config):
-        train(config, directory, choices, state.last, pruning(config) if in_sweep else ())
+        train(config, directory, choices, state.last, pruning(typed) if in_sweep else ())
     if rank() > 0:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:

@@ -103,7 +103,7 @@ class Batches:
             generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
         start = 0
         for batches in order.split(self.batch_size * max(1, PREPARED_AT_ONCE // self.batch_size)):
-            indices, weights, firsts = self._own(batches.split(self.batch_size), start)
+            indices, weights, firsts = self._of_this_process(batches.split(self.batch_size), start)
             index, sizes = torch.cat(indices), [len(own) for own in indices]
             start += len(batches)
             # On a CPU index_select takes less than half the time of pixels[index].
@@ -122,7 +122,7 @@ class Batches:
             parts = (x.split(sizes), image.split(sizes), label.split(sizes), weights, draws)
             yield from map(Batch, *parts)
 
-    def _own(
+    def _of_this_process(
         self, batches: Sequence[Tensor], start: int
     ) -> tuple[list[Tensor], list[float], list[int]]:
         """Return this process's part of the indices of each batch, its weight, and its place.

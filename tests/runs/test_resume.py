@@ -10,7 +10,7 @@ import torch
 from aecli import __version__
 from aecli.commands.train import train
 from aecli.errors import SettingError
-from aecli.runs.checkpoint import stored
+from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State
 from aecli.training.callbacks import BestEpoch
@@ -44,7 +44,7 @@ class CutOffError(Exception):
 def trained(directory, *overrides, last=None, callbacks=()):
     config, choices = configure("network.hidden=[16]", "pictures_every=2", *overrides)
     train(config, directory, choices, last, callbacks)
-    return torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)
+    return read(directory / "checkpoints" / "last.ckpt")
 
 
 WITH_STATE = (
@@ -111,7 +111,7 @@ def test_a_run_of_another_version_is_refused(tmp_path):
     last = tmp_path / "checkpoints" / "last.ckpt"
     torch.save(trained(tmp_path, "model=ae", "trainer.max_epochs=1") | {"epoch": 0}, last)
     assert State.read(tmp_path).stored().choices["model"] == "ae"
-    checkpoint = torch.load(last, weights_only=True)
+    checkpoint = read(last)
     checkpoint["aecli"]["version"] = "0.0.1"
     torch.save(checkpoint, last)
     with pytest.raises(SettingError, match=r"was made by aecli 0\.0\.1, and this is"):
