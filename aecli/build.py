@@ -30,16 +30,21 @@ PARTS = (
     "aecli.pretraining",
     "aecli.sparsity",
 )
-"""The modules whose public classes a configuration may name."""
+"""The modules and packages whose public classes a configuration may name."""
 
 
 def is_part(target: Any) -> bool:
-    """Tell whether a `_target_` is a public class that one of `PARTS` defines."""
+    """Tell whether a `_target_` is a public class of `PARTS` or of a module in them."""
     module, _, name = str(target).rpartition(".")
-    if module not in PARTS or name.startswith("_"):
+    package, _, last = module.rpartition(".")
+    if module not in PARTS and not (package in PARTS and last.isidentifier()):
         return False
-    part = getattr(import_module(module), name, None)
-    return isinstance(part, type) and f"{part.__module__}.".startswith(f"{module}.")
+    try:
+        part = getattr(import_module(module), name, None)
+    except ModuleNotFoundError:
+        return False
+    is_public = isinstance(part, type) and not name.startswith("_")
+    return is_public and f"{part.__module__}.".startswith(f"{module}.")
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -112,7 +117,7 @@ def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def _mistake(error: InstantiationException, key: str, node: dict[str, Any]) -> SettingError:
-    """Return the `SettingError` under Hydra's error, or one with the message of its innermost cause.
+    """Return the `SettingError` under Hydra's error, or one with its innermost cause's message.
 
     A part is made of settings alone: if making it fails, a setting was wrong.
     """

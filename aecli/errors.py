@@ -4,6 +4,8 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from aecli.text import one_line
+
 LARGEST = 2**31 - 1
 """No count, size or number in here is larger: beyond it is a slip of the finger."""
 LONGEST = 80
@@ -95,8 +97,7 @@ def shortened(value: Any) -> str:
     """Return a value as a message shows it: on one line, and not all of a long one."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = " ".join(str(value).split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return one_line(" ".join(str(value).split()), LONGEST)
 
 
 def _and_no_larger(value: Any) -> str:

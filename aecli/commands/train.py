@@ -60,6 +60,7 @@ def _run(config: DictConfig, directory: Path) -> float:
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
     choices, state = parts(hydra.runtime.choices), State.read(directory)
+    typed = config  # a study's storage is what was typed, never what a checkpoint says
     # A job of a sweep that has a checkpoint is resumed: a queue may have started it again.
     if state.last or (config.resume and not in_sweep):
         config, choices = _resumed(config, state, None if in_sweep else hydra.overrides.task)
@@ -71,7 +72,7 @@ def _run(config: DictConfig, directory: Path) -> float:
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
     if not state.is_trained(config):
-        train(config, directory, choices, state.last, pruning(config) if in_sweep else ())
+        train(config, directory, choices, state.last, pruning(typed) if in_sweep else ())
     if rank() > 0:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:
@@ -255,14 +256,12 @@ def _say(results: Mapping[str, Any], trainer: pl.Trainer, directory: Path) -> No
 def quieten() -> None:
     """Send other libraries' messages to the run's log; the terminal is for what a user can use."""
     logging.captureWarnings(True)
-    # On a login node; `prepare_for_lightning` sees to it that srun is used where it has to be.
+    # Lightning advises srun wherever there is one, as on a login node. One process needs none, and
+    # `prepare_for_lightning` sees to it that srun is used where it has to be.
     warnings.filterwarnings("ignore", "The `srun` command is available on your system")
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Where Slurm is installed, Lightning advises srun to every training that does without it. One
-    # process on a login node needs none, and `trainer=ddp` says itself how it is started.
-    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
 def _headline(

@@ -118,7 +118,7 @@ class Batches:
         together = max(1, PREPARED_AT_ONCE // self.batch_size)
         for first in range(0, len(batches), together):
             several = batches[first : first + together]
-            indices, weights, firsts = self._own(several, start)
+            indices, weights, firsts = self._of_this_process(several, start)
             index, sizes = torch.cat(indices), [len(own) for own in indices]
             start += sum(map(len, several))
             # On a CPU index_select takes less than half the time of pixels[index].
@@ -137,7 +137,7 @@ class Batches:
             parts = (x.split(sizes), image.split(sizes), label.split(sizes), weights, draws)
             yield from map(Batch, *parts)
 
-    def _own(
+    def _of_this_process(
         self, batches: Sequence[Tensor], start: int
     ) -> tuple[list[Tensor], list[float], list[int]]:
         """Return this process's part of the indices of each batch, its weight, and its place.

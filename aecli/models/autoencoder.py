@@ -159,8 +159,16 @@ class Autoencoder(pl.LightningModule):
         self.sparsity.anneal(step / self._steps)
 
     def compile_terms(self) -> None:
-        """Let `torch.compile` make the terms one piece; the weights keep their names."""
-        self.terms = torch.compile(self.terms)
+        """Let `torch.compile` make the terms of a training one piece; the weights keep their names.
+
+        Those of an evaluation stay as they are: their draws are not torch's own.
+        """
+        plain, compiled = self.terms, torch.compile(self.terms)
+
+        def terms(x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
+            return compiled(x) if seen is None else plain(x, seen, draws)
+
+        self.terms = terms  # type: ignore[method-assign]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch."""
@@ -215,7 +223,7 @@ class Autoencoder(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _log(self, split: str, values: dict[str, float], logger: bool = True) -> None:
+    def _log(self, split: str, values: dict[str, float], logger: bool | None = None) -> None:
         if not math.isfinite(values["loss"]):
             raise SettingError(
                 f"training diverged: {split}/loss is {values['loss']} in epoch"

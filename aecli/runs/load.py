@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -65,8 +64,7 @@ def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
 
 def _restore(run: Run, checkpoint: dict, device: torch.device, root: str | None) -> Loaded:
     config, choices, *_ = unpack(run.checkpoint, checkpoint)
-    known = config.dataset.get("root")
-    config.dataset.root = root or (known if known and Path(known).is_dir() else None)
+    config.dataset.root = root or config.dataset.root
     model, data = build(config, "model"), build(config, "dataset")
     model.load_state_dict(checkpoint["state_dict"])
     data.setup()
