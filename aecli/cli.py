@@ -141,6 +141,7 @@ def _run(command: str) -> None:
         sys.argv[1:2] = ["--config-name", command]
     else:
         sys.argv[1:1] = ["--config-name", command]
+    _check_words(command)
     wants_traceback = _prepare_hydra()
     import hydra
 
@@ -157,7 +158,18 @@ def _run(command: str) -> None:
     except Exception as error:
         if wants_traceback:
             raise
-        _fail(1, plain(error))
+        _fail(1, plain(error, command))
+
+
+def _check_words(command: str) -> None:
+    """Sort what was typed after the command, and refuse what no configuration can answer to."""
+    from aecli.errors import SettingError
+    from aecli.overrides import checked
+
+    try:
+        sys.argv[3:] = checked(command, sys.argv[3:])
+    except SettingError as error:
+        _fail(1, str(error))
 
 
 def _prepare_hydra() -> bool:
@@ -226,6 +238,7 @@ def _verdict(error: Exception) -> Failure:
     from omegaconf.errors import OmegaConfBaseException
 
     from aecli.errors import SettingError
+    from aecli.messages import of_omegaconf
     from aecli.text import first_line
 
     if isinstance(error, SettingError):
@@ -234,7 +247,9 @@ def _verdict(error: Exception) -> Failure:
         return Failure("no space left on the disk; make room", is_bug=False)
     if isinstance(error, OSError) and error.filename and error.strerror:
         return Failure(f"{error.filename}: {error.strerror}", is_bug=False)
-    if isinstance(error, OSError | OmegaConfBaseException):
+    if isinstance(error, OmegaConfBaseException):
+        return Failure(of_omegaconf(error), is_bug=False)
+    if isinstance(error, OSError):
         return Failure(first_line(error), is_bug=False)
     return Failure(f"{type(error).__name__}: {error}", is_bug=True)
 
@@ -326,6 +341,8 @@ def _how_to_go_on(command: str) -> str:
     hydra = HydraConfig.get()
     if is_sweep():
         return f"; to go on with it: the same line and {as_typed('resume', hydra.sweep.dir)}"
+    if any(word.startswith("resume=") for word in hydra.overrides.task):
+        return "; to go on with it: the same line again"
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
     how = "started as before, " if launched() else ""

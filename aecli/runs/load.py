@@ -39,8 +39,8 @@ class Loaded:
         config = self.config.copy()
         config.dataset.classes = config.dataset.classes if classes is None else classes
         config.dataset.train_size = train_size
-        data = build(config, "dataset")
         try:
+            data = build(config, "dataset")
             data.setup()
         except SettingError as error:
             raise SettingError(f"eval.classes, eval.train_size: {error}") from error
