@@ -36,8 +36,8 @@ def _read(file: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
     sizes = file.read(4 * start[3])
     shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
     size = prod(shape)
-    # Not empty: beside a size of 0 the others could be anything.
-    whole = len(sizes) == 4 * start[3] and 0 < size <= MOST_SHRUNK * path.stat().st_size
+    bounded = prod(max(size, 1) for size in shape)  # beside a size of 0 others count, too
+    whole = len(sizes) == 4 * start[3] and bounded <= MOST_SHRUNK * path.stat().st_size
     if whole:
         # Piece by piece into its place: the whole set lies in memory once.
         array = np.empty(size, np.uint8)
