@@ -114,7 +114,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def check_tree(tree: Any, where: str) -> None:
-    """Refuse a tree of dicts and lists that is too large, too deep, or holds more than plain values.
+    """Refuse a tree of dicts and lists that is too large or too deep, or not of plain values.
 
     A part that is shared is counted wherever it stands: what it unfolds to is what is bounded.
     Raises `SettingError` naming `where`.

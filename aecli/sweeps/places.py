@@ -1,13 +1,25 @@
 """Jobs side by side: each place takes the next job as soon as its own has ended."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import NamedTuple
 
 from hydra.core.utils import JobReturn, JobStatus
 
 Launch = Callable[..., Sequence[JobReturn]]
 """`launch` of a launcher of Hydra: takes the overrides of each job and the first one's number."""
+
+
+class Ended(NamedTuple):
+    """A job that has ended."""
+
+    number: int
+    value: float | None
+    """What it returned; None if it failed."""
+    lost: str | None = None
+    """Why its process has gone without a result, such as killed for its memory, or cancelled."""
 
 
 class Places:
@@ -35,19 +47,22 @@ class Places:
         else:
             self._run(number, overrides)
 
-    def wait(self, seconds: float) -> tuple[int, float | None] | None:
-        """Return the number of a job that has ended and its value; None if none does for so long.
+    def wait(self, seconds: float) -> Ended | None:
+        """Return a job that has ended; None if none does for so long.
 
-        The value is None if the job failed. Raises what the launcher raised.
+        Raises what the launcher raised.
         """
         try:
             number, job = self._ended.get(timeout=seconds)
         except Empty:
             return None
         self.free += 1
-        if isinstance(job, BaseException):
-            raise job
-        return number, job.return_value if job.status is JobStatus.COMPLETED else None
+        if isinstance(job, JobReturn):
+            return Ended(number, job.return_value if job.status is JobStatus.COMPLETED else None)
+        # joblib's and submitit's words for it; submitit need not be there.
+        if isinstance(job, BrokenExecutor) or type(job).__name__ == "UncompletedJobError":
+            return Ended(number, None, (str(job).splitlines() or [type(job).__name__])[0])
+        raise job
 
     def _run(self, number: int, overrides: Sequence[str]) -> None:
         try:

@@ -8,6 +8,7 @@ Imported by the command line: neither torch nor Optuna before a sweep starts.
 import logging
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from aecli import files
 from aecli.distributed import end_children
 from aecli.errors import SettingError, check_int
 from aecli.runs.paths import SWEEP
-from aecli.sweeps.places import Places
+from aecli.sweeps.places import Ended, Places
 from aecli.sweeps.report import report
 from aecli.sweeps.space import space_of
 from aecli.sweeps.study import HEARTBEAT, identity, open_study
@@ -72,10 +73,9 @@ class OptunaSweeper(Sweeper):
                 print(f"trial {trial.number}: {' '.join(chosen)}", flush=True)  # noqa: T201
                 places.start(trial.number, [*fixed, *chosen])
             if trials.running:
-                if ended := places.wait(HEARTBEAT):
-                    number, value = ended
-                    is_value = isinstance(value, int | float) and math.isfinite(value)
-                    trials.tell(number, value if is_value else None)
+                ended = places.wait(HEARTBEAT)
+                if ended is not None:
+                    _tell(trials, ended)
             elif others := trials.others_run():
                 if not waits:
                     print(f"waiting for {others} trials of other machines")  # noqa: T201
@@ -83,6 +83,17 @@ class OptunaSweeper(Sweeper):
                 time.sleep(HEARTBEAT)
             else:
                 return
+
+
+def _tell(trials: Trials, ended: Ended) -> None:
+    value = ended.value
+    if ended.lost is not None:
+        queued = "; its settings are queued again" if trials.lose(ended.number) else ""
+        print(f"aecli: trial {ended.number}: {ended.lost}{queued}", file=sys.stderr)  # noqa: T201
+    elif isinstance(value, int | float) and math.isfinite(value):
+        trials.tell(ended.number, value)
+    else:
+        trials.tell(ended.number, None)
 
 
 def _at_once(config: DictConfig) -> int:

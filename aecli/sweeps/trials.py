@@ -77,6 +77,18 @@ class Trials:
         # Finished already if others took it over, since this machine was not heard of for a while.
         self.study.tell(number, **outcome, skip_if_finished=True)
 
+    def lose(self, number: int) -> bool:
+        """Queue the settings of a trial again whose process has gone; tell whether that was done.
+
+        Once only: a trial that is lost a second time has failed.
+        """
+        trial = self.study.trials[number]
+        self.tell(number, None)
+        is_first = RETRY_OF not in trial.user_attrs
+        if is_first:
+            try_again(self.study, trial)
+        return is_first
+
     def others_run(self) -> int:
         """Return how many trials other machines are running that may yet have to be taken over."""
         if self.owner is None or not self.alive:

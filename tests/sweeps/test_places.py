@@ -4,8 +4,10 @@ import threading
 
 import pytest
 from hydra.core.utils import JobReturn, JobStatus
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from submitit.core.utils import UncompletedJobError
 
-from aecli.sweeps.places import Places
+from aecli.sweeps.places import Ended, Places
 
 
 def returned(value, status=JobStatus.COMPLETED):
@@ -28,17 +30,27 @@ def test_quick_jobs_end_while_a_slow_one_runs():
         assert places.free == 1
         places.start(number, ["quick"])
         assert places.free == 0
-        assert places.wait(30) == (number, float(number))
+        assert places.wait(30) == Ended(number, float(number))
     assert places.wait(0.01) is None
     enough.set()
-    assert places.wait(30) == (0, 0.0)
+    assert places.wait(30) == Ended(0, 0.0)
 
 
 @pytest.mark.parametrize("side_by_side", [1, 2])
 def test_a_failed_job_has_no_value(side_by_side):
     places = Places(lambda *_, **__: returned(ValueError("x"), JobStatus.FAILED), side_by_side)
     places.start(3, [])
-    assert places.wait(30) == (3, None)
+    assert places.wait(30) == Ended(3, None)
+
+
+@pytest.mark.parametrize("error", [TerminatedWorkerError, UncompletedJobError])
+def test_a_job_whose_process_has_gone_is_lost(error):
+    def launch(overrides, initial_job_idx):
+        raise error("killed\nby a signal")
+
+    places = Places(launch, 2)
+    places.start(3, [])
+    assert places.wait(30) == Ended(3, None, "killed")
 
 
 @pytest.mark.parametrize("side_by_side", [1, 2])

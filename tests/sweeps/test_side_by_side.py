@@ -6,6 +6,7 @@ import sys
 import time
 
 import optuna
+import psutil
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -38,3 +39,22 @@ def test_quick_trials_end_while_a_slow_one_runs(tmp_path, launcher):
     told = (tmp_path / "log.txt").read_text()
     assert "aecli: terminated; to go on with it: the same line and resume=" in told
     assert "Traceback" not in told
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_search_goes_on_when_a_job_is_killed(tmp_path):
+    line = [sys.executable, "-m", "aecli", "train", "-m", "sweeper=optuna", "launcher=joblib"]
+    line += ["sweeper.trials=3", "sweeper.at_once=2", "sweeper.prune=false", "model=ae"]
+    line += ["optimizer.lr=interval(0.001,0.1)", "network.hidden=[8]", "trainer.max_epochs=100"]
+    with (tmp_path / "log.txt").open("w") as log:
+        search = subprocess.Popen(line, cwd=tmp_path, stdout=log, stderr=log)
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("outputs/sweeps/*/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < end, (tmp_path / "log.txt").read_text()
+        time.sleep(0.1)
+    workers = [p for p in psutil.Process(search.pid).children() if "loky" in " ".join(p.cmdline())]
+    max(workers, key=lambda worker: worker.cpu_times().user).kill()
+    assert search.wait(240) == 0, (tmp_path / "log.txt").read_text()
+    told = (tmp_path / "log.txt").read_text()
+    assert "its settings are queued again" in told
+    assert "3 trials, 0 of them ended early, 0 failed" in told

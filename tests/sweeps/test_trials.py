@@ -1,5 +1,6 @@
 """Which trial comes next: interrupted ones, new ones, those of machines that have gone."""
 
+import sqlite3
 import time
 from threading import Thread
 
@@ -21,9 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 @pytest.fixture
 def shared(tmp_path, monkeypatch):
     """Return a function that opens the same study, as another machine would."""
-    monkeypatch.setattr(studies, "HEARTBEAT", 1)
-    monkeypatch.setattr(studies, "GRACE", 3)
-    monkeypatch.setattr("aecli.sweeps.trials.HEARTBEAT", 1)
+    monkeypatch.setattr(studies, "GRACE", 3600)  # however slow this machine is
 
     def open_it():
         return optuna.create_study(
@@ -47,15 +46,17 @@ def test_a_sweep_goes_on_with_its_own_interrupted_trial(shared):
     assert again.next() is None
 
 
-def test_a_trial_whose_machine_gives_no_sign_of_life_is_run_by_another(shared):
+def test_a_trial_whose_machine_gives_no_sign_of_life_is_run_by_another(shared, tmp_path):
     gone = Trials(shared(), "gone", SPACE, wanted=2)
     lost = gone.next()
     here = Trials(shared(), "here", SPACE, wanted=2)
-    with here.signs_of_life():
-        mine = here.next()
-        end = time.monotonic() + 20
-        while (taken := here.next()) is None and time.monotonic() < end:
-            time.sleep(0.1)
+    mine = here.next()
+    assert here.next() is None
+    with sqlite3.connect(tmp_path / "study.db") as database:
+        long_ago = "UPDATE trial_heartbeats SET heartbeat = '2026-01-01' WHERE trial_id = ?"
+        database.execute(long_ago, [lost._trial_id])
+    database.close()
+    taken = here.next()
     assert taken.params == lost.params
     assert taken.user_attrs[RETRY_OF] == lost.number
     here.tell(mine.number, 1.0)
@@ -69,6 +70,21 @@ def test_a_trial_whose_machine_gives_no_sign_of_life_is_run_by_another(shared):
         (TrialState.COMPLETE, 2.0),
     ]
     assert Trials(shared(), "gone", SPACE, wanted=2).next() is None
+
+
+def test_signs_of_life_are_given_as_long_as_a_trial_runs(shared, monkeypatch):
+    told = []
+    monkeypatch.setattr("aecli.sweeps.trials.HEARTBEAT", 0.01)
+    trials = Trials(shared(), "here", SPACE, wanted=1)
+    trials.next()
+    monkeypatch.setattr(
+        "aecli.sweeps.trials.give_sign_of_life", lambda _, number: told.append(number)
+    )
+    with trials.signs_of_life():
+        end = time.monotonic() + 30
+        while len(told) < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+    assert told[:3] == [0, 0, 0]
 
 
 def test_a_trial_that_was_asked_for_by_nobody_is_run(shared, monkeypatch):
@@ -117,6 +133,17 @@ def test_failed_and_pruned_trials_are_told_so():
         (TrialState.FAIL, None),
         (TrialState.PRUNED, 0.5),
     ]
+
+
+def test_a_trial_whose_process_has_gone_is_queued_again_once():
+    trials = Trials(optuna.create_study(), None, SPACE, wanted=1)
+    lost = trials.next()
+    assert trials.lose(lost.number)
+    again = trials.next()
+    assert again.params == lost.params
+    assert not trials.lose(again.number)
+    assert trials.next() is None
+    assert [(t.number, t.state) for t in counted(trials.study.trials)] == [(1, TrialState.FAIL)]
 
 
 def test_a_sweep_keeps_its_name_where_it_is_moved(tmp_path):
