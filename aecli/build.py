@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aecli.errors import SettingError
-from aecli.text import first_line, one_line
+from aecli.errors import SettingError, shortened
+from aecli.messages import of_omegaconf
+from aecli.size import check_fits
+from aecli.text import one_line
 
 TRAINER = "lightning.pytorch.Trainer"
 PARTS = (
@@ -27,16 +30,21 @@ PARTS = (
     "aecli.pretraining",
     "aecli.sparsity",
 )
-"""The modules whose public classes a configuration may name."""
+"""The modules and packages whose public classes a configuration may name."""
 
 
 def is_part(target: Any) -> bool:
-    """Tell whether a `_target_` is a public class that one of `PARTS` defines."""
+    """Tell whether a `_target_` is a public class of `PARTS` or of a module in them."""
     module, _, name = str(target).rpartition(".")
-    if module not in PARTS or name.startswith("_"):
+    package, _, last = module.rpartition(".")
+    if module not in PARTS and not (package in PARTS and last.isidentifier()):
         return False
-    part = getattr(import_module(module), name, None)
-    return isinstance(part, type) and f"{part.__module__}.".startswith(f"{module}.")
+    try:
+        part = getattr(import_module(module), name, None)
+    except ModuleNotFoundError:
+        return False
+    is_public = isinstance(part, type) and not name.startswith("_")
+    return is_public and f"{part.__module__}.".startswith(f"{module}.")
 
 
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
@@ -52,7 +60,7 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     try:
         plain = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise SettingError(first_line(error)) from error
+        raise SettingError(of_omegaconf(error)) from error
     if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
         raise SettingError(
             f"{key}={one_line(plain.get(key))}: must be one of the options of this group"
@@ -64,10 +72,35 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
             raise SettingError(
                 f"{path}={one_line(value)}: not a part of aecli; nothing of it was run"
             )
+    if key == "model":
+        _check_weights(plain[key])
+    return _made(plain[key], key, **arguments)
+
+
+def _made(node: dict[str, Any], key: str, **arguments: Any) -> Any:
     try:
-        return instantiate(plain[key], _convert_="all", **arguments)
+        return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
-        raise _mistake(error, key) from error
+        raise _mistake(error, key, node) from error
+
+
+def _check_weights(node: dict[str, Any]) -> None:
+    """Refuse a model whose weights there is no memory for, before any is taken.
+
+    It is made on torch's "meta" device first, where a tensor has a shape and no memory.
+    """
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        model = _made(node, "model")
+    size = sum(weight.nbytes for weight in model.state_dict().values())
+    check_fits(f"{sizes(node)}: the weights", size)
+
+
+def sizes(node: dict[str, Any]) -> str:
+    """Return the settings that decide about a model's size, as they are typed."""
+    lists = {k: v for k, v in (node.get("network") or {}).items() if isinstance(v, list)}
+    lists.pop("shape", None)
+    told = [f"network.{key}={value}" for key, value in lists.items()]
+    return shortened(", ".join([f"model.code_dim={node.get('code_dim')}", *told]))
 
 
 def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
@@ -83,8 +116,8 @@ def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
             yield from _directives(value, f"{path}[{index}]")
 
 
-def _mistake(error: InstantiationException, key: str) -> SettingError:
-    """Return the `SettingError` under Hydra's error, or one with the message of its innermost cause.
+def _mistake(error: InstantiationException, key: str, node: dict[str, Any]) -> SettingError:
+    """Return the `SettingError` under Hydra's error, or one with its innermost cause's message.
 
     A part is made of settings alone: if making it fails, a setting was wrong.
     """
@@ -93,5 +126,7 @@ def _mistake(error: InstantiationException, key: str) -> SettingError:
         cause = cause.__cause__
     if isinstance(cause, SettingError):
         return cause
+    if isinstance(cause, RuntimeError) and "overflowed" in str(cause):
+        return SettingError(f"{sizes(node)}: the weights are more than fits in any memory")
     message = " ".join(str(cause).split()) or type(cause).__name__
     return SettingError(f"{key}: {one_line(message, 1000)}")

@@ -21,6 +21,7 @@ from aecli.signals import (
     importing,
     raise_on_signals,
 )
+from aecli.text import printable
 
 COMMANDS = {
     "train": "aecli.commands.train",
@@ -29,8 +30,11 @@ COMMANDS = {
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
-PLAIN_COMMANDS = {"compare": "aecli.commands.compare"}
+PLAIN_COMMANDS = {"compare": "aecli.commands.compare", "verify": "aecli.commands.verify"}
 """The commands that need no configuration, each with the module whose `main` takes the words."""
+
+RERUN = "--experimental-rerun"
+"""A flag of Hydra's that unpickles a file."""
 
 USAGE = """\
 aecli trains, evaluates, samples and compares autoencoders.
@@ -39,6 +43,7 @@ aecli trains, evaluates, samples and compares autoencoders.
   aecli eval   run=latest            its test metrics, as a table and pictures
   aecli sample run=latest            images from it
   aecli compare                      the runs of the newest sweep, side by side
+  aecli verify [RUN ...]             whether the files of runs are undamaged
 
 Examples:
   aecli train                                   a VAE on 8x8 digits, in under a minute
@@ -76,6 +81,10 @@ def main() -> None:
 
         print(f"aecli {__version__}")  # noqa: T201
         sys.exit(0)
+    for text in sys.argv[1:]:
+        flag = text.partition("=")[0]
+        if len(flag) > 2 and RERUN.startswith(flag):  # Hydra takes its flags shortened, too
+            _fail(2, f"{flag}: runs whatever is pickled in a file; aecli does not take it")
     if word not in (*COMMANDS, *PLAIN_COMMANDS):
         known = ", ".join([*COMMANDS, *PLAIN_COMMANDS])
         _fail(2, f"no command '{word}': must be one of {known} (see aecli --help)")
@@ -132,6 +141,7 @@ def _run(command: str) -> None:
         sys.argv[1:2] = ["--config-name", command]
     else:
         sys.argv[1:1] = ["--config-name", command]
+    _check_words(command)
     wants_traceback = _prepare_hydra()
     import hydra
 
@@ -148,7 +158,18 @@ def _run(command: str) -> None:
     except Exception as error:
         if wants_traceback:
             raise
-        _fail(1, plain(error))
+        _fail(1, plain(error, command))
+
+
+def _check_words(command: str) -> None:
+    """Sort what was typed after the command, and refuse what no configuration can answer to."""
+    from aecli.errors import SettingError
+    from aecli.overrides import checked
+
+    try:
+        sys.argv[3:] = checked(command, sys.argv[3:])
+    except SettingError as error:
+        _fail(1, str(error))
 
 
 def _prepare_hydra() -> bool:
@@ -217,6 +238,7 @@ def _verdict(error: Exception) -> Failure:
     from omegaconf.errors import OmegaConfBaseException
 
     from aecli.errors import SettingError
+    from aecli.messages import of_omegaconf
     from aecli.text import first_line
 
     if isinstance(error, SettingError):
@@ -225,7 +247,9 @@ def _verdict(error: Exception) -> Failure:
         return Failure("no space left on the disk; make room", is_bug=False)
     if isinstance(error, OSError) and error.filename and error.strerror:
         return Failure(f"{error.filename}: {error.strerror}", is_bug=False)
-    if isinstance(error, OSError | OmegaConfBaseException):
+    if isinstance(error, OmegaConfBaseException):
+        return Failure(of_omegaconf(error), is_bug=False)
+    if isinstance(error, OSError):
         return Failure(first_line(error), is_bug=False)
     return Failure(f"{type(error).__name__}: {error}", is_bug=True)
 
@@ -265,7 +289,7 @@ def _refuse_unknown(config: Any) -> None:
 
 def _fail(code: int, message: str) -> NoReturn:
     if rank() == 0:
-        print(f"aecli: {message}", file=sys.stderr)  # noqa: T201
+        print(f"aecli: {printable(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 
@@ -286,8 +310,8 @@ def _report(failure: str) -> None:
         hydra = HydraConfig.get()
         job = f"job {hydra.job.num}: "
         with suppress(files.WriteError):  # on a full disk, the line below is all there is
-            files.write(Path(hydra.runtime.output_dir) / ERROR, f"{failure}\n")
-    print(f"aecli: {job}{failure}", file=sys.stderr)  # noqa: T201
+            files.write(Path(hydra.runtime.output_dir) / ERROR, f"{printable(failure)}\n")
+    print(f"aecli: {job}{printable(failure)}", file=sys.stderr)  # noqa: T201
 
 
 def _forget_failure() -> None:
@@ -317,6 +341,8 @@ def _how_to_go_on(command: str) -> str:
     hydra = HydraConfig.get()
     if is_sweep():
         return f"; to go on with it: the same line and {as_typed('resume', hydra.sweep.dir)}"
+    if any(word.startswith("resume=") for word in hydra.overrides.task):
+        return "; to go on with it: the same line again"
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
     how = "started as before, " if launched() else ""

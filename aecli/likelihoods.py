@@ -129,18 +129,25 @@ class Gaussian(Likelihood):
     """p(x|z) = N(x; μ, σ² I) with the decoder's output as μ and one σ for all pixels.
 
     Args:
-        sigma: standard deviation > 0, in units of the data's range; where it starts if learned.
+        sigma: standard deviation of at least 10⁻⁶, in units of the data's range; where it starts
+            if learned.
         learn_sigma: learn log σ with the network's weights.
     """
 
     def __init__(self, sigma: float, learn_sigma: bool = False) -> None:
         super().__init__()
-        sigma = check_number("likelihood.sigma", sigma, low=0, open_low=True)
+        # Below, 1/σ² leaves the range of float32.
+        sigma = check_number("likelihood.sigma", sigma, low=1e-6)
         log_sigma = torch.tensor(log(sigma))
         if check_bool("likelihood.learn_sigma", learn_sigma):
             self.log_sigma = nn.Parameter(log_sigma)
         else:
             self.register_buffer("log_sigma", log_sigma)
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        learned = isinstance(self.log_sigma, nn.Parameter)
+        return f"sigma={float(self.log_sigma.exp()):g}, learn_sigma={str(learned).lower()}"
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return Gaussian variables with these means, `(B, …)`."""
@@ -162,6 +169,10 @@ class MSE(Likelihood):
         super().__init__()
         self.weight = check_number("likelihood.weight", weight, low=0, open_low=True)
         self.takes_logits = check_choice("likelihood.output", output, self.OUTPUTS) == "sigmoid"
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"weight={self.weight:g}, output={self.OUTPUTS[self.takes_logits]}"
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return the squared error's stand-in for a distribution, with this mean."""

@@ -1,21 +1,32 @@
-"""A mistake in what was typed, told by Hydra or OmegaConf, as one plain line. No torch here."""
+"""A mistake in what was typed, found by Hydra or OmegaConf, as one plain line. No torch here."""
 
 import re
 import sys
+from collections.abc import Mapping
 from difflib import get_close_matches
-from importlib.resources import files
 from typing import Any
 
-from hydra.errors import MissingConfigException
-from omegaconf.errors import OmegaConfBaseException
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from aecli.config import composed
 from aecli.errors import SettingError
+from aecli.overrides import groups, key_of, options
 
 HIDDEN = ("_", "hydra")
 """Keys that are Hydra's own."""
+GOES_WITH = {
+    "sweeper": "sweeper=optuna",
+    "eval": "an experiment=…, which evaluates itself",
+    "published": "an experiment=…, which has a result to be held against",
+}
+"""Settings of train that are not there without another."""
+NOTES = ("object_type=", "full_key:", "reference_type=", "See https")
+"""What OmegaConf adds about its own types."""
 
 
-def plain(error: Exception) -> str:
+def plain(error: Exception, command: str) -> str:
     """Return an error about what was typed as one line: key, value, what is allowed."""
     if isinstance(error, SettingError):
         return str(error)
@@ -25,50 +36,60 @@ def plain(error: Exception) -> str:
         if launcher := re.fullmatch(r"launcher/(\w+)", name):
             extra = "slurm" if launcher[1].startswith("submitit") else "sweep"
             return f'launcher={launcher[1]}: not installed; pip install -e ".[{extra}]"'
-        options = _options(group) if group == "experiment" else error.options
-        if options:
-            return f"{group}={name}: must be one of {', '.join(options)}"
+        known = options(group) if group == "experiment" else error.options
+        if known:
+            return f"{group}={name}: must be one of {', '.join(known)}"
     if "Unexpected type for root: NoneType" in str(error):
-        words = [word for word in sys.argv if word.startswith("sweeper.")]
-        return f"{' '.join(words)}: goes with sweeper=optuna"
+        words = [word for word in sys.argv if key_of(word).partition(".")[0] in GOES_WITH]
+        needed = {GOES_WITH[key_of(word).partition(".")[0]] for word in words}
+        return f"{', '.join(words)}: goes with {', '.join(sorted(needed))}"
     unknown = re.match(r"Could not override '([^']*)'", str(error))
-    if unknown and isinstance(cause, OmegaConfBaseException) and cause.parent_node is not None:
-        hint = _similar(unknown[1], cause.parent_node)
-        known = [str(name) for name in cause.parent_node if not str(name).startswith(HIDDEN)]
-        settings = f"has the settings {', '.join(known)}" if known else "has no settings"
-        where = cause.parent_node._get_full_key(None) or "this command"
-        return f"{unknown[1]}: no such setting{hint} ({where} {settings} as chosen here)"
-    if "missing EQUAL" in str(error):
-        return f"{str(error).splitlines()[0]}: must be SETTING=VALUE, such as model=vae"
-    if "no viable alternative" in str(error):
-        first = str(error).splitlines()[0]
-        return f"{first}: put a value with spaces or special characters in quotes"
-    # Without OmegaConf's notes on its own types.
+    if unknown and isinstance(cause, ConfigKeyError | AttributeError):
+        return _no_such_setting(unknown[1], command)
+    if isinstance(cause or error, OmegaConfBaseException):
+        return of_omegaconf(cause or error)
     lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines()]
-    noise = ("object_type=", "full_key:", "reference_type=", "See https")
-    return "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(noise))
+    return "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
 
 
-def _options(group: str) -> list[str]:
-    """Return the names of a group's options, those in its folders too, as FOLDER/NAME."""
-    names: list[str] = []
-    for entry in (files("aecli.conf") / group).iterdir():
-        if entry.is_dir():
-            names += [f"{entry.name}/{option}" for option in _options(f"{group}/{entry.name}")]
-        elif entry.name.endswith(".yaml"):
-            names.append(entry.name.removesuffix(".yaml"))
-    return sorted(names)
+def of_omegaconf(error: Any) -> str:
+    """Return an error of OmegaConf's, which knows the setting's key, as one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
+    key = error.full_key
+    typed = [word for word in sys.argv if key and key_of(word) == key]
+    return f"{typed[-1] if typed else key}: {told}" if key else told
 
 
-def _similar(typed: str, node: Any) -> str:
+def _no_such_setting(key: str, command: str) -> str:
+    choices = [word for word in sys.argv if key_of(word) in groups() and "," not in word]
+    try:
+        config = OmegaConf.to_container(composed(command, *choices), resolve=False)
+    except (HydraException, OmegaConfBaseException):  # one of the choices is a mistake, too
+        config = OmegaConf.to_container(composed(command), resolve=False)
+    assert isinstance(config, dict)
+    node: Any = config
+    *path, last = key.split(".")
+    reached: list[str] = []
+    for name in path:
+        if not isinstance(node, Mapping) or not isinstance(node.get(name), Mapping):
+            break
+        node = node[name]
+        reached.append(name)
+    known = [name for name in node if not name.startswith(HIDDEN)]
+    settings = f"has the settings {', '.join(known)}" if known else "has no settings"
+    where = ".".join(reached) or "this command"
+    hint = _similar(last, ".".join(path), config)
+    return f"{key}: no such setting{hint} ({where} {settings} as chosen here)"
+
+
+def _similar(name: str, parent: str, config: Mapping[str, Any]) -> str:
     """Return a hint at a setting of a similar name, in the same place or in another."""
-    parent, _, key = typed.rpartition(".")
-    root = node._get_root()
-    paths = {str(name): str(name) for name in node if not str(name).startswith(HIDDEN)}
-    paths = {name: f"{parent}.{name}" if parent else name for name in paths}
-    for group in root:
-        if group != "hydra" and hasattr(root._get_node(group), "keys"):
-            inside = [str(name) for name in root._get_node(group) if not str(name).startswith("_")]
-            paths |= {name: f"{group}.{name}" for name in inside if name not in paths}
-    close = get_close_matches(key, paths, n=1)
+    node = config.get(parent) if parent else config
+    here = [key for key in node or () if not key.startswith(HIDDEN)]
+    paths = {key: f"{parent}.{key}" if parent else key for key in here}
+    for group, inside in config.items():
+        if isinstance(inside, Mapping):
+            paths |= {k: f"{group}.{k}" for k in inside if k not in paths and k[0] != "_"}
+    close = get_close_matches(name, paths, n=1)
     return f"; did you mean {paths[close[0]]}?" if close else ""

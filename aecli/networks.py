@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from aecli.errors import SettingError, check_bool, check_choice, check_int
+from aecli.errors import check_bool, check_choice, check_int, check_list, check_shape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -57,10 +57,9 @@ class MLP:
         tied: bool = False,
         batch_norm: bool = False,
     ) -> None:
-        if isinstance(hidden, str) or not isinstance(hidden, Sequence):
-            raise SettingError(f"network.hidden={hidden}: must be a list such as [400] or []")
-        self.shape = tuple(shape)
-        self.hidden = [check_int("network.hidden", size, 1) for size in hidden]
+        self.shape = check_shape("dataset.shape", shape)
+        sizes = check_list("network.hidden", hidden, "[400] or []", may_be_empty=True)
+        self.hidden = [check_int("network.hidden", size, 1) for size in sizes]
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
         self.tied = check_bool("network.tied", tied)
         self.batch_norm = check_bool("network.batch_norm", batch_norm)
@@ -125,10 +124,9 @@ class Conv:
     """
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int], activation: str) -> None:
-        if isinstance(channels, str) or not isinstance(channels, Sequence) or not channels:
-            raise SettingError(f"network.channels={channels}: must be a list such as [32,64]")
-        self.shape = tuple(shape)
-        self.channels = [check_int("network.channels", size, 1) for size in channels]
+        self.shape = check_shape("dataset.shape", shape)
+        sizes = check_list("network.channels", channels, "[32,64]")
+        self.channels = [check_int("network.channels", size, 1) for size in sizes]
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:

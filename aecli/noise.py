@@ -44,6 +44,10 @@ class Gaussian(Noise):
         super().__init__()
         self.std = check_number("noise.std", std, low=0)
 
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"std={self.std:g}"
+
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with Gaussian noise, clamped to the data's range [0, 1]."""
         return (x + self.std * draws.normal(x)).clamp_(0, 1)
@@ -61,6 +65,10 @@ class SaltAndPepper(Noise):
         super().__init__()
         self.amount = check_number("noise.amount", amount, low=0, high=1)
         self.salt = check_number("noise.salt", salt, low=0, high=1)
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"amount={self.amount:g}, salt={self.salt:g}"
 
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with salt and pepper. One uniform number decides about a feature."""
@@ -81,6 +89,10 @@ class Masking(Noise):
     def __init__(self, amount: float) -> None:
         super().__init__()
         self.amount = check_number("noise.amount", amount, low=0, high=1)
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"amount={self.amount:g}"
 
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with the masked features at 0."""

@@ -1,7 +1,8 @@
 """The optimizer and its schedule, as one setting that checks itself."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -9,8 +10,7 @@ from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from aecli.errors import SettingError, check_choice, check_number
-from aecli.text import first_line
+from aecli.errors import SettingError, check_bool, check_choice, check_int, check_list, check_number
 
 
 class LBFGS(torch.optim.LBFGS):
@@ -24,7 +24,7 @@ class LBFGS(torch.optim.LBFGS):
         self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0, **settings: Any
     ) -> None:
         super().__init__(params, lr, **settings)
-        self.weight_decay = check_number("optimizer.weight_decay", weight_decay, low=0)
+        self.weight_decay = weight_decay
 
     def step(self, closure: Callable[[], Any]) -> Any:
         """Take `max_iter` iterations on what `closure` computes and differentiates."""
@@ -58,13 +58,68 @@ def burda(done: float) -> float:
     return 10 ** (-stage / 7)
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
+Course = Callable[[float], float]
+"""The share of the learning rate in force after a fraction of the training."""
+
+FACTOR = 0.1
+
+
+def steps_down(steps: Sequence[Any], factor: Any) -> Course:
+    """Return the course that falls by `factor` after each of the shares `steps`."""
+    within = {"low": 0, "high": 1, "open_low": True}
+    shares = [check_number("optimizer.steps", share, **within, open_high=True) for share in steps]
+    factor = check_number("optimizer.step_factor", factor, **within)
+    return lambda done: factor ** sum(done >= share for share in shares)
+
+
+COURSES: dict[str, Course] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
-    "steps": lambda done: 1.0,  # with settings of its own
     "burda": burda,
 }
+SCHEDULES = (*COURSES, "steps")
+
+
+def _share(key: str, value: Any) -> float:
+    return check_number(key, value, low=0, high=1, open_high=True)
+
+
+def _positive(key: str, value: Any) -> float:
+    return check_number(key, value, low=0)
+
+
+def _count(key: str, value: Any) -> int:
+    return check_int(key, value, 1)
+
+
+def _history(key: str, value: Any) -> int:
+    return check_int(key, value, 1, 1000, "steps kept, each as large as all weights")
+
+
+def _betas(key: str, value: Any) -> tuple[float, ...]:
+    return tuple(_share(key, beta) for beta in check_list(key, value, "[0.9,0.999]", length=2))
+
+
+def _line_search(key: str, value: Any) -> str | None:
+    return None if value is None else check_choice(key, value, ("strong_wolfe",))
+
+
+SETTINGS: dict[str, Callable[[str, Any], Any]] = {
+    "betas": _betas,
+    "eps": _positive,
+    "weight_decay": _positive,
+    "amsgrad": check_bool,
+    "momentum": _share,
+    "nesterov": check_bool,
+    "max_iter": _count,
+    "history_size": _history,
+    "line_search_fn": _line_search,
+    "tolerance_grad": _positive,
+    "tolerance_change": _positive,
+}
+"""The settings of torch's algorithms, each with its check; which of them an algorithm has, it says
+by its constructor's arguments."""
 
 
 class Optimization:
@@ -78,10 +133,10 @@ class Optimization:
             stages of Burda et al.: 3^i parts of the training at the rate 10^(−i/7), i = 0 … 7.
         warmup: share of the training, in [0, 1), over which the rate first climbs from 0.
         steps, step_factor: of schedule=steps: shares in (0, 1), and a factor in (0, 1].
-        settings: the algorithm's own, as torch names them (weight_decay, betas, momentum, …).
+        settings: the algorithm's own, out of `SETTINGS`.
 
     Raises:
-        SettingError: for an unknown name, a value out of range or one that torch refuses.
+        SettingError: for an unknown name, a value out of range, or one without an effect.
     """
 
     def __init__(
@@ -91,33 +146,53 @@ class Optimization:
         schedule: str = "constant",
         warmup: float = 0.0,
         steps: Sequence[float] = (),
-        step_factor: float = 0.1,
+        step_factor: float = FACTOR,
         **settings: Any,
     ) -> None:
         self.algorithm = ALGORITHMS[check_choice("optimizer.algorithm", algorithm, ALGORITHMS)]
-        self.schedule = SCHEDULES[check_choice("optimizer.schedule", schedule, SCHEDULES)]
+        self.schedule = check_choice("optimizer.schedule", schedule, SCHEDULES)
+        given = check_list("optimizer.steps", steps, "[0.5,0.75]", may_be_empty=schedule != "steps")
         if schedule == "steps":
-            within = {"low": 0, "high": 1, "open_low": True}
-            shares = [check_number("optimizer.steps", share, **within) for share in steps]
-            factor = check_number("optimizer.step_factor", step_factor, **within)
-            self.schedule = lambda done: factor ** sum(done >= share for share in shares)
-        self.warmup = check_number("optimizer.warmup", warmup, low=0, high=1, open_high=True)
+            self.course = steps_down(given, step_factor)
+        elif given or step_factor != FACTOR:
+            key, value = ("steps", given) if given else ("step_factor", step_factor)
+            raise SettingError(f"optimizer.{key}={value}: goes with optimizer.schedule=steps")
+        else:
+            self.course = COURSES[schedule]
+        self.warmup = _share("optimizer.warmup", warmup)
         lr = check_number("optimizer.lr", lr, low=0, open_low=True)
         # One fused kernel per step instead of a handful of operations per parameter.
         fused = {} if self.algorithm is LBFGS else {"fused": True}
-        self.settings = {"lr": lr, **fused, **settings}
-        weight = nn.Parameter(torch.zeros(1, device="cpu"))  # also where only shapes are built
-        weight.grad = torch.zeros(1, device="cpu")
-        try:
-            self.optimizer([weight]).step(lambda: 0.0)
-        except (TypeError, ValueError, RuntimeError) as error:
-            given = ", ".join(f"{key}={value}" for key, value in settings.items())
-            raise SettingError(f"optimizer={algorithm} ({given}): {first_line(error)}") from error
+        self.settings = {"lr": lr, **fused, **self._checked(algorithm, settings)}
+        if self.settings.get("nesterov") and not self.settings.get("momentum"):
+            raise SettingError("optimizer.nesterov=true: needs optimizer.momentum above 0")
+
+    def _checked(self, algorithm: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        kinds = self.algorithm.__mro__[:2]  # LBFGS hands its settings on to torch's
+        names = {name for kind in kinds for name in signature(kind).parameters}
+        known = [name for name in SETTINGS if name in names]
+        for name, value in settings.items():
+            if name not in known:
+                raise SettingError(
+                    f"optimizer.{name}={value}: no such setting of {algorithm}; must be one of"
+                    f" {', '.join(known)}"
+                )
+        return {name: SETTINGS[name](f"optimizer.{name}", v) for name, v in settings.items()}
 
     @property
     def is_constant(self) -> bool:
         """Whether the learning rate never changes."""
-        return self.warmup == 0 and self.schedule is SCHEDULES["constant"]
+        return self.schedule == "constant" and self.warmup == 0
+
+    @property
+    def remedy(self) -> str:
+        """What to change where the training diverges."""
+        if self.settings.get("eps", 1.0) < torch.finfo(torch.float32).tiny:
+            return f"optimizer.eps={self.settings['eps']:g} divides by 0 where a gradient is 0"
+        return (
+            f"try an optimizer.lr below {self.settings['lr']:g}, trainer.gradient_clip_val=1, or"
+            " settings nearer to their defaults"
+        )
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimizer of these parameters."""
@@ -131,4 +206,4 @@ class Optimization:
         """Return the share of `lr` in force after the fraction `done` of the training."""
         if done < self.warmup:
             return done / self.warmup
-        return self.schedule(min((done - self.warmup) / (1 - self.warmup), 1.0))
+        return self.course(min((done - self.warmup) / (1 - self.warmup), 1.0))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aecli.distributed import are_several, total
-from aecli.errors import check_choice, check_int, check_number
+from aecli.errors import SettingError, check_choice, check_int, check_number
 
 
 class SparseCode(NamedTuple):
@@ -74,6 +74,10 @@ class L1(Sparsity):
         super().__init__()
         self.weight = check_number("sparsity.weight", weight, low=0)
 
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"weight={self.weight:g}"
+
     def forward(self, a: Tensor) -> SparseCode:
         """Rectify; penalize the sum of the activations."""
         code = a.relu()
@@ -128,7 +132,12 @@ class KL(Sigmoid):
             check_number("sparsity.momentum", momentum, low=0, high=1, open_high=True)
         self.momentum = momentum
         # It starts at the target, where the penalty is 0: no jolt before it has seen data.
+        units = check_int("model.code_dim", units, 1)
         self.register_buffer("running_mean", torch.full((units,), self.target))
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"target={self.target:g}, weight={self.weight:g}, momentum={self.momentum}"
 
     def forward(self, a: Tensor) -> SparseCode:
         """Squash to (0, 1); penalize mean activations away from the target."""
@@ -156,6 +165,9 @@ def bernoulli_kl(target: float, mean: Tensor) -> Tensor:
     return target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
 
 
+ANNEAL = 0.5
+
+
 class TopK(Sparsity):
     """z = a on the k largest units of each image and 0 elsewhere (Makhzani & Frey 2013, §2.1).
 
@@ -180,10 +192,11 @@ class TopK(Sparsity):
         units: int,
         by: str = "value",
         k_start: int | None = None,
-        anneal: float = 0.5,
+        anneal: float = ANNEAL,
         alpha: float = 1.0,
     ) -> None:
         super().__init__()
+        units = check_int("model.code_dim", units, 1)
         self.k = check_int("sparsity.k", k, 1, units, f"model.code_dim={units}")
         if k_start is not None:
             check_int(
@@ -192,9 +205,18 @@ class TopK(Sparsity):
         self.by = check_choice("sparsity.by", by, self.RANKS)
         self.k_start = k if k_start is None else k_start
         self.share = check_number("sparsity.anneal", anneal, low=0, high=1, open_low=True)
+        if k_start is None and anneal != ANNEAL:
+            raise SettingError(f"sparsity.anneal={anneal}: goes with sparsity.k_start")
         self.alpha = check_number("sparsity.alpha", alpha, low=1)
         self.units = units
         self.k_now = self.k_start
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        schedule = (
+            f", k_start={self.k_start}, anneal={self.share:g}" if self.k_start > self.k else ""
+        )
+        return f"k={self.k}, units={self.units}, by={self.by}, alpha={self.alpha:g}{schedule}"
 
     @property
     def is_steady(self) -> bool:

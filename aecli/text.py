@@ -21,7 +21,8 @@ def printable(text: Any) -> str:
     Control characters, those that change the direction of writing and lone surrogates become
     their escapes, such as `\x1b`.
     """
-    return "".join(map(_visible, str(text)))
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_visible, text))
 
 
 def one_line(text: Any, longest: int = LONGEST) -> str:

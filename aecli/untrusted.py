@@ -96,10 +96,12 @@ def read_yaml(path: Path) -> Any:
     """
     where = one_line(path)
     try:
-        loader = _Loader(read_bytes(path, MOST_BYTES_OF_YAML).decode())
+        text = read_bytes(path, MOST_BYTES_OF_YAML).decode()
+        loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            _check_nodes(node, where)
+            if "&" in text:  # without an anchor there is no alias
+                _check_nodes(node, where)
             values = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
@@ -112,7 +114,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def check_tree(tree: Any, where: str) -> None:
-    """Refuse a tree of dicts and lists that is too large, too deep, or holds more than plain values.
+    """Refuse a tree of dicts and lists that is too large or too deep, or not of plain values.
 
     A part that is shared is counted wherever it stands: what it unfolds to is what is bounded.
     Raises `SettingError` naming `where`.

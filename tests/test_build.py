@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from aecli.build import build
+from aecli.build import build, is_part
 from aecli.errors import SettingError
 from aecli.noise import Masking
 from tests.conftest import configure
@@ -24,6 +24,31 @@ def test_a_target_that_is_not_listed_is_not_called(target, tmp_path):
         with pytest.raises(SettingError, match=rf"_target_={target}: not a part of aecli"):
             build(OmegaConf.create(config), "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("aecli.models.VAE", True),
+        ("aecli.models.vae.VAE", True),
+        ("aecli.data.sources.Digits", True),
+        ("aecli.models.vae.Autoencoder", False),  # imported there, not defined
+        ("aecli.models.vae.torch", False),
+        ("aecli.models.vae.log_normal", False),
+        ("aecli.models.nothing.VAE", False),
+        ("aecli.noise.nothing.Noise", False),
+        ("aecli.models.../etc/passwd.VAE", False),
+        ("aecli.models.a\0b.VAE", False),
+        ("aecli.models.", False),
+        ("aecli.build.TRAINER", False),
+        ("aecli.noise.check_number", False),
+        ("VAE", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_part_is_a_public_class_where_it_is_defined(target, expected):
+    assert is_part(target) is expected
 
 
 def test_a_target_hidden_in_an_interpolation_is_not_called():

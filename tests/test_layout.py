@@ -23,6 +23,8 @@ FLOORS = (
         "progress",
         "tree",
         "messages",
+        "overrides",
+        "size",
         "files",
         "text",
         "untrusted",

@@ -18,6 +18,7 @@ from aecli.evaluation import metrics
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import shown
+from aecli.size import check_fits
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ COMPONENTS = 10
 """Gaussians in the mixture of `density=gmm`."""
 SPANNED = 100
 """The principal components of the codes in which a density is fitted, at most."""
+
+COPIES = 6
+"""Of the images as they are drawn: enlarged, framed, put in a grid, made bytes."""
 
 
 class Samples(NamedTuple):
@@ -57,10 +61,25 @@ def main(config: DictConfig) -> None:
     (run,) = runs
     files.refuse_links(run.directory, run.directory / FOLDER)
     loaded = load(run, config.device, config.dataset.root)
+    _check_memory(loaded, config)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     with torch.no_grad():
         samples = make(loaded, config)
     _write(run, loaded.step, config.kind, samples)
+
+
+def _check_memory(loaded: Loaded, config: DictConfig) -> None:
+    """Refuse more images than there is memory for, as arrays and in their picture."""
+    images = loaded.data.splits["test"].images.pixels
+    rows = {
+        "reconstruct": min(config.n, len(images)),
+        "interpolate": min(config.n, 10) * config.steps,
+        "manifold": config.steps**2,
+        "traverse": min(config.n, loaded.model.code_dim) * config.steps,
+    }
+    pixels = images[0].numel() * max(1, figures.SMALLEST / images.shape[-1]) ** 2
+    count = rows.get(config.kind, config.n)
+    check_fits(f"n={config.n}, steps={config.steps}: {count:,} images", COPIES * 4 * count * pixels)
 
 
 def prior(loaded: Loaded, config: DictConfig) -> Samples:

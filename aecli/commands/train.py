@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__
 from aecli.build import build
@@ -35,7 +35,9 @@ from aecli.runs.paths import BEST, LAST, as_typed, checkpoint_path, lock, shown
 from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
+from aecli.training.arguments import check_arguments
 from aecli.training.callbacks import BestEpoch
+from aecli.training.memory import check_memory
 from aecli.training.speed import FASTEST, Arithmetic, fastest_step
 from aecli.training.trainer import build_trainer, check_together
 
@@ -58,6 +60,7 @@ def _run(config: DictConfig, directory: Path) -> float:
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
     choices, state = parts(hydra.runtime.choices), State.read(directory)
+    typed = config  # a study's storage is what was typed, never what a checkpoint says
     # A job of a sweep that has a checkpoint is resumed: a queue may have started it again.
     if state.last or (config.resume and not in_sweep):
         config, choices = _resumed(config, state, None if in_sweep else hydra.overrides.task)
@@ -69,7 +72,7 @@ def _run(config: DictConfig, directory: Path) -> float:
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
     if not state.is_trained(config):
-        train(config, directory, choices, state.last, pruning(config) if in_sweep else ())
+        train(config, directory, choices, state.last, pruning(typed) if in_sweep else ())
     if rank() > 0:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:
@@ -122,20 +125,24 @@ def train(
     # times slower. Threads inherit this from the one that starts them: so before everything.
     torch.set_flush_denormal(True)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
+    check_arguments(OmegaConf.to_container(config.trainer, resolve=True))
     data: InMemoryDataModule = build(config, "dataset")
+    data.setup("fit")
+    check_memory(config, data)
     model: Autoencoder = build(config, "model")
     pretraining: Pretraining = build(config, "pretraining")
-    data.setup("fit")
     model.likelihood.check(data.values())
     arithmetic = _arithmetic(config, model, data, last)
     if arithmetic.compiled:
         model.compile_terms()
-    best, timer = BestEpoch(config.objective), Timer()
+    best = BestEpoch(config.objective)
+    # By epoch: a run ends, and goes on, with whole ones. Lightning adds no timer beside this one.
+    timer = Timer(config.trainer.get("max_time"), interval="epoch")
     trainer = build_trainer(config, directory, choices, [best, timer, *callbacks], arithmetic)
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
-        data.check_parts(trainer.world_size)
+    data.check_batches(trainer.world_size, model.smallest_batch)
     pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else 0.0
     _fit(trainer, model, data, directory, last)
     leave()
@@ -249,14 +256,12 @@ def _say(results: Mapping[str, Any], trainer: pl.Trainer, directory: Path) -> No
 def quieten() -> None:
     """Send other libraries' messages to the run's log; the terminal is for what a user can use."""
     logging.captureWarnings(True)
-    # On a login node; `prepare_for_lightning` sees to it that srun is used where it has to be.
+    # Lightning advises srun wherever there is one, as on a login node. One process needs none, and
+    # `prepare_for_lightning` sees to it that srun is used where it has to be.
     warnings.filterwarnings("ignore", "The `srun` command is available on your system")
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Where Slurm is installed, Lightning advises srun to every training that does without it. One
-    # process on a login node needs none, and `trainer=ddp` says itself how it is started.
-    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
 
 
 def _headline(

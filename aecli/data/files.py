@@ -24,6 +24,13 @@ def data_root(root: str | None) -> Path:
     return Path(root).expanduser() if root else Path(user_cache_dir("aecli"))
 
 
+def holds(name: str, folder: str, sha256: Mapping[str, str], root: str) -> bool:
+    """Tell whether some place that `find` looks at holds all files, whatever is in them."""
+    return any(
+        all(_file(place, file) for file in sha256) for place in _places(name, folder, Path(root))
+    )
+
+
 def find(
     name: str, folder: str, sha256: Mapping[str, str], root: str | None
 ) -> dict[str, Path] | None:
@@ -36,9 +43,8 @@ def find(
     base = data_root(root)
     if root and not base.is_dir():
         raise SettingError(f"dataset.root={root}: no such folder")
-    places = [base / name, base / folder / "raw", base]
     files = list(sha256)
-    for place in places:
+    for place in _places(name, folder, base):
         found = {file: path for file in files if (path := _file(place, file)) is not None}
         if len(found) == len(files):
             _check_published(name, sha256, found)
@@ -77,6 +83,10 @@ def fetch(
         raise SettingError(
             f"dataset.root={data_root(root)}: cannot be written ({error})"
         ) from error
+
+
+def _places(name: str, folder: str, base: Path) -> list[Path]:
+    return [base / name, base / folder / "raw", base]
 
 
 def _file(place: Path, name: str) -> Path | None:

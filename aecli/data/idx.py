@@ -25,7 +25,7 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _read(file, path)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, MemoryError, zlib.error) as error:
         raise SettingError(f"{path}: cannot be read ({error}); delete it and try again") from error
 
 
@@ -36,7 +36,8 @@ def _read(file: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
     sizes = file.read(4 * start[3])
     shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
     size = prod(shape)
-    whole = len(sizes) == 4 * start[3] and size <= MOST_SHRUNK * path.stat().st_size
+    # Not empty: beside a size of 0 the others could be anything.
+    whole = len(sizes) == 4 * start[3] and 0 < size <= MOST_SHRUNK * path.stat().st_size
     if whole:
         # Piece by piece into its place: the whole set lies in memory once.
         array = np.empty(size, np.uint8)

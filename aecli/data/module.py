@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aecli.data.sources import Images, Source
-from aecli.errors import SettingError, check_choice, check_int, check_seed
+from aecli.errors import SettingError, check_choice, check_int, check_list, check_seed, check_shape
 from aecli.randomness import TORCH, Draws, FixedDraws, derived_seed
 
 BINARIZE = ("none", "round", "fixed", "dynamic")
@@ -61,7 +61,8 @@ class Batches:
 
     Args:
         split: the images.
-        batch_size: B; the last batch may be smaller.
+        batch_size: B; the last batch may be smaller. In training a last batch of one image joins
+            the batch before it, since one image has no variance to normalize by.
         device: where the batches go.
         seed: gives the seed of the next pass, for its order and its `dynamic` binarization;
             None for the split's own order.
@@ -89,7 +90,18 @@ class Batches:
         self.draw_seed = draw_seed
 
     def __len__(self) -> int:
-        return -(-len(self.split) // self.batch_size)
+        return len(self._ends) + 1
+
+    @property
+    def _ends(self) -> range:
+        """Where each batch ends, but for the last."""
+        alone = 1 if self.seed is not None and self.batch_size > 1 else 0
+        return range(self.batch_size, len(self.split) - alone, self.batch_size)
+
+    @property
+    def last(self) -> int:
+        """How many images the last batch has."""
+        return len(self.split) - (self._ends[-1] if self._ends else 0)
 
     def __iter__(self) -> Iterator[Batch]:
         images, binary = self.split.images, self.split.binary
@@ -102,10 +114,13 @@ class Batches:
             generator = torch.Generator(self.device)
             generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
         start = 0
-        for batches in order.split(self.batch_size * max(1, PREPARED_AT_ONCE // self.batch_size)):
-            indices, weights, firsts = self._own(batches.split(self.batch_size), start)
+        batches = order.tensor_split(list(self._ends))
+        together = max(1, PREPARED_AT_ONCE // self.batch_size)
+        for first in range(0, len(batches), together):
+            several = batches[first : first + together]
+            indices, weights, firsts = self._of_this_process(several, start)
             index, sizes = torch.cat(indices), [len(own) for own in indices]
-            start += len(batches)
+            start += sum(map(len, several))
             # On a CPU index_select takes less than half the time of pixels[index].
             image = images.pixels.index_select(0, index).to(self.device).float()
             image.div_(images.maximum)
@@ -122,7 +137,7 @@ class Batches:
             parts = (x.split(sizes), image.split(sizes), label.split(sizes), weights, draws)
             yield from map(Batch, *parts)
 
-    def _own(
+    def _of_this_process(
         self, batches: Sequence[Tensor], start: int
     ) -> tuple[list[Tensor], list[float], list[int]]:
         """Return this process's part of the indices of each batch, its weight, and its place.
@@ -190,15 +205,22 @@ class InMemoryDataModule(pl.LightningDataModule):
         if not isinstance(root, str | None):
             raise SettingError(f"dataset.root={root}: must be the path of a folder, or null")
         self.root = root
-        self.shape = tuple(shape)
+        self.shape = check_shape("dataset.shape", shape)
         self.batch_size = _or_all("dataset.batch_size", batch_size)
         self.validation_size = check_int("dataset.validation_size", validation_size, 1)
         self.train_size = _or_all("dataset.train_size", train_size)
         self.test_size = _or_all("dataset.test_size", test_size)
         self.classes = classes
+        if classes is not None:
+            for label in check_list("dataset.classes", classes, "[3,8]"):
+                check_int("dataset.classes", label, 0)
         self.split_seed = check_seed("dataset.split_seed", split_seed)
         self.binarize = check_choice("dataset.binarize", binarize, BINARIZE)
         self.binarize_seed = check_seed("dataset.binarize_seed", binarize_seed)
+        if binarize_seed and binarize not in ("fixed", "dynamic"):
+            raise SettingError(
+                f"dataset.binarize_seed={binarize_seed}: goes with dataset.binarize=fixed, dynamic"
+            )
         self.splits: dict[str, Split] = {}
         self.device = torch.device("cpu")
         self.run_seed = 0
@@ -271,16 +293,19 @@ class InMemoryDataModule(pl.LightningDataModule):
         """Return the validation batches, or this process's part of each."""
         return self._in_parts(self.batches("validation"))
 
-    def check_parts(self, processes: int) -> None:
-        """Refuse a batch size that would leave one of several processes without an image."""
-        for name in ("train", "validation"):
-            count = len(self.splits[name])
-            size = self.batch_size or count
-            last = count % size or size
-            if last < processes:
+    def check_batches(self, processes: int, least: int) -> None:
+        """Refuse a batch size that leaves a process too few images of a batch.
+
+        Each of `processes` needs `least` images of a training batch, and one of validation's.
+        """
+        training = self.shuffled("train", self.batch_size, lambda: 0)
+        for batches, needed in ((training, least), (self.batches("validation"), 1)):
+            if batches.last < processes * needed:
                 raise SettingError(
-                    f"dataset.batch_size={size}: must leave each of {processes} processes an image"
-                    f" of every batch; the last batch of the {count} {name} images has {last}"
+                    f"dataset.batch_size={self.batch_size}: must leave each of {processes}"
+                    f" processes {needed} images of every batch"
+                    f"{', with network.batch_norm=true' if needed > 1 else ''}; the last of"
+                    f" {len(batches.split)} images has {batches.last}"
                 )
 
     def _in_parts(self, batches: Batches) -> Batches:
@@ -319,12 +344,11 @@ class InMemoryDataModule(pl.LightningDataModule):
         if self.classes is None:
             return torch.ones_like(labels, dtype=torch.bool)
         known = labels.unique().tolist()
-        wanted = self.classes if isinstance(self.classes, Sequence) else []
-        if not wanted or not set(wanted) <= set(known):
+        if not set(self.classes) <= set(known):
             raise SettingError(
                 f"dataset.classes={self.classes}: must be a list out of {known}, or null"
             )
-        return torch.isin(labels, torch.tensor(list(wanted)))
+        return torch.isin(labels, torch.tensor(list(self.classes)))
 
     def _check_sizes(self, validation: int, test: int, rest: int, count: int) -> None:
         """Refuse sizes that leave a split without an image, or too few to train on."""

@@ -81,8 +81,8 @@ class Activity:
         self._take()
         if self._sums is None or self._extremes is None:
             return {}
-        lowest, highest = largest(self._extremes)
-        dead = self.sparsity.is_dead(-lowest, highest)
+        minus_lowest, highest = largest(self._extremes)
+        dead = self.sparsity.is_dead(-minus_lowest, highest)
         means = self._means()
         values = torch.stack([means[:-1].mean(), means[-1], dead.double().mean()])
         return dict(zip(("mean_activation", "l0", "dead_share"), values.tolist(), strict=True))

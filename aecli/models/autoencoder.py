@@ -149,13 +149,26 @@ class Autoencoder(pl.LightningModule):
         """Whether each training step computes the same, so that it can be compiled once."""
         return self.sparsity.is_steady
 
+    @property
+    def smallest_batch(self) -> int:
+        """The images that a training batch needs: two where they are normalized together."""
+        return 2 if any(isinstance(m, nn.BatchNorm1d) for m in self.modules()) else 1
+
     def anneal(self, step: int) -> None:
         """Move the schedules, but for the optimizer's, to a training step."""
         self.sparsity.anneal(step / self._steps)
 
     def compile_terms(self) -> None:
-        """Let `torch.compile` make the terms one piece; the weights keep their names."""
-        self.terms = torch.compile(self.terms)
+        """Let `torch.compile` make the terms of a training one piece; the weights keep their names.
+
+        Those of an evaluation stay as they are: their draws are not torch's own.
+        """
+        plain, compiled = self.terms, torch.compile(self.terms)
+
+        def terms(x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
+            return compiled(x) if seen is None else plain(x, seen, draws)
+
+        self.terms = terms  # type: ignore[method-assign]
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch."""
@@ -210,12 +223,11 @@ class Autoencoder(pl.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _log(self, split: str, values: dict[str, float], logger: bool = True) -> None:
+    def _log(self, split: str, values: dict[str, float], logger: bool | None = None) -> None:
         if not math.isfinite(values["loss"]):
             raise SettingError(
                 f"training diverged: {split}/loss is {values['loss']} in epoch"
-                f" {self.current_epoch + 1}; try a smaller optimizer.lr, or"
-                " trainer.gradient_clip_val=1"
+                f" {self.current_epoch + 1}; {self.optimization.remedy}"
             )
         self.log_dict({f"{split}/{name}": v for name, v in values.items()}, logger=logger)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from aecli.errors import SettingError
 from aecli.models.losses import Terms
 from aecli.models.vae import VAE
 from aecli.randomness import TORCH, Draws
@@ -22,6 +23,9 @@ class IWAE(VAE):
     """
 
     def __init__(self, samples: int = 5, **parts: Any) -> None:
+        for name in ("beta", "warmup_epochs", "warmup_steps"):
+            if name in parts:
+                raise SettingError(f"model.{name}={parts[name]}: the bound of model=iwae has no β")
         super().__init__(samples=samples, **parts)
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
-from aecli.errors import SettingError, check_number
+from aecli.errors import SettingError, check_list, check_number
 from aecli.noise import Masking
 from aecli.pretraining.greedy import Greedy, Layer, Learner, Weights
 
@@ -33,13 +33,8 @@ class Denoising(Greedy):
         self.momentum = check_number(
             "pretraining.momentum", momentum, low=0, high=1, open_high=True
         )
-        if isinstance(amounts, str) or not isinstance(amounts, Sequence) or not amounts:
-            raise SettingError(
-                f"pretraining.amounts={amounts}: must be a list such as [0.1,0.2,0.3]"
-            )
-        for amount in amounts:
-            check_number("pretraining.amounts", amount, low=0, high=1)
-        self.amounts = list(amounts)
+        shares = check_list("pretraining.amounts", amounts, "[0.1,0.2,0.3]")
+        self.amounts = [check_number("pretraining.amounts", m, low=0, high=1) for m in shares]
 
     def learner(self, layer: Layer) -> Learner:
         """Return the denoising autoencoder of this layer."""

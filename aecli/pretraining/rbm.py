@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
-from aecli.errors import SettingError, check_number
+from aecli.errors import check_list, check_number
 from aecli.pretraining.greedy import Greedy, Layer, Learner, Weights
 
 
@@ -42,10 +42,9 @@ class RBM(Greedy):
         super().__init__(epochs, batch_size)
         self.lr = check_number("pretraining.lr", lr, low=0, open_low=True)
         self.linear_lr = check_number("pretraining.linear_lr", linear_lr, low=0, open_low=True)
-        if isinstance(momentum, str) or not isinstance(momentum, Sequence) or len(momentum) != 2:
-            raise SettingError(f"pretraining.momentum={momentum}: must be two, such as [0.5,0.9]")
+        both = check_list("pretraining.momentum", momentum, "[0.5,0.9]", length=2)
         self.momentum = [
-            check_number("pretraining.momentum", m, low=0, high=1, open_high=True) for m in momentum
+            check_number("pretraining.momentum", m, low=0, high=1, open_high=True) for m in both
         ]
         self.weight_decay = check_number("pretraining.weight_decay", weight_decay, low=0)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__, files
 from aecli.build import build
-from aecli.config import composed
+from aecli.config import TrainConfig, composed
 from aecli.data import InMemoryDataModule
-from aecli.errors import SettingError
+from aecli.data.files import holds
+from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
 from aecli.pretraining import Pretraining
-from aecli.runs.archive import load_archive
+from aecli.runs.archive import CHECKSUM, load_archive
+from aecli.runs.checksum import checksum
 from aecli.text import first_line, one_line
 from aecli.untrusted import check_tree, read_yaml, resolved
 
@@ -64,13 +67,13 @@ def pack(
 
 
 def stored(checkpoint: Path) -> Stored:
-    """Return what the run of a checkpoint was made with.
+    """Return what the run of a checkpoint was made with, so that it can be trained further.
 
     Raises `SettingError` as `load` does.
     """
     contents = read(checkpoint)
     with only_setting_errors(checkpoint, contents):
-        return unpack(checkpoint, contents)
+        return _trainable(unpack(checkpoint, contents))
 
 
 def stored_beside(directory: Path) -> Stored:
@@ -82,7 +85,8 @@ def stored_beside(directory: Path) -> Stored:
     try:
         choices = parts(read_yaml(hydra)["hydra"]["runtime"]["choices"])
         plain = resolved(read_yaml(config), one_line(config))
-        return _checked(directory, pack(OmegaConf.create(plain), choices), weights=None)
+        found = _checked(directory, pack(OmegaConf.create(plain), choices), weights=None)
+        return _trainable(found)
     except SettingError:
         raise
     except Exception as error:  # whatever half a file can raise
@@ -132,13 +136,27 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
         raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
-    config.dataset.source = _own_source(choices["dataset"])
+    config.dataset.source = source = _own_source(choices["dataset"])
+    config.dataset.root = _known_root(source, config.dataset.get("root"))
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
         precision, compiled = arithmetic
         arithmetic = str(precision), bool(compiled)
     _check_kinds(config, where, weights)
     return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic)
+
+
+def _trainable(found: Stored) -> Stored:
+    """Refuse a configuration that is not, key by key and type by type, one of `aecli train`."""
+    config = found.config
+    OmegaConf.merge(OmegaConf.structured(TrainConfig), config)
+    for field in fields(TrainConfig):
+        if field.type is Any and not isinstance(config[field.name], DictConfig):
+            raise SettingError(f"{field.name}: must be one of the options of this group")
+    check_int("trainer.max_epochs", config.trainer.max_epochs, 0)
+    if config.published is not None:
+        composed("train", f"experiment={found.choices['experiment']}")
+    return found
 
 
 def _check_kinds(config: DictConfig, where: str, weights: Mapping[str, Any] | None) -> None:
@@ -174,6 +192,15 @@ def _own_source(dataset: str) -> DictConfig:
     return OmegaConf.create(OmegaConf.to_container(source, resolve=True))
 
 
+def _known_root(source: DictConfig, root: str | None) -> str | None:
+    """Return the folder that a checkpoint names if the data lies there, else None.
+
+    Where the data does not lie, it would be downloaded to.
+    """
+    files = {key: source.get(key) for key in ("name", "folder", "sha256")}
+    return root if root and files["sha256"] and holds(**files, root=root) else None
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints are replaced whole: never cut off.
 
@@ -186,6 +213,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write `checkpoint` to `path`."""
+        checkpoint = checkpoint | {CHECKSUM: checksum(checkpoint)}
         with files.replacing(Path(path)) as file:
             try:
                 torch.save(checkpoint, file)

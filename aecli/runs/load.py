@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -40,8 +39,8 @@ class Loaded:
         config = self.config.copy()
         config.dataset.classes = config.dataset.classes if classes is None else classes
         config.dataset.train_size = train_size
-        data = build(config, "dataset")
         try:
+            data = build(config, "dataset")
             data.setup()
         except SettingError as error:
             raise SettingError(f"eval.classes, eval.train_size: {error}") from error
@@ -65,8 +64,7 @@ def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
 
 def _restore(run: Run, checkpoint: dict, device: torch.device, root: str | None) -> Loaded:
     config, choices, *_ = unpack(run.checkpoint, checkpoint)
-    known = config.dataset.get("root")
-    config.dataset.root = root or (known if known and Path(known).is_dir() else None)
+    config.dataset.root = root or config.dataset.root
     model, data = build(config, "model"), build(config, "dataset")
     model.load_state_dict(checkpoint["state_dict"])
     data.setup()

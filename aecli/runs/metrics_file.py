@@ -10,6 +10,16 @@ from aecli.errors import SettingError
 from aecli.runs.paths import shown
 from aecli.untrusted import read_json
 
+KINDS = {
+    "epochs": int,
+    "asked_epochs": int,
+    "val": dict,
+    "test": dict,
+    "choices": dict,
+    "experiment": dict,
+}
+"""What other parts of aecli read out of the file, and of which type it is."""
+
 
 def update_metrics(directory: Path, values: Mapping[str, Any]) -> Path:
     """Add `values` to the run's `metrics.json` and return its path."""
@@ -33,4 +43,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
         return {}
     except SettingError as error:
         raise SettingError(f"{error}; move it away and try again") from error
+    for key, kind in KINDS.items():
+        if key in values and not isinstance(values[key], kind):
+            raise SettingError(f"{shown(path)}: damaged ({key}); move it away and try again")
     return values

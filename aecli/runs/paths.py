@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 
 from aecli.errors import SettingError
 from aecli.files import numbered, refuse_links
+from aecli.text import one_line
+from aecli.untrusted import read_bytes
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 
@@ -43,9 +45,10 @@ def failures(jobs: Iterable[Path]) -> list[str]:
     told = []
     for job in sorted(jobs, key=number_of):
         if (job / ERROR).is_file():
-            why = (job / ERROR).read_text().strip().splitlines()
+            why = read_bytes(job / ERROR).decode(errors="replace").strip().splitlines()
             log = f" (log: {shown(job / 'train.log')})" if (job / "train.log").is_file() else ""
-            told.append(f"\n  {job.name}: {why[-1] if why else 'no reason told'}{log}")
+            reason = one_line(why[-1], 1000) if why else "no reason told"
+            told.append(f"\n  {one_line(job.name)}: {reason}{log}")
     return told
 
 
@@ -100,7 +103,8 @@ def lock(directory: Path, what: str) -> Iterator[None]:
 def shown(path: Path | str) -> str:
     """Return a path as one would type it here: relative if it lies below the working directory."""
     path = Path(path).absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    near = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return one_line(near, longest=1000)
 
 
 def as_typed(key: str, path: Path | str) -> str:

@@ -35,9 +35,12 @@ def rebuilt(checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer) -> d
     optimizer, schedulers = _optimizer(model)
     loops = _item(checkpoint, "loops", where)
     states = _item(checkpoint, "optimizer_states", where)
-    if not isinstance(states, list) or len(states) != 1:
+    rates = _item(checkpoint, "lr_schedulers", where)
+    if not isinstance(states, list) or len(states) > 1 or (not states and rates != []):
         raise SettingError(f"{where}: optimizer_states: must be a list of one")
     moved = bool(schedulers)
+    if not states:  # a run of no epochs has saved its weights without any optimizer
+        schedulers = []
     taken = {
         "epoch": like(0, _item(checkpoint, "epoch", where), f"{where}: epoch"),
         "global_step": like(0, _item(checkpoint, "global_step", where), f"{where}: global_step"),
@@ -52,11 +55,12 @@ def rebuilt(checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer) -> d
         },
         "callbacks": _callbacks(trainer, _item(checkpoint, "callbacks", where), where),
         "optimizer_states": [
-            _optimizer_state(model, optimizer, states[0], moved, f"{where}: optimizer_states")
+            _optimizer_state(model, optimizer, state, moved, f"{where}: optimizer_states")
+            for state in states
         ],
         "lr_schedulers": like(
             [scheduler.state_dict() for scheduler in schedulers],
-            _item(checkpoint, "lr_schedulers", where),
+            rates,
             f"{where}: lr_schedulers",
         ),
     }
@@ -140,15 +144,20 @@ def _optimizer_state(
             group["lr"] = like(0.0, _item(other, "lr", where), f"{where}: lr")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states = _item(found, "state", where)
-    if not isinstance(states, Mapping) or not set(states) <= set(range(len(parameters))):
-        raise SettingError(f"{where}: has a state of no parameter of the model")
+    pattern = {} if isinstance(optimizer, LBFGS) else _state_of_one(model)
+    having = [number for number, parameter in enumerate(parameters) if parameter.requires_grad]
     if isinstance(optimizer, LBFGS):
-        taken = _lbfgs_state(optimizer, states, where)
+        having = [0]  # all parameters are one to it
+    elif not pattern:
+        having = []
+    if not isinstance(states, Mapping) or set(states) != set(having):
+        raise SettingError(f"{where}: must have a state of each parameter that is trained")
+    if isinstance(optimizer, LBFGS):
+        taken = {0: _lbfgs_state(optimizer, states[0], where)}
     else:
-        pattern = _state_of_one(model)
         taken = {
-            number: _state(pattern, state, parameters[number], f"{where}: {number}")
-            for number, state in states.items()
+            number: _state(pattern, states[number], parameters[number], f"{where}: {number}")
+            for number in having
         }
     return {"state": taken, "param_groups": known["param_groups"]}
 
@@ -167,8 +176,6 @@ def _state_of_one(model: Autoencoder) -> dict[str, Any]:
 
 
 def _state(pattern: dict[str, Any], found: Any, parameter: Tensor, where: str) -> dict[str, Any]:
-    if not parameter.requires_grad:
-        raise SettingError(f"{where}: is the state of a parameter that is not trained")
     if not isinstance(found, Mapping) or found.keys() != pattern.keys():
         raise SettingError(f"{where}: must have the keys {', '.join(pattern)}")
     return {
@@ -181,18 +188,11 @@ def _state(pattern: dict[str, Any], found: Any, parameter: Tensor, where: str) -
     }
 
 
-def _lbfgs_state(
-    optimizer: LBFGS, states: Mapping[int, Any], where: str
-) -> dict[int, dict[str, Any]]:
+def _lbfgs_state(optimizer: LBFGS, state: Any, where: str) -> dict[str, Any]:
     """Return the state of `torch.optim.LBFGS`: all parameters are one vector, kept for a while."""
     (group,) = optimizer.param_groups
     size = (sum(p.numel() for p in group["params"]),)
     dtype, most = group["params"][0].dtype, group["history_size"]
-    if not states:
-        return {}
-    if set(states) != {0} or not isinstance(states[0], Mapping):
-        raise SettingError(f"{where}: must be one state of all parameters")
-    state = states[0]
 
     def vectors(name: str, shape: tuple[int, ...]) -> list[Tensor]:
         values = _item(state, name, where)
@@ -207,9 +207,9 @@ def _lbfgs_state(
         value = _item(state, name, where)
         return tensor(name, ()) if isinstance(value, Tensor) else like(known, value, where)
 
-    counts = {name: number(name, 0) for name in ("func_evals", "n_iter") if name in state}
-    if len(state) == len(counts):  # it stopped at its start
-        return {0: counts}
+    counts = {name: number(name, 0) for name in ("func_evals", "n_iter")}
+    if counts["n_iter"] == 0:  # it stopped at its start
+        return counts
     taken = {
         **counts,
         "d": tensor("d", size),
@@ -225,7 +225,7 @@ def _lbfgs_state(
         raise SettingError(f"{where}: its old_dirs, old_stps and ro differ in length")
     if "al" in state:
         taken["al"] = [None] * most  # scratch space, written before it is read
-    return {0: taken}
+    return taken
 
 
 def _callbacks(trainer: pl.Trainer, found: Any, where: str) -> dict[str, Any]:
@@ -258,9 +258,10 @@ def _files(callback: ModelCheckpoint, found: Any, where: str) -> dict[str, Any]:
     """
     path = str(Path(callback.dirpath or "") / f"{callback.filename}.ckpt")
     known = dict(callback.state_dict(), best_model_path=path)
-    if callback.monitor is None:
+    score = _item(found, "best_model_score", where)
+    if callback.monitor is None or score is None:
         return known
-    score = like(torch.tensor(0.0), _item(found, "best_model_score", where), where)
+    score = like(torch.tensor(0.0), score, where)
     return known | {
         "best_model_score": score,
         "current_score": like(torch.tensor(0.0), _item(found, "current_score", where), where),

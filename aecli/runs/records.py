@@ -32,7 +32,8 @@ ELSEWHERE = (
     "sweeper",
 )
 """Root keys that say where a run lies and what is shown of it, not what it is."""
-PLACES = ("dataset.root", "dataset.source")
+PLACES, SOURCE = ("dataset.root", "dataset.source"), "dataset.source."
+"""Where the data lies. The option of `dataset` says which it is."""
 HIDDEN = "_"
 """What the last part of a key begins with that nobody types, such as `model._target_`."""
 HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")
@@ -207,7 +208,7 @@ def _is_finite(value: Any) -> TypeGuard[float]:
 def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
     for key, value in leaves(config):
         root = key.partition(".")[0]
-        if root in ELSEWHERE or any(f"{key}.".startswith(f"{place}.") for place in PLACES):
+        if root in ELSEWHERE or key in PLACES or key.startswith(SOURCE):
             continue
         if not (isinstance(value, str) and "${" in value):  # it follows another setting
             yield key, _value(value)

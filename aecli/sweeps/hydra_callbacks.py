@@ -10,13 +10,15 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from aecli.distributed import agree, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
 from aecli.files import refuse_links
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
 from aecli.sweeps.slurm import watch_by_squeue
+from aecli.text import one_line, printable
+from aecli.untrusted import read_yaml
 
 SILENCE = {
     "version": 1,
@@ -157,11 +159,11 @@ def _take_sweep(config: DictConfig) -> str:
     if not (sweep / SWEEP).is_file():
         raise SettingError(f"resume={config.resume}: no sweep lies there; must be its directory")
     try:
-        then = _sweep_of(OmegaConf.load(sweep / SWEEP).hydra.overrides.task)
+        then = _sweep_of(read_yaml(sweep / SWEEP)["hydra"]["overrides"]["task"])
     except Exception as error:  # whatever half a file can raise
         raise SettingError(f"{sweep / SWEEP}: damaged; start the sweep anew") from error
     if then != _sweep_of(config.hydra.overrides.task):
-        line = " ".join(map(quote, then))
+        line = one_line(" ".join(map(quote, then)), 1000)
         raise SettingError(f"resume={config.resume}: that sweep was {line}; type the same line")
     refuse_links(sweep)
     return str(sweep)
@@ -175,5 +177,5 @@ def _sweep_of(typed: Iterable[str]) -> list[str]:
 
 def _exit(reason: Exception | str) -> NoReturn:
     # Hydra would only warn of an exception in a callback, and go on.
-    print(f"aecli: {reason}", file=sys.stderr)  # noqa: T201
+    print(f"aecli: {printable(reason)}", file=sys.stderr)  # noqa: T201
     sys.exit(1)

@@ -100,7 +100,7 @@ class KeepRandomState(Callback):
                 }
                 for one in state["processes"][:LARGEST_WORLD]
             ]
-        except (TypeError, KeyError, RuntimeError, IndexError, AttributeError) as error:
+        except Exception as error:  # whatever torch raises at a made-up state
             raise SettingError(f"{where}: is no state of torch's random numbers") from error
         return {"processes": processes}
 
@@ -175,16 +175,15 @@ class BestEpoch(Callback):
         return {"metrics": self.metrics, "epoch": self.epoch}
 
     def checked(self, state: Any, where: str) -> dict[str, Any]:
-        """Return a copy of a loaded state if it is one of `state_dict`, else raise `SettingError`."""
-        try:
-            epoch = check_int(f"{where}: epoch", state["epoch"], 0)
-            metrics = {
-                name: check_number(f"{where}: {name}", value)
-                for name, value in state["metrics"].items()
-                if re.fullmatch(r"[a-z]\w*", name)
-            }
-        except (TypeError, KeyError, AttributeError) as error:
-            raise SettingError(f"{where}: must have metrics and an epoch") from error
+        """Return a copy of a loaded state if it is one, else raise `SettingError`."""
+        if not isinstance(state, dict) or not isinstance(state.get("metrics"), dict):
+            raise SettingError(f"{where}: must have metrics and an epoch")
+        epoch = check_int(f"{where}: epoch", state.get("epoch"), 0)
+        metrics = {
+            name: check_number(f"{where}: {name}", value)
+            for name, value in state["metrics"].items()
+            if isinstance(name, str) and re.fullmatch(r"[a-z]\w*", name)
+        }
         if "loss" not in metrics:
             raise SettingError(f"{where}: has no loss")
         return {"metrics": metrics, "epoch": epoch}

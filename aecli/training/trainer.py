@@ -43,12 +43,6 @@ def build_trainer(
     Raises `SettingError` for a setting that Lightning would trip over.
     """
     every = check_int("pictures_every", config.pictures_every, 0)
-    check_int("trainer.max_epochs", config.trainer.max_epochs, 0)
-    for key in ("limit_train_batches", "limit_val_batches"):
-        if config.trainer.get(key) is not None:
-            check_number(f"trainer.{key}", config.trainer[key], low=0, open_low=True)
-    if config.trainer.get("fast_dev_run"):
-        raise SettingError("trainer.fast_dev_run: leaves no run behind; use trainer=debug")
     storage = AtomicCheckpointIO()
     together = launched()
     if together and config.trainer.get("strategy") != "ddp":
@@ -81,6 +75,7 @@ def build_trainer(
         log_every_n_steps=1,  # nothing is logged by step, only by epoch
         enable_progress_bar=False,
         enable_model_summary=False,
+        use_distributed_sampler=False,  # batches are split in data/
     )
     storage.rebuilt = partial(rebuilt, trainer=trainer)
     EpochLoop.put_into(trainer)
@@ -128,6 +123,10 @@ def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
 
 def _early_stopping(config: DictConfig) -> list[EarlyStopping]:
     if config.patience is None:
+        if config.min_delta:
+            raise SettingError(
+                f"early_stopping.min_delta={config.min_delta}: goes with early_stopping.patience"
+            )
         return []
     patience = check_int("early_stopping.patience", config.patience, 1)
     min_delta = check_number("early_stopping.min_delta", config.min_delta, low=0)

@@ -1,13 +1,15 @@
 import pytest
 import torch
 
+from aecli.build import build
 from aecli.errors import SettingError
 from aecli.likelihoods import MSE, Bernoulli
-from aecli.models import Autoencoder
+from aecli.models import Autoencoder, Losses
 from aecli.networks import MLP
 from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import KL, L1, Sparsity, TopK
+from tests.conftest import configure
 
 
 def autoencoder(noise=None, sparsity=None, likelihood=None, code_dim=5):
@@ -65,3 +67,50 @@ def test_every_parameter_gets_a_gradient(sparsity, images):
 def test_impossible_code_sizes_are_refused(code_dim):
     with pytest.raises(SettingError, match=f"model.code_dim={code_dim}: must be a whole number"):
         autoencoder(code_dim=code_dim)
+
+
+@pytest.mark.parametrize("overrides", [("model=dae",), ("model=vae", "noise=masking")])
+def test_with_a_noise_validation_is_denoising_by_the_same_draws_each_time(overrides):
+    config, _ = configure(*overrides, "network.hidden=[8]")
+    model, data = build(config, "model").eval(), build(config, "dataset")
+    data.setup()
+
+    def losses():
+        values = Losses(model)
+        with torch.no_grad():
+            for batch in data.val_dataloader():
+                values.add(batch, {})
+        return values.compute()
+
+    first, again = losses(), losses()
+    assert first == again
+    assert first["loss"] != pytest.approx(first["clean_loss"], rel=1e-3)
+    (batch,) = data.batches("validation", 200)
+    corrupted = model.noise.corrupt(batch.x, batch.draws.of("noise"))
+    assert (corrupted != batch.x).any()
+    with torch.no_grad():
+        noisy = model.terms(batch.x, corrupted, batch.draws.of("code"))
+        clean = model.terms(batch.x, batch.x, batch.draws.of("code"))
+    assert first["loss"] == pytest.approx(noisy.loss.item(), rel=1e-5)
+    assert first["clean_loss"] == pytest.approx(clean.loss.item(), rel=1e-5)
+    assert first["penalty"] == 0
+
+
+def test_without_a_noise_there_is_one_loss():
+    config, _ = configure("model=ae", "network.hidden=[8]")
+    model, data = build(config, "model").eval(), build(config, "dataset")
+    data.setup()
+    values = Losses(model)
+    values.add(next(iter(data.val_dataloader())), {})
+    assert "clean_loss" not in values.compute()
+
+
+def test_layers_to_pretrain_are_pairs_and_other_models_refuse():
+    config, _ = configure(
+        "model=ae", "network.activation=sigmoid", "network.hidden=[20]", "likelihood=cross_entropy"
+    )
+    pairs = build(config, "model").pretrainable_layers()
+    assert [(down.out_features, up.in_features) for down, up in pairs] == [(20, 20), (30, 30)]
+    for variant in ("vae", "iwae", "pca"):
+        with pytest.raises(SettingError, match="pretraining: is for an autoencoder"):
+            build(configure(f"model={variant}")[0], "model").pretrainable_layers()

@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from aecli.build import build
+from aecli.data import InMemoryDataModule
 from aecli.errors import SettingError
 from aecli.pretraining import RBM, Denoising, Sparse
 from aecli.pretraining.denoising import Denoiser
@@ -217,3 +218,25 @@ def test_what_cannot_be_pretrained_is_refused(overrides, message):
     data.setup()
     with pytest.raises(SettingError, match=message):
         build(config, "pretraining")(model, data)
+
+
+def test_orders_of_layers_epochs_and_seeds_do_not_meet(monkeypatch):
+    used = []
+    shuffled = InMemoryDataModule.shuffled
+
+    def noted(self, name, size, seed):
+        return shuffled(self, name, size, lambda: used.append(seed()) or used[-1])
+
+    monkeypatch.setattr(InMemoryDataModule, "shuffled", noted)
+    settings = ("pretraining=rbm", "pretraining.epochs=3", "network.hidden=[20]")
+    config, _ = configure(*SIGMOID, *settings, "dataset.train_size=50")
+    data = build(config, "dataset")
+    data.setup()
+    for run_seed in (0, 1, 2):
+        torch.manual_seed(run_seed)
+        build(config, "pretraining")(build(config, "model"), data)
+    assert len(set(used)) == len(used) == 3 * 2 * 3
+    first = list(used)
+    torch.manual_seed(0)
+    build(config, "pretraining")(build(config, "model"), data)
+    assert used[len(first) :] == first[:6]  # a run repeats itself

@@ -1,6 +1,10 @@
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from aecli.runs.paths import make_new, shown
+import pytest
+
+from aecli.errors import SettingError
+from aecli.runs.paths import lock, make_new, shown
 
 
 def test_each_caller_gets_a_new_directory(tmp_path):
@@ -17,3 +21,28 @@ def test_paths_are_shown_as_one_would_type_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shown("outputs/a") == shown(tmp_path / "outputs" / "a") == "outputs/a"
     assert shown(tmp_path.parent / "b") == str(tmp_path.parent / "b")
+
+
+def test_a_lock_is_held_in_its_block_and_not_longer(tmp_path):
+    with (
+        lock(tmp_path, "trains it"),
+        pytest.raises(SettingError, match="another aecli trains it"),
+        lock(tmp_path, "trains it"),
+    ):
+        pass
+    with lock(tmp_path, "trains it"):
+        pass
+
+
+def test_a_planted_lock_is_not_followed(tmp_path):
+    (tmp_path / "own").write_text("my own")
+    (tmp_path / ".lock").symlink_to(tmp_path / "own")
+    with pytest.raises(SettingError, match="symbolic link"), lock(tmp_path, "trains it"):
+        pass
+    assert (tmp_path / "own").read_text() == "my own"
+
+
+@pytest.mark.parametrize("path", [".", "", "/", ".."])
+def test_a_new_directory_has_a_name(path):
+    with pytest.raises(SettingError, match="must be the path of a new directory"):
+        make_new(Path(path))

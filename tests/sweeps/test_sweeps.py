@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from tests.test_cli import aecli
+from tests.commandline import aecli
 
 SHORT = ("trainer.max_epochs=2", "network.hidden=[8]", "pictures_every=0")
 
@@ -16,7 +16,14 @@ def sweep_of(tmp_path):
     return sweep
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+LAUNCHERS = [
+    "basic",
+    pytest.param("joblib", marks=pytest.mark.slow),
+    pytest.param("submitit_local", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_failed_job_is_named_at_the_end_and_stops_no_other(tmp_path, launcher):
     grid = ("model=pca,ae", "model.code_dim=2,400", "seed=0,1,2")
     done = aecli("train", "-m", *grid, *SHORT, f"launcher={launcher}", cwd=tmp_path)

@@ -1,7 +1,7 @@
 """Runs that differ in the seed alone, as groups, and how the groups differ."""
 
 from collections.abc import Hashable, Iterable, Sequence
-from statistics import mean
+from statistics import fmean
 from typing import NamedTuple
 
 from aecli.runs import intervals
@@ -82,7 +82,7 @@ def differing(groups: Sequence[Group]) -> list[str]:
 def ranked(groups: Iterable[Group], metric: str) -> list[Group]:
     """Return the groups that have the metric, the best first."""
     having = [group for group in groups if group.values(metric)]
-    return sorted(having, key=lambda g: mean(g.values(metric)), reverse=more_is_better(metric))
+    return sorted(having, key=lambda g: fmean(g.values(metric)), reverse=more_is_better(metric))
 
 
 def difference(group: Group, best: Group, metric: str) -> Difference | None:

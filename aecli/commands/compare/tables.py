@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from statistics import fmean, stdev
 
 from rich.cells import cell_len
 from rich.console import JustifyMethod
@@ -87,7 +87,7 @@ def cell(group: Group, metric: str, conflict: Conflict | None = None) -> str:
     if conflict is not None and conflict.divides(group.having(metric)):
         return f"{min(values):.4g} to {max(values):.4g}{number}{MARK}"
     spread = f" ± {stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{mean(values):.4g}{spread}{number}"
+    return f"{fmean(values):.4g}{spread}{number}"
 
 
 def _against_best(group: Group, best: Group, metric: str, conflicts: Mapping[str, Conflict]) -> str:

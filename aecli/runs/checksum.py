@@ -1,0 +1,67 @@
+"""A checksum over the contents of a checkpoint, quick enough to be taken each time one is read.
+
+zlib's CRC-32 and SHA-256 take longer than torch takes to read the file. Here the bytes of each
+tensor are added up in blocks, as 64-bit words modulo 2⁶⁴, at the speed of the memory; the sums and
+everything that is no tensor go through SHA-256. A changed bit always changes a block's sum;
+bytes that a disk has replaced by others keep it with a probability of 2⁻⁶⁴. It finds damage, not
+malice: whoever changes a checkpoint can write the sum anew.
+"""
+
+import hashlib
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aecli.errors import SettingError
+
+BLOCK = 4096
+"""64-bit words that are added up."""
+MOST_PARTS, MOST_DEPTH = 300_000, 60
+"""Of a checkpoint: dicts, lists, numbers and tensors, and how deep they are nested."""
+
+
+def checksum(contents: Any, most_bytes: float = math.inf) -> str:
+    """Return the sum over dicts, lists, tuples, plain values and tensors, as hexadecimal digits.
+
+    Raises `SettingError` for contents that unfold to more bytes of tensors than `most_bytes`, or to
+    more parts than a checkpoint has.
+    """
+    total = hashlib.sha256()
+    parts, size = 0, 0.0
+
+    def add(node: Any, depth: int) -> None:
+        nonlocal parts, size
+        parts += 1
+        if parts > MOST_PARTS or depth > MOST_DEPTH:
+            raise SettingError("it unfolds to more than any checkpoint holds")
+        if isinstance(node, dict):
+            total.update(f"dict {len(node)};".encode())
+            for name, value in node.items():
+                total.update(f"{type(name).__name__} {name!r};".encode())
+                add(value, depth + 1)
+        elif isinstance(node, list | tuple):
+            total.update(f"{type(node).__name__} {len(node)};".encode())
+            for value in node:
+                add(value, depth + 1)
+        elif isinstance(node, Tensor):
+            size += node.numel() * node.element_size()
+            if size > most_bytes or node.layout != torch.strided:
+                raise SettingError("its tensors unfold to more bytes than it has")
+            total.update(f"{node.dtype} {tuple(node.shape)};".encode())
+            total.update(_sums(node))
+        else:
+            total.update(f"{type(node).__name__} {node!r};".encode())
+
+    add(contents, 0)
+    return total.hexdigest()
+
+
+def _sums(tensor: Tensor) -> bytes:
+    """Return the sums of the blocks of a tensor's bytes, and the bytes that fill no block."""
+    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    whole = len(data) // (8 * BLOCK) * 8 * BLOCK
+    words = data[:whole].view(np.uint64).reshape(-1, BLOCK)
+    return np.add.reduce(words, axis=1).tobytes() + data[whole:].tobytes()

@@ -1,0 +1,46 @@
+"""The memory that a training takes, from the shapes of its tensors alone."""
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from aecli.build import build, sizes
+from aecli.data import InMemoryDataModule
+from aecli.size import check_fits
+
+NUMBERS_A_WEIGHT = 4
+"""The weight, its gradient and Adam's two moments."""
+
+
+def check_memory(config: DictConfig, data: InMemoryDataModule) -> None:
+    """Refuse a model and a batch size that a training step has no memory for.
+
+    The model computes its loss on a batch of torch's "meta" tensors, which have a shape and no
+    memory; counted are the weights, and what autograd keeps of the step for the gradient.
+
+    Raises:
+        SettingError: naming the settings that decide about it.
+    """
+    with torch.device("meta"):
+        model = build(config, "model").train()
+    images = data.splits["train"].images.pixels
+    size = min(data.batch_size or len(images), len(images))
+    kept = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += 0 if isinstance(tensor, torch.nn.Parameter) else tensor.nbytes
+        return tensor
+
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.terms(torch.empty(size, *images.shape[1:], device="meta"))
+    except (NotImplementedError, RuntimeError):
+        return  # a part that looks at numbers cannot be computed without any
+    weights = sum(weight.nbytes for weight in model.parameters())
+    told = sizes(OmegaConf.to_container(config.model, resolve=True))
+    samples = f", model.samples={config.model.samples}" if "samples" in config.model else ""
+    check_fits(
+        f"dataset.batch_size={config.dataset.batch_size}{samples}, {told}: a training step",
+        NUMBERS_A_WEIGHT * weights + kept,
+    )

@@ -1,0 +1,386 @@
+"""Every setting of every option, with values of every kind: a run that it changes, or one line."""
+
+import json
+from collections.abc import Iterator, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
+
+from aecli.overrides import WIRED, groups, options
+from aecli.training.arguments import CHECKS, REFUSED
+from tests.commandline import aecli
+from tests.conftest import configure
+
+FEW = ("abc", "-1", "null", "1e300")
+MANY = (
+    "0",
+    "0.5",
+    "true",
+    "nan",
+    "inf",
+    "-inf",
+    "''",
+    "[]",
+    "[1,2]",
+    "[abc]",
+    "{a:1}",
+    "2147483647",
+)
+MANY += ("99999999999999999999", "ünï", "${no}")
+LENGTHS = {
+    "trainer.max_epochs",
+    "optimizer.max_iter",
+    "pretraining.epochs",
+    "pretraining.iterations",
+    "eval.probe_steps",
+    "eval.importance_samples",
+    "eval.finetune.max_epochs",
+}
+"""How long something goes on: a large number is no mistake, but no test either."""
+TINY = ("trainer=debug", "pictures_every=0", "network.hidden=[8]", "dataset.train_size=64")
+"""What makes a training take a tenth of a second."""
+
+
+VALUES = pytest.mark.parametrize(
+    "values", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+
+
+class Setting(NamedTuple):
+    """A setting, and what to type so that a configuration has it."""
+
+    option: str
+    """Such as noise=masking; "" for a root key."""
+    key: str
+    """Such as noise.amount."""
+    value: Any
+    """As composed."""
+
+    @property
+    def around(self) -> list[str]:
+        """The other words of a line that types it."""
+        words = [word for word in TINY if not word.startswith(f"{self.key}=")]
+        group = self.option.partition("=")[0]
+        if group == "trainer":
+            words[0] = "trainer.max_epochs=1"
+        if self.option == "network=conv":
+            words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
+            words = [word for word in words if not word.startswith(f"{self.key}=")]
+        if group == "pretraining" and self.option != "pretraining=none":
+            words += ["model=ae", "network.activation=sigmoid", "likelihood=cross_entropy"]
+            words += ["pretraining.epochs=1"] if self.key != "pretraining.epochs" else []
+            words += ["sparsity=sigmoid"] if self.option == "pretraining=sparse" else []
+        return [self.option, *words] if self.option else words
+
+
+def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        key = f"{path}.{name}" if path else name
+        if not name.startswith("_") and key not in WIRED:
+            if isinstance(value, dict):
+                yield from leaves(value, key)
+            else:
+                yield key, value
+
+
+def settings() -> Iterator[Setting]:
+    """Return each setting once, though several options may have it from the same base."""
+    seen = set()
+    root, _ = configure()
+    for group in groups():
+        if group in ("eval", "experiment", "launcher", "sweeper"):
+            continue
+        for name in options(group):
+            node = OmegaConf.to_container(configure(f"{group}={name}")[0], resolve=False)[group]
+            for key, value in leaves(node, group):
+                kind = (node["_target_"], key)
+                if kind not in seen:
+                    seen.add(kind)
+                    yield Setting(f"{group}={name}", key, value)
+    for name in sorted(set(CHECKS) - set(root.trainer)):
+        yield Setting("trainer=auto", f"+trainer.{name}", None)
+    for key in ("seed", "objective", "resume", "early_stopping.patience"):
+        yield Setting("", key, OmegaConf.select(root, key))
+    yield Setting("", "early_stopping.min_delta", 0.0)
+    yield Setting("", "pictures_every", 5)
+
+
+SETTINGS = list(settings())
+
+
+def one_line(answer: Any, key: str) -> bool:
+    name = "run=latest" if key == "output_dir" else key.lstrip("+")  # which is looked for in it
+    return (
+        answer.stderr.startswith("aecli: ")
+        and answer.stderr.count("\n") == 1
+        and name in answer.stderr
+        and answer.returncode in (1, 2)
+    )
+
+
+def check(command: str, words: list[str], key: str, values: Sequence[str], cwd: Path) -> None:
+    """Require of each value a run that says nothing on stderr, or one line that names the key."""
+    for value in values:
+        if key in LENGTHS and value == "2147483647":
+            continue  # taken at its word
+        answer = aecli(command, *words, f"{key}={value}", cwd=cwd)
+        is_run = answer.returncode == 0 and answer.stderr == ""
+        assert is_run or one_line(answer, key), (answer.args, answer.stdout, answer.stderr)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.option or 'root'}-{s.key}")
+@VALUES
+def test_a_training_is_a_run_or_one_line(setting, values, tmp_path):
+    check("train", setting.around, setting.key, values, tmp_path)
+
+
+CHEAP = ("eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0")
+OF_A_RUN = [
+    *(("eval", f"eval.{key}", CHEAP) for key, _ in leaves(configure(command="eval")[0].eval, "")),
+    *(("eval", key, CHEAP) for key in ("run", "output_dir", "device", "seed", "dataset.root")),
+    *(
+        ("sample", key, (f"kind={kind}",))
+        for key, kind in {
+            "run": "prior",
+            "device": "prior",
+            "seed": "prior",
+            "dataset.root": "prior",
+            "kind": "prior",
+            "n": "prior",
+            "density": "prior",
+            "steps": "manifold",
+            "span": "traverse",
+            "images": "traverse",
+            "classes": "interpolate",
+        }.items()
+    ),
+]
+"""The settings of the commands that take a run: command, key, words around it."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Train a model; return the folder that it lies under."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = aecli("train", *TINY, "model.code_dim=2", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize(("command", "key", "around"), OF_A_RUN, ids=lambda v: str(v))
+@VALUES
+def test_a_command_on_a_run_is_done_or_one_line(command, key, around, values, trained):
+    words = [word for word in around if not word.startswith(f"{key}=")]
+    if key.startswith("eval.finetune") or key in ("eval.classes", "eval.train_size"):
+        words = [*words[1:], "eval.protocol=finetune", "eval.finetune.max_epochs=1"]
+        words = [word for word in words if not word.startswith(f"{key}=")]
+    check(command, words, key, values, trained)
+
+
+CONTEXT: dict[str, tuple[list[str], str]] = {
+    "optimizer.eps": ([], "0.1"),
+    "optimizer.steps": (["optimizer.schedule=steps", "optimizer.steps=[0.9]"], "[0.5]"),
+    "optimizer.step_factor": (["optimizer.schedule=steps", "optimizer.steps=[0.5]"], "0.5"),
+    "optimizer.history_size": ([], "1"),
+    "optimizer.max_iter": ([], "2"),
+    "optimizer.line_search_fn": ([], "null"),
+    "network.hidden": ([], "[9]"),
+    "sparsity.alpha": ([], "1.5"),
+    "sparsity.momentum": ([], "0.9"),
+    "sparsity.k_start": ([], "15"),
+    "sparsity.anneal": (["sparsity.k_start=15"], "0.9"),
+    "pretraining.batch_size": ([], "30"),
+    "pretraining.momentum": (["pretraining.batch_size=20", "pretraining.epochs=3"], ""),
+    "dataset.binarize": ([], "fixed"),
+    "dataset.train_size": ([], "50"),
+    "dataset.test_size": ([], "100"),
+    "dataset.classes": ([], "[3,8]"),
+    "early_stopping.patience": (["trainer.max_epochs=9", "optimizer.lr=0.5"], "1"),
+    "early_stopping.min_delta": (["trainer.max_epochs=4", "early_stopping.patience=1"], "1000"),
+    "trainer.gradient_clip_val": ([], "0.01"),
+    "trainer.limit_train_batches": ([], "1"),
+    "trainer.limit_val_batches": ([], "1"),
+    "trainer.precision": ([], "bf16-mixed"),
+    "+trainer.accumulate_grad_batches": ([], "2"),
+    "+trainer.check_val_every_n_epoch": (["trainer.max_epochs=3"], "2"),
+    "+trainer.gradient_clip_algorithm": (["trainer.gradient_clip_val=0.01"], "value"),
+    "+trainer.min_epochs": (
+        ["trainer.max_epochs=4", "early_stopping.patience=1", "early_stopping.min_delta=1000"],
+        "3",
+    ),
+}
+"""For settings whose effect shows beside others only, or at a value of its own: those, and that."""
+NO_NUMBERS = {
+    "dataset.root": "where the files are",
+    "resume": "goes on with a run",
+    "objective": "what a sweeper reads",
+    "pictures_every": "pictures",
+    "trainer.accelerator": "another device",
+    "trainer.devices": "several processes",
+    "trainer.strategy": "several processes",
+    "+trainer.strategy": "several processes",
+    "+trainer.num_nodes": "several processes",
+    "trainer.deterministic": "the same on a processor",
+    "+trainer.benchmark": "of a GPU's convolutions",
+    "+trainer.detect_anomaly": "where a gradient is no number",
+    "+trainer.max_time": "has a test below",
+}
+"""Settings that leave the numbers of a tiny training on a processor as they are, and why."""
+
+
+def another(setting: Setting, words: list[str], cwd: Path) -> str:
+    """Return a value that is allowed and not the one there is."""
+    if value := CONTEXT.get(setting.key, ([], ""))[1]:
+        return value
+    value = setting.value
+    if isinstance(value, bool):
+        return str(not value).lower()
+    if isinstance(value, int):
+        return str(value + 1)
+    if isinstance(value, float):
+        return str(value / 2 or 0.5)
+    if isinstance(value, list):
+        return f"[{','.join(str(v + 1 if isinstance(v, int) else v / 2) for v in value)}]"
+    told = aecli("train", *words, f"{setting.key}=abc", cwd=cwd).stderr
+    allowed = told.partition("must be one of ")[2].strip().split(", ")
+    return next(choice for choice in allowed if choice != value)
+
+
+def outcome(words: list[str], cwd: Path) -> dict[str, Any]:
+    """Train; return the numbers that came out."""
+    cwd.mkdir()
+    answer = aecli("train", *words, cwd=cwd)
+    assert answer.returncode == 0, (words, answer.stderr)
+    (path,) = cwd.rglob("metrics.json")
+    told = json.loads(path.read_text())
+    return {key: told[key] for key in ("val", "epochs", "best_epoch", "parameters")}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [setting for setting in SETTINGS if setting.key not in NO_NUMBERS],
+    ids=lambda s: f"{s.option or 'root'}-{s.key}",
+)
+def test_a_setting_changes_what_comes_out(setting, tmp_path):
+    context = CONTEXT.get(setting.key, ([], ""))[0]
+    replaced = {word.partition("=")[0] for word in context}
+    words = [w for w in setting.around if w.partition("=")[0] not in replaced] + context
+    before = outcome(words, tmp_path / "before")
+    words = [word for word in words if not word.startswith(f"{setting.key}=")]
+    value = another(setting, words, tmp_path)
+    assert outcome([*words, f"{setting.key}={value}"], tmp_path / "after") != before, value
+
+
+def test_max_time_ends_a_run_with_an_epoch(tmp_path):
+    words = ("trainer.max_epochs=100000", "pictures_every=0", "+trainer.max_time=00:00:00:01")
+    done = aecli("train", "network.hidden=[8]", "dataset.train_size=64", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.rglob("metrics.json")
+    assert 1 <= json.loads(path.read_text())["epochs"] < 2000
+
+
+@pytest.mark.parametrize("option", ["network.batch_norm=true", "model=sparse_ae", "model=pca"])
+def test_a_last_batch_of_one_image_joins_the_one_before_it(option, tmp_path):
+    done = aecli("train", *TINY, option, "dataset.batch_size=63", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_argument_of_the_trainer_is_checked_or_refused():
+    arguments = set(signature(Trainer.__init__).parameters) - {"self"}
+    assert set(CHECKS) | set(REFUSED) == arguments
+    assert not set(CHECKS) & set(REFUSED)
+
+
+def test_wiring_is_what_conf_fills_in_from_other_settings():
+    wired = set()
+    for group in groups():
+        for name in options(group) if group not in ("eval", "experiment") else ():
+            config, _ = configure(f"{group}={name}")
+            node = OmegaConf.to_container(config, resolve=False)
+            wired |= {
+                f"{part}.{key}"
+                for part, inside in node.items()
+                if isinstance(inside, dict)
+                for key, value in inside.items()
+                if str(value).startswith("${") and not str(value).startswith("${oc.env")
+            }
+    assert wired == set(WIRED) - {"dataset.shape", "dataset.source"}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("--model vae", "aecli: --model vae: no such flag; settings are typed as model=vae"),
+        ("--model=vae", "aecli: --model=vae: no such flag; settings are typed as model=vae"),
+        ("--experimental-rerun x.pickle", "aecli: --experimental-rerun x.pickle: no such flag"),
+        ("--cfg", "aecli: --cfg: --cfg must be followed by one of job, hydra, all"),
+        ("--cfg jop", "aecli: --cfg jop: --cfg must be followed by one of job, hydra, all"),
+        ("--config-dir", "aecli: --config-dir: needs a value after it"),
+        ("-m=3", "aecli: -m=3: -m takes no value"),
+        ("latest", "aecli: latest: must be SETTING=VALUE, such as model=vae"),
+        ("output_dir=ünï", """as in 'output_dir="ünï"'"""),
+        (
+            "~output_dir",
+            "aecli: ~output_dir: a setting cannot be taken away; set it, as in output_",
+        ),
+        ("model@x=vae", "aecli: model@x=vae: a group has one place here; leave out the @"),
+        ("hydra.run.dir=.", "aecli: hydra.run.dir=.: must be a new directory"),
+        ("model=[vae]", "aecli: model=[vae]: must be one of ae, dae, iwae"),
+        ("model=null", "aecli: model=null: must be one of ae, dae, iwae"),
+        ("model=ae,vae", "aecli: model=ae,vae: several values are a sweep, which needs -m"),
+        ("+model._partial_=true", "aecli: +model._partial_=true: is no setting"),
+        ("model._target_=os.system", "aecli: model._target_=os.system: is no setting"),
+        ("dataset.source=null", "aecli: dataset.source=null: follows from other settings; choose"),
+        ("dataset.shape=3", "aecli: dataset.shape=3: follows from other settings; choose dataset"),
+        (
+            "sparsity=kl sparsity.units=7",
+            "aecli: sparsity.units=7: follows from other settings; se",
+        ),
+        ("model.network=null", "aecli: model.network=null: follows from other settings; choose"),
+        ("-m sweeper=basic,optuna", "aecli: sweeper=basic,optuna: must be one value for the whole"),
+        ("-m seed=range(0,0)", "aecli: seed=range(0,0): is an empty range"),
+        ("-m seed=range(0,1e9)", "aecli: seed=range(0,1e9): makes more than 100,000 runs"),
+        ("-m seed=range(0,1000) model.beta=range(0,1000)", "makes more than 100,000 runs"),
+        ("trainer.logger=false", "aecli: trainer.logger: no such setting"),
+        ("+trainer.logger=false", "aecli: trainer.logger=false: cannot be set: aecli sets it"),
+        ("+trainer.strategy=ddp_spawn", "aecli: trainer.strategy=ddp_spawn: must be one of auto"),
+        ("trainer.devices=2", "aecli: trainer.devices=2: several need trainer=ddp"),
+        ("+model.beta=1 model=iwae", "aecli: model.beta=1: the bound of model=iwae has no β"),
+        (
+            "model.code_dim=2147483647",
+            "aecli: model.code_dim=2147483647, network.hidden=[400]: the",
+        ),
+        ("network.hidden=[2147483647,2147483647]", "network.hidden=[2147483647, 2147483647]"),
+        ("model.samples=2000000000", "model.samples=2000000000"),
+        ("optimizer.eps=0", "optimizer.eps=0 divides by 0"),
+        ("eval.batch_size=3", "aecli: eval.batch_size=3: goes with an experiment=…"),
+        ("sweeper.trials=3", "aecli: sweeper.trials=3: goes with sweeper=optuna"),
+    ],
+)
+def test_a_slip_gets_one_line(line, told, tmp_path):
+    words = () if "model" in line or "hidden" in line else ("trainer=debug",)
+    done = aecli("train", *words, *line.split(), cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+    assert done.stderr.startswith("aecli: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_flags_may_stand_anywhere(tmp_path):
+    words = ("trainer=debug", "-m", "model.code_dim=2,3", *TINY[1:])
+    assert aecli("train", *words, cwd=tmp_path).returncode == 0
+    assert len(list(tmp_path.rglob("metrics.json"))) == 2
+    told = aecli("train", "--cfg", "job", "model=ae", cwd=tmp_path).stdout
+    assert told == aecli("train", "model=ae", "--cfg", "job", cwd=tmp_path).stdout
+    assert "aecli.models.Autoencoder" in told
+
+
+@pytest.mark.parametrize("line", ["kind=prior n=1000000000", "kind=manifold steps=100000000"])
+def test_more_images_than_there_is_memory_for_are_refused(line, trained):
+    done = aecli("sample", *line.split(), cwd=trained)
+    assert done.returncode == 1
+    assert "of memory, and there are" in done.stderr
