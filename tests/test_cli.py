@@ -96,7 +96,7 @@ def test_quick_answers_import_no_torch(words, tmp_path):
         (["eval", "latest"], 1, "must be SETTING=VALUE, such as model=vae"),
         (["eval", "eval.noise_levels=0.3"], 1, "0.3"),
         (["train", "~model"], 1, "~model: a setting cannot be taken away"),
-        (["train", "network.hidden=${no}"], 1, "network.hidden=${no}: Interpolation key 'no' not found"),
+        (["train", "network.hidden=${no}"], 1, "network.hidden=${no}: Interpolation key 'no'"),
         (["train", "noise=masking", "noise.amount=1.5"], 1, "noise.amount=1.5: must be a number"),
         (["train", "model=ksparse_ae", "sparsity.k=0"], 1, "sparsity.k=0: must be a whole number"),
         (["train", "model=pca", "sparsity=topk"], 1, "model=pca"),
