@@ -5,20 +5,22 @@ import re
 import signal
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
 
+from aecli.data import InMemoryDataModule
 from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
 from aecli.figures import grid, labelled_rows, pixels_of
+from aecli.models import Autoencoder
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import KEY, pack
 from aecli.signals import stop
@@ -223,8 +225,9 @@ class TensorBoardPages(Callback):
         # Without the first, which would fix the columns, and so the filters, for all runs beside
         # this one: TensorBoard then finds them from what the runs have.
         _, *session = hparams(self.hparams, {})
+        events = cast(FileWriter, _writer(trainer).file_writer)
         for summary in session:
-            _writer(trainer).file_writer.add_summary(summary)
+            events.add_summary(summary)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw every few epochs, and after the last."""
@@ -257,9 +260,10 @@ class TensorBoardPages(Callback):
         """Hand the codes of some validation images to the projector."""
         if not self.every:
             return
-        split = trainer.datamodule.splits["validation"].images
+        split = _data(trainer).splits["validation"].images
         images = _validation_images(trainer, PROJECTED)
-        codes = pl_module.eval().encode(images.to(pl_module.dtype))
+        model = cast(Autoencoder, pl_module.eval())
+        codes = model.encode(images.to(cast(torch.dtype, model.dtype)))
         _writer(trainer).add_embedding(
             codes.float().cpu(),
             metadata=split.labels[: len(images)].tolist(),
@@ -270,11 +274,15 @@ class TensorBoardPages(Callback):
 
 
 def _writer(trainer: Trainer) -> SummaryWriter:
-    return trainer.logger.experiment
+    return cast(TensorBoardLogger, trainer.logger).experiment
+
+
+def _data(trainer: Trainer) -> InMemoryDataModule:
+    return cast(InMemoryDataModule, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 def _validation_images(trainer: Trainer, count: int) -> Tensor:
-    batches = trainer.datamodule.batches("validation", count)
+    batches = _data(trainer).batches("validation", count)
     return next(iter(batches)).image
 
 
