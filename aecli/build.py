@@ -58,7 +58,7 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     """
     # Resolved first: what is checked is then what is called.
     try:
-        plain = OmegaConf.to_container(config, resolve=True)
+        plain: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise SettingError(of_omegaconf(error)) from error
     if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
