@@ -1,6 +1,12 @@
-"""What the tests share: composed configurations, tiny trainings, and where MNIST is."""
+"""What the tests share: the options in `conf/`, composed configurations, and where MNIST is."""
 
+import os
 from pathlib import Path
+
+# Set before torch starts its threads, for the processes that tests start, too: they share the
+# processors with other workers, and threads that wait for work would spin against those.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "100")
 
 import pytest
 import torch
@@ -9,16 +15,17 @@ from hydra.core.global_hydra import GlobalHydra
 from lightning.pytorch import seed_everything
 from omegaconf import open_dict
 
+from aecli.build import build
 from aecli.config import register
 
 CONF = Path(__file__).parents[1] / "conf"
 MNIST = Path(__file__).parents[2] / "shared" / "data"
-VARIANTS = tuple(sorted(path.stem for path in CONF.glob("model/*.yaml")))
-PROBABILISTIC = ("vae", "iwae")
-EXPERIMENTS = sorted(
-    str(path.relative_to(CONF / "experiment").with_suffix(""))
-    for path in (CONF / "experiment").rglob("*.yaml")
-)
+
+
+def options(group: str) -> list[str]:
+    """Return the names of a group's options, as they are typed."""
+    folder = CONF / group
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml"))
 
 
 def configure(*overrides: str, command: str = "train"):
@@ -31,6 +38,20 @@ def configure(*overrides: str, command: str = "train"):
     with open_dict(config):
         del config["hydra"]
     return config, choices
+
+
+def small(variant: str) -> tuple[str, ...]:
+    """Return the overrides that choose a model with a small network, if its width can be set."""
+    config, _ = configure(f"model={variant}")
+    return (f"model={variant}", *(["network.hidden=[16]"] if "hidden" in config.network else []))
+
+
+_MODELS = {name: build(configure(f"model={name}")[0], "model") for name in options("model")}
+VARIANTS = list(_MODELS)
+PROBABILISTIC = [name for name, model in _MODELS.items() if model.has_prior]
+STEPWISE = [name for name, model in _MODELS.items() if model.takes_plain_steps]
+"""The variants that are trained by gradient steps."""
+EXPERIMENTS = options("experiment")
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from aecli.data.module import Split
 from aecli.data.sources import Images
 from aecli.runs.metrics_file import read_metrics
 from aecli.training.callbacks import KeepRandomState
-from tests.test_cli import aecli
+from tests.commandline import COMMAND, aecli, started
+from tests.events import scalars
 
 SHORT = ("network.hidden=[16]", "trainer.max_epochs=3", "pictures_every=2")
 CPU = torch.device("cpu")
@@ -28,17 +29,17 @@ def run_in(folder, model):
     return run
 
 
-def trained(folder, *words, starter=(sys.executable, "-m", "aecli"), env=None):
+def trained(folder, *words, starter=COMMAND):
     folder.mkdir(exist_ok=True)
     return subprocess.run(
         [*starter, "train", *words],
         cwd=folder,
         capture_output=True,
         text=True,
-        env=os.environ | (env or {}),
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
@@ -70,16 +71,14 @@ def test_two_processes_end_as_one_with_the_same_batches(tmp_path, model, setting
 
 
 def points(run):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = events.Tags()["scalars"]
-    return {f"{tag} {p.step}": p.value for tag in tags for p in events.Scalars(tag)}
+    """Return the values of all scalars, named by tag and step."""
+    return {f"{tag} {step}": v for tag, found in scalars(run).items() for step, v in found}
 
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "aecli")
 
 
+@pytest.mark.slow
 def test_torchrun_starts_them_too_and_a_run_goes_on(tmp_path):
     words = ("model=vae", *SHORT, "trainer=ddp")
     done = trained(tmp_path, *words, starter=TORCHRUN)
@@ -95,6 +94,7 @@ def test_torchrun_starts_them_too_and_a_run_goes_on(tmp_path):
     assert read_metrics(run)["epochs"] == 4
 
 
+@pytest.mark.slow
 def test_srun_starts_them_too(tmp_path):
     slurm = {
         "SLURM_JOB_ID": "12345",
@@ -107,19 +107,12 @@ def test_srun_starts_them_too(tmp_path):
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29761",
     }
-    line = [sys.executable, "-m", "aecli", "train", "model=vae", *SHORT, "trainer=ddp"]
+    line = ("train", "model=vae", *SHORT, "trainer=ddp")
     tasks = [
-        subprocess.Popen(
-            line,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | slurm | {"SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
-        )
+        started(*line, cwd=tmp_path, **slurm, SLURM_PROCID=str(task), SLURM_LOCALID=str(task))
         for task in range(2)
     ]
-    told = [task.communicate(timeout=300) for task in tasks]
+    told = [task.communicate(timeout=600) for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], told
     assert read_metrics(run_in(tmp_path, "vae"))["processes"] == 2
 
@@ -145,6 +138,7 @@ def test_what_cannot_be_trained_together_gets_a_plain_line(tmp_path, words, told
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_processes_without_trainer_ddp_are_told_of_it(tmp_path):
     done = trained(tmp_path, "model=ae", *SHORT, starter=TORCHRUN)
     assert done.returncode != 0

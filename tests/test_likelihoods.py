@@ -118,10 +118,22 @@ def test_data_outside_the_support_is_refused(likelihood, values, fits):
 
 @pytest.mark.parametrize("sigma", [0, -1, "big"])
 def test_impossible_sigma_is_refused(sigma):
-    with pytest.raises(SettingError, match=f"likelihood.sigma={sigma}: must be a number above 0"):
+    message = f"likelihood.sigma={sigma}: must be a number of at least 1e-06"
+    with pytest.raises(SettingError, match=message):
         Gaussian(sigma)
 
 
-def test_which_are_densities():
-    kinds = [Bernoulli, CrossEntropy, ContinuousBernoulli, MSE]
-    assert [kind().is_density for kind in kinds] == [True, False, True, False]
+@pytest.mark.parametrize(
+    ("likelihood", "support"),
+    [
+        (Bernoulli(), BINARY),
+        (CrossEntropy(), torch.linspace(0, 1, 2001)),
+        (ContinuousBernoulli(), torch.linspace(0, 1, 2001)),
+        (Gaussian(0.3), torch.linspace(-9, 9, 20001)),
+        (MSE(), torch.linspace(-9, 9, 20001)),
+    ],
+)
+def test_densities_are_those_whose_probabilities_sum_to_one(likelihood, support):
+    p = likelihood(torch.full((len(support), 1, 1, 1), 0.7)).log_prob(support.view(-1, 1, 1, 1))
+    total = p.exp().sum() if len(support) == 2 else torch.trapezoid(p.exp(), support)
+    assert likelihood.is_density == (abs(total.item() - 1) < 1e-3)

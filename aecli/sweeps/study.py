@@ -103,12 +103,12 @@ def _storage(place: str) -> "BaseStorage":
 
     Raises `SettingError` if it cannot be reached, without the password that the URL may hold.
     """
-    from optuna import storages
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
     try:
         if "://" not in place:
-            path = str(Path(place).expanduser())
-            return storages.JournalStorage(storages.journal.JournalFileBackend(path))
+            return JournalStorage(JournalFileBackend(str(Path(place).expanduser())))
         return _database(place)
     except Exception as error:  # whatever a database's driver can raise
         lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]

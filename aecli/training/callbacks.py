@@ -5,14 +5,14 @@ import re
 import signal
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
 
@@ -226,10 +226,9 @@ class TensorBoardPages(Callback):
         # Without the first, which would fix the columns, and so the filters, for all runs beside
         # this one: TensorBoard then finds them from what the runs have.
         _, *session = hparams(self.hparams, {})
+        events = cast(FileWriter, _writer(trainer).file_writer)
         for summary in session:
-            file_writer = _writer(trainer).file_writer
-            assert file_writer is not None  # open since Lightning logged for the first time
-            file_writer.add_summary(summary)
+            events.add_summary(summary)
 
     @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -264,8 +263,8 @@ class TensorBoardPages(Callback):
             return
         split = _data(trainer).splits["validation"].images
         images = _validation_images(trainer, PROJECTED)
-        assert isinstance(pl_module, Autoencoder)
-        codes = pl_module.eval().encode(images.to(pl_module.dtype))
+        model = cast(Autoencoder, pl_module.eval())
+        codes = model.encode(images.to(cast(torch.dtype, model.dtype)))
         _writer(trainer).add_embedding(
             codes.float().cpu(),
             metadata=split.labels[: len(images)].tolist(),
@@ -276,12 +275,11 @@ class TensorBoardPages(Callback):
 
 
 def _writer(trainer: Trainer) -> SummaryWriter:
-    assert isinstance(trainer.logger, TensorBoardLogger)
-    return trainer.logger.experiment
+    return cast(TensorBoardLogger, trainer.logger).experiment
 
 
 def _data(trainer: Trainer) -> InMemoryDataModule:
-    return trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in `fit`
+    return cast(InMemoryDataModule, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 def _validation_images(trainer: Trainer, count: int) -> Tensor:

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from lightning.pytorch import seed_everything
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aecli.commands.evaluate import _without_common_end
 from aecli.commands.evaluate import main as evaluate
@@ -18,7 +17,8 @@ from aecli.errors import SettingError
 from aecli.runs.find import find
 from aecli.runs.load import load
 from aecli.runs.metrics_file import read_metrics
-from tests.conftest import PROBABILISTIC, VARIANTS, configure
+from tests.conftest import PROBABILISTIC, STEPWISE, VARIANTS, configure, small
+from tests.events import events
 
 SHORT = ("trainer.max_epochs=2", "pictures_every=2", "network.hidden=[32]")
 
@@ -34,28 +34,13 @@ def runs(tmp_path_factory):
     """Train each variant once, for all tests of this module."""
     root = tmp_path_factory.mktemp("outputs")
     for variant in VARIANTS:
-        short = SHORT[:2] if "sparse" in variant else SHORT
-        run(
-            root / variant,
-            f"model={variant}",
-            "model.code_dim=2" if variant == "ae" else "seed=0",
-            *short,
-        )
+        code = ["model.code_dim=2"] if variant == "ae" else []
+        run(root / variant, *small(variant), *SHORT[:2], *code)
     return root
 
 
-@pytest.fixture
-def latest_events(runs):
-    def read(variant):
-        events = EventAccumulator(str(runs / variant), size_guidance={"images": 0})
-        events.Reload()
-        return events
-
-    return read
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_run_holds_its_checkpoints_metrics_and_events(runs, variant, latest_events):
+def test_a_run_holds_its_checkpoints_metrics_and_events(runs, variant):
     directory = runs / variant
     assert {path.name for path in (directory / "checkpoints").iterdir()} == {
         "best.ckpt",
@@ -63,30 +48,30 @@ def test_a_run_holds_its_checkpoints_metrics_and_events(runs, variant, latest_ev
     }
     metrics = read_metrics(directory)
     assert metrics["choices"]["model"] == variant
-    assert metrics["epochs"] == (1 if variant == "pca" else 2)
+    assert metrics["epochs"] == (2 if variant in STEPWISE else 1)
     assert all(math.isfinite(value) for value in metrics["val"].values())
     assert ("elbo" in metrics["val"]) == (variant in PROBABILISTIC)
-    events = latest_events(variant)
-    scalars = set(events.Tags()["scalars"])
+    logged = events(directory)
+    scalars = set(logged.Tags()["scalars"])
     assert {"val/loss", "val/penalty", "val/mse"} <= scalars
-    if variant != "pca":
+    if variant in STEPWISE:
         assert {"train/loss", "train/penalty", "train/l0", "train/dead_share"} <= scalars
-    images = events.Tags()["images"]
+    images = logged.Tags()["images"]
     assert "reconstructions" in images
     assert ("samples" in images) == (variant in PROBABILISTIC)
     assert (directory / "projector_config.pbtxt").exists()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_hparams_are_the_settings_that_a_run_has(latest_events, variant):
+def test_hparams_are_the_settings_that_a_run_has(runs, variant):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    metadata = latest_events(variant).summary_metadata
+    metadata = events(runs / variant).summary_metadata
     content = metadata["_hparams_/session_start_info"].plugin_data.content
     settings = HParamsPluginData.FromString(content).session_start_info.hparams
     assert settings["model"].string_value == variant
     assert settings["code_dim"].number_value > 1
-    assert ("beta" in settings) == (variant == "vae")
+    assert ("beta" in settings) == ("beta" in configure(f"model={variant}")[0].model)
     # One run's list of columns would be that of all: TensorBoard finds them itself.
     assert "_hparams_/experiment" not in metadata
 
@@ -246,7 +231,7 @@ def test_sample_writes_a_picture_and_arrays_and_overwrites_nothing(runs, variant
         ("vae", ["density=gmm", "kind=traverse"], "density=gmm: goes with kind=prior, not"),
         ("vae", ["kind=interpolate", "images=[0,1]", "classes=[0,1]"], "one of the two"),
         ("vae", ["device=tpu"], "device=tpu"),
-        (".", [], "holds 7 runs; name one"),
+        (".", [], f"holds {len(VARIANTS)} runs; name one"),
     ],
 )  # fmt: skip
 def test_sample_refuses_what_cannot_be(runs, variant, settings, message):

@@ -5,11 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from aecli.data import Digits, Images, InMemoryDataModule
 from aecli.data.module import Split
-from aecli.errors import SettingError
+from aecli.errors import SettingError, shortened
 
 BINARIZED = ["round", "fixed", "dynamic"]
 SIZES = {"train": [16] * 5, "validation": [16, 4], "test": [16, 14]}
@@ -266,38 +265,12 @@ BAD = [
 
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_bad_setting(key, value):
-    with pytest.raises(SettingError, match=f"^dataset.{key}={value}: must "):
+    with pytest.raises(SettingError, match=f"^dataset.{key}={shortened(value)}: must "):
         make(**{key: value})
 
 
 def test_largest_validation_size():
     assert len(labels(make(validation_size=99).train_dataloader())) == 1
-
-
-class Reads(TorchDispatchMode):
-    """Notes each operation on bytes of images, and on how many."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        for taken in args:
-            if isinstance(taken, torch.Tensor) and (taken.dtype, taken.ndim) == (torch.uint8, 4):
-                self.bytes.append((func, len(taken)))
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("binarize", ["none", "dynamic"])
-@pytest.mark.parametrize(("batch_size", "operations"), [(16, 2), (32, 3), (40, 2)])
-def test_one_index_operation_for_a_few_batches(monkeypatch, binarize, batch_size, operations):
-    monkeypatch.setattr("aecli.data.module.PREPARED_AT_ONCE", 50)
-    batches = make(batch_size=batch_size, binarize=binarize).train_dataloader()
-    count = len(batches.split)
-    with Reads() as reads:
-        assert len(list(batches)) == len(batches)
-    whole_set = [func for func, size in reads.bytes if size == count]
-    assert whole_set == [torch.ops.aten.index_select.default] * operations
 
 
 @pytest.mark.parametrize("binarize", ["none", "fixed", "dynamic"])

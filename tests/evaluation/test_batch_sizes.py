@@ -3,6 +3,7 @@
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from aecli.build import build
 from aecli.evaluation import metrics
@@ -45,7 +46,7 @@ def measured(model, data, size):
     data.batch_size = size
     trainer = pl.Trainer(
         accelerator="cpu",
-        logger=False,
+        logger=DummyLogger(),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

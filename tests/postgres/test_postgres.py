@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 
 from aecli.sweeps.study import GRACE, IDENTITY, RETRY_OF
 from aecli.sweeps.trials import OWNER, counted
-from tests.test_cli import aecli
+from tests.commandline import aecli_process as aecli
 
 pytestmark = pytest.mark.slow
 

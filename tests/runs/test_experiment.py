@@ -211,6 +211,7 @@ def run(directory, mnist, name, *overrides):
     return with_accuracies(values)
 
 
+@pytest.mark.slow
 def test_pca_has_the_published_error(tmp_path, mnist):
     values = run(tmp_path, mnist, "hinton2006/pca", "pictures_every=0")
     assert values["sse"] == pytest.approx(13.87, abs=0.02)
@@ -219,6 +220,7 @@ def test_pca_has_the_published_error(tmp_path, mnist):
 FEW = ("pictures_every=0", "dataset.train_size=3000", "dataset.test_size=2000")
 
 
+@pytest.mark.slow
 def test_deep_ae_needs_its_pretraining(tmp_path, mnist):
     short = (*FEW, "trainer.max_epochs=3")
     name = "hinton2006/deep_ae"
@@ -228,11 +230,13 @@ def test_deep_ae_needs_its_pretraining(tmp_path, mnist):
     assert pretrained["sse"] < 0.7 * barely["sse"]
 
 
+@pytest.mark.slow
 def test_deep_ae_batch_norm_learns_fast(tmp_path, mnist):
     short = (*FEW, "trainer.max_epochs=10")
     assert run(tmp_path, mnist, "hinton2006/deep_ae_batch_norm", *short)["sse"] < 22
 
 
+@pytest.mark.slow
 def test_denoising_pretraining_helps_the_classifier(tmp_path, mnist):
     short = (*FEW, "network.hidden=[200]", "model.code_dim=200", "eval.finetune.max_epochs=10")
     name = "vincent2010/sdae3"
@@ -242,14 +246,7 @@ def test_denoising_pretraining_helps_the_classifier(tmp_path, mnist):
     assert sdae["finetune_error"] < mlp["finetune_error"]
 
 
-def test_basic_draws_its_sizes_and_sae_is_without_noise():
-    config, _ = configure("experiment=vincent2010/basic_sae3")
-    sizes = [config.dataset[f"{name}_size"] for name in ("train", "validation", "test")]
-    assert sizes == [10_000, 2_000, 50_000]
-    assert config.pretraining.amounts == [0, 0, 0]
-    assert configure("experiment=vincent2010/basic_sdae3")[0].pretraining.amounts[0] > 0
-
-
+@pytest.mark.slow
 def test_self_taught_features_beat_pixels_on_other_digits(tmp_path, mnist):
     values = run(
         tmp_path, mnist, "ng2011/self_taught", "pictures_every=0",
@@ -260,11 +257,13 @@ def test_self_taught_features_beat_pixels_on_other_digits(tmp_path, mnist):
     assert values["mean_activation"] == pytest.approx(0.1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_stacked_sparse_autoencoder_classifies(tmp_path, mnist):
     short = (*FEW, "pretraining.epochs=2", "eval.finetune.max_epochs=20")
     assert run(tmp_path, mnist, "ng2011/stacked", *short)["finetune_accuracy"] > 65
 
 
+@pytest.mark.slow
 def test_k_sparse_features_beat_pixels(tmp_path, mnist):
     short = (*FEW, "model.code_dim=400", "trainer.max_epochs=8")
     values = run(tmp_path, mnist, "makhzani2013/k25", *short)
@@ -272,6 +271,7 @@ def test_k_sparse_features_beat_pixels(tmp_path, mnist):
     assert values["l0"] == 50  # alpha · k
 
 
+@pytest.mark.slow
 def test_vae_400_learns_and_its_estimate_is_above_the_bound(tmp_path, mnist):
     short = (*FEW, "trainer.max_epochs=5", "eval.importance_samples=20")
     values = run(tmp_path, mnist, "kingma2013/vae_400", *short)
@@ -279,6 +279,7 @@ def test_vae_400_learns_and_its_estimate_is_above_the_bound(tmp_path, mnist):
     assert values["marginal_nll"] < 180
 
 
+@pytest.mark.slow
 def test_a_wider_code_has_the_higher_likelihood(tmp_path, mnist):
     short = (
         *FEW, "dataset.batch_size=25", "trainer.max_epochs=6", "model.warmup_epochs=1",
@@ -290,6 +291,7 @@ def test_a_wider_code_has_the_higher_likelihood(tmp_path, mnist):
     assert ten < 175
 
 
+@pytest.mark.slow
 def test_iwae_has_the_tighter_bound(tmp_path, mnist):
     short = (*FEW, "trainer.max_epochs=4", "eval.importance_samples=20")
     vae = run(tmp_path / "1", mnist, "burda2015/vae", *short)

@@ -1,14 +1,11 @@
 """An interrupted run goes on where it was."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aecli import __version__
 from aecli.commands.train import train
@@ -17,7 +14,9 @@ from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State
 from aecli.training.callbacks import BestEpoch
-from tests.conftest import VARIANTS, configure
+from tests.commandline import aecli
+from tests.conftest import STEPWISE, configure
+from tests.events import scalars
 
 # Lightning wonders at the folder of a run to go on with: it holds checkpoints already.
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -48,13 +47,6 @@ def trained(directory, *overrides, last=None, callbacks=()):
     return read(directory / "checkpoints" / "last.ckpt")
 
 
-def logged(directory):
-    events = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag != "epoch"]
-    # Files of the same second are read in any order.
-    return {tag: sorted((p.step, p.value) for p in events.Scalars(tag)) for tag in tags}
-
-
 WITH_STATE = (
     ("noise=gaussian", "model=ae"),
     ("model=sparse_ae", "sparsity.momentum=0.9"),
@@ -68,7 +60,7 @@ WITH_STATE = (
 @pytest.mark.parametrize("batch", [3, None], ids=["in mid-epoch", "at an epoch's end"])
 @pytest.mark.parametrize(
     "overrides",
-    [(f"model={variant}",) for variant in VARIANTS if variant != "pca"] + list(WITH_STATE),
+    [(f"model={variant}",) for variant in STEPWISE] + list(WITH_STATE),
     ids=" ".join,
 )
 def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overrides, batch):
@@ -87,7 +79,7 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     ours, theirs = read_metrics(parts), read_metrics(tmp_path / "whole")
     for key in ("epochs", "best_epoch", "val"):
         assert ours[key] == theirs[key]
-    assert logged(parts) == logged(tmp_path / "whole")
+    assert scalars(parts) == scalars(tmp_path / "whole")
 
 
 def test_seconds_add_up(tmp_path):
@@ -156,12 +148,6 @@ def test_a_longer_training_is_not_done(tmp_path):
     reported, _ = configure("experiment=hinton2006/pca", "trainer.max_epochs=4")
     assert state.is_trained(reported)
     assert not state.is_done(reported)
-
-
-def aecli(*words, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "aecli", *words], cwd=cwd, capture_output=True, text=True
-    )
 
 
 def test_resume_on_the_command_line(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from aecli.runs.metrics_file import read_metrics
-from tests.test_cli import aecli
+from tests.commandline import aecli_process as aecli
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from aecli.sweeps.space import distribution
 from aecli.sweeps.study import STORAGE, STUDY
-from tests.test_cli import aecli
+from tests.commandline import aecli
 
 SHORT = ("network.hidden=[8]", "pictures_every=0", "trainer.max_epochs=8")
 
@@ -42,7 +42,7 @@ def study_of(sweep):
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(tmp_path, launcher):
     # A Bernoulli likelihood is refused on grey images, and the smallest rates learn nothing.
     likelihoods = "likelihood=mse,cross_entropy,gaussian,bernoulli"

@@ -13,7 +13,7 @@ from torch.optim.optimizer import (
 from aecli.build import build
 from aecli.models import Autoencoder
 from aecli.training.loop import OF_THE_MODEL, EpochLoop
-from tests.conftest import VARIANTS, configure
+from tests.conftest import STEPWISE, configure, small
 
 HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_train_epoch_end")
 
@@ -76,11 +76,10 @@ def lightnings(monkeypatch):
     return batches
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v != "pca"])
+@pytest.mark.parametrize("variant", STEPWISE)
 @pytest.mark.parametrize("settings", [{}, {"precision": "bf16-mixed"}, {"limit_train_batches": 3}])
 def test_it_trains_as_lightnings_loop_does(variant, settings, lightnings):
-    options = [f"model={variant}", "network.hidden=[16]", "optimizer.schedule=cosine"]
-    options = options if "sparse" not in variant else [options[0], options[2]]
+    options = [*small(variant), "optimizer.schedule=cosine"]
     _, expected, record = fit(False, *options, **settings)
     lightnings.clear()
     trainer, model, seen = fit(True, *options, **settings)

@@ -1,12 +1,16 @@
 """Which arithmetic is chosen, and that looking for it changes nothing."""
 
 import shutil
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from aecli.build import build
 from aecli.commands.train import train
+from aecli.models import VAE
 from aecli.runs.metrics_file import read_metrics
 from aecli.training import speed
 from aecli.training.speed import FULL, MIXED, Arithmetic, fastest_product, fastest_step
@@ -22,29 +26,51 @@ def parts(*overrides):
     return model, data
 
 
+class Clock:
+    """Time that passes only in the steps of a model, as long as each is said to take."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.seconds = {}
+        self.asked = Counter()
+
+    def perf_counter(self):
+        return self.now
+
+    def pass_step(self, compiled):
+        precision = MIXED if torch.is_autocast_enabled("cpu") else FULL
+        arithmetic = Arithmetic(precision, compiled)
+        self.asked[arithmetic] += 1
+        self.now += self.seconds[arithmetic]
+
+
 @pytest.fixture
 def clock(monkeypatch):
-    """Let each arithmetic take the seconds that it is said to take."""
-    seconds, asked = {}, []
-
-    def timed(model, x, candidates):
-        asked.extend(candidates)
-        return {candidate: seconds[candidate] for candidate in candidates}
-
-    monkeypatch.setattr(speed, "_time", timed)
+    """Let a step of each arithmetic take the seconds that it is said to take."""
+    clock, terms = Clock(), VAE.terms
     full, mixed = Arithmetic(FULL, compiled=False), Arithmetic(MIXED, compiled=False)
-    seconds |= {full: 0.010, mixed: 0.006, mixed._replace(compiled=True): 0.005}
-    seconds[full._replace(compiled=True)] = 0.004
-    return seconds, asked
+    clock.seconds = {full: 0.010, mixed: 0.006, mixed._replace(compiled=True): 0.005}
+    clock.seconds[full._replace(compiled=True)] = 0.004
+
+    def timed(self, x):
+        clock.pass_step(hasattr(self, "is_compiled"))
+        return terms(self, x)
+
+    monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=clock.perf_counter))
+    monkeypatch.setattr(VAE, "terms", timed)
+    monkeypatch.setattr(VAE, "compile_terms", lambda self: setattr(self, "is_compiled", True))
+    return clock
 
 
 def test_the_quickest_is_taken_and_compiling_tried_for_long_trainings(clock):
     model, data = parts()
     assert fastest_step(model, data, CPU, steps=1000) == Arithmetic(MIXED, compiled=False)
-    assert not any(candidate.compiled for candidate in clock[1])
+    assert not any(candidate.compiled for candidate in clock.asked)
     assert fastest_step(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=True)
-    clock[0][Arithmetic(MIXED, compiled=True)] = 0.007
+    clock.seconds[Arithmetic(MIXED, compiled=True)] = 0.007
     assert fastest_step(model, data, CPU, steps=1e6) == Arithmetic(MIXED, compiled=False)
+    clock.seconds[Arithmetic(FULL, compiled=False)] = 0.003
+    assert fastest_step(model, data, CPU, steps=1000) == Arithmetic(FULL, compiled=False)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +88,7 @@ def test_what_changes_by_the_step_is_not_compiled(clock, overrides):
 def test_steps_of_another_kind_stay_as_they_are(clock, overrides):
     model, data = parts(*overrides)
     assert fastest_step(model, data, CPU, steps=1e6) == Arithmetic(FULL, compiled=False)
-    assert not clock[1]
+    assert not clock.asked
 
 
 def test_looking_changes_neither_weights_nor_random_numbers():
@@ -92,6 +118,7 @@ def test_trainer_fast(tmp_path, monkeypatch):
     assert (read_metrics(tmp_path)["precision"], read_metrics(tmp_path)["epochs"]) == (MIXED, 2)
 
 
+@pytest.mark.slow
 # torch's compiler uses a part of torch that torch deprecates.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
@@ -106,26 +133,30 @@ def test_compiled_terms_are_the_same():
     assert list(model.state_dict()) == names
 
 
-def test_what_is_much_slower_is_timed_once(monkeypatch):
+def test_what_is_much_slower_is_left_after_a_few_steps(clock):
     full, mixed = Arithmetic(FULL, compiled=False), Arithmetic(MIXED, compiled=False)
-    asked = []
-
-    class Stepper:
-        def __init__(self, model, x, arithmetic):
-            self.arithmetic = arithmetic
-
-        def seconds(self, steps):
-            asked.append(self.arithmetic)
-            return {full: 0.1, mixed: 1.0}[self.arithmetic]
-
-    monkeypatch.setattr(speed, "_Stepper", Stepper)
+    clock.seconds |= {full: 0.1, mixed: 1.0}
     model, data = parts()
     assert fastest_step(model, data, CPU, steps=100) == full
-    assert asked.count(mixed) == 2  # to warm up, and once
-    assert asked.count(full) > 4
+    assert clock.asked[mixed] < clock.asked[full] / 10
 
 
-def test_products_are_quicker_in_one_of_the_two():
+class Products(TorchDispatchMode):
+    """Lets a matrix product take a time by the type of its numbers."""
+
+    def __init__(self, clock, seconds):
+        super().__init__()
+        self.clock, self.seconds = clock, seconds
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.mm.default:
+            self.clock.now += self.seconds[args[0].dtype]
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize(("full", "mixed", "expected"), [(1, 2, FULL), (2, 1, MIXED)])
+def test_the_precision_of_the_quicker_product_is_taken(clock, full, mixed, expected):
     state = torch.get_rng_state()
-    assert fastest_product(CPU) in (FULL, MIXED)
+    with Products(clock, {torch.float32: full, torch.bfloat16: mixed}):
+        assert fastest_product(CPU) == expected
     assert torch.equal(torch.get_rng_state(), state)
