@@ -173,7 +173,8 @@ def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
 
 
 def test_completion_of_the_command_the_groups_and_the_settings(tmp_path):
-    assert complete("aecli tr", tmp_path).stdout.split() == ["train", "eval", "sample", "compare"]
+    commands = ["train", "eval", "sample", "compare", "verify"]
+    assert complete("aecli tr", tmp_path).stdout.split() == commands
     assert "model=ksparse_ae" in complete("aecli train model=", tmp_path).stdout.split()
     assert "noise.amount=" in complete("aecli train noise=masking noise.", tmp_path).stdout
     assert "kind=" in complete("aecli sample ki", tmp_path).stdout
