@@ -5,6 +5,7 @@ at once. Rank 0 is the one that writes.
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -99,9 +100,14 @@ def end_children() -> None:
     """Kill the processes that this one started, such as the jobs of a sweep side by side."""
     from psutil import NoSuchProcess, Process
 
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # threads may still be writing to them
     for process in Process().children(recursive=True):
         with suppress(NoSuchProcess):
-            process.kill()
+            # These keep count of what is shared, and end with this process; without one, Python
+            # warns and starts another.
+            if "resource_tracker" not in " ".join(process.cmdline()):
+                process.kill()
 
 
 def agree(text: str) -> str:

@@ -32,6 +32,7 @@ from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.paths import BEST, LAST, shown
+from aecli.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: Di
     for name, values in zip(names, rows.values(), strict=True):
         cells = (values.get(column) for column in columns)
         told = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
-        table.add_row(escape(name), *told)
+        table.add_row(escape(one_line(name)), *told)
     show(table)
 
 

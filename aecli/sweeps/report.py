@@ -1,6 +1,7 @@
 """What a search has found: printed and drawn at its end."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,14 @@ def _draw(study: "optuna.Study", sweep: Path, objective: str) -> list[str]:
 
     mpl.use("Agg")
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    pictures = {"history.png": plots.plot_optimization_history, "slices.png": plots.plot_slice}
+    pictures: dict[str, Callable[..., Any]] = {
+        "history.png": plots.plot_optimization_history,
+        "slices.png": plots.plot_slice,
+    }
     if len([t for t in study.trials if t.value is not None]) > 2 and len(study.best_params) > 1:
         pictures["importances.png"] = plots.plot_param_importances
     for name, plot in pictures.items():
-        kind: dict[str, Any] = {"target_name": objective}
-        axes = plot(study, **kind)
+        axes = plot(study, target_name=objective)
         first = axes if hasattr(axes, "figure") else axes.flat[0]
         with files.replacing(sweep / name) as file:
             first.figure.savefig(file, format="png", bbox_inches="tight", dpi=120)

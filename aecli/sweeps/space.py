@@ -73,19 +73,21 @@ def distribution(override: Override) -> "BaseDistribution":
     try:
         if isinstance(values, ChoiceSweep):
             texts = override.sweep_string_iterator()
-            numbers = [isinstance(value, int | float) for value in values.list]  # not their texts
             return CategoricalDistribution(
-                [v if n else t for v, n, t in zip(values.list, numbers, texts, strict=True)]
+                [
+                    value if isinstance(value, int | float) else text  # numbers, not their texts
+                    for value, text in zip(values.list, texts, strict=True)
+                ]
             )
         if isinstance(values, RangeSweep):
             # Hydra's ranges leave their end out, Optuna's do not.
-            numbers = [float(text) for text in override.sweep_string_iterator()]
-            if not numbers:
+            steps = [float(text) for text in override.sweep_string_iterator()]
+            if not steps:
                 raise ValueError("it is empty")
-            if all(number.is_integer() for number in numbers):
+            if all(number.is_integer() for number in steps):
                 step = int(values.step)
-                return IntDistribution(int(numbers[0]), int(numbers[-1]), log=log, step=step)
-            return FloatDistribution(numbers[0], numbers[-1], log=log, step=float(values.step))
+                return IntDistribution(int(steps[0]), int(steps[-1]), log=log, step=step)
+            return FloatDistribution(steps[0], steps[-1], log=log, step=float(values.step))
         if isinstance(values, IntervalSweep):
             low, high = values.start, values.end
             assert low is not None

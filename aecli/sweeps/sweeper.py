@@ -44,6 +44,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run jobs until the study has `sweeper.trials`, interrupted ones first."""
         assert self.config is not None
+        assert self.launcher is not None
         settings, sweep = self.config.sweeper, Path(self.config.hydra.sweep.dir)
         wanted = check_int("sweeper.trials", settings.trials, 1)
         check_int("trainer.max_epochs", self.config.trainer.max_epochs, 0)

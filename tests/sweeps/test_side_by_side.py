@@ -48,7 +48,7 @@ def test_a_search_goes_on_when_a_job_is_killed(tmp_path):
     line += ["optimizer.lr=interval(0.001,0.1)", "network.hidden=[8]", "trainer.max_epochs=100"]
     with (tmp_path / "log.txt").open("w") as log:
         search = subprocess.Popen(line, cwd=tmp_path, stdout=log, stderr=log)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not list(tmp_path.glob("outputs/sweeps/*/*/checkpoints/last.ckpt")):
         assert time.monotonic() < end, (tmp_path / "log.txt").read_text()
         time.sleep(0.1)
