@@ -8,7 +8,8 @@ from aecli.signals import ending, exit_on_signals
 
 def main() -> None:
     """Run the command in `sys.argv` and exit, as `aecli.cli.main` says."""
-    exit_on_signals(partial(ending, *sys.argv[1:2] or [""]))
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    exit_on_signals(partial(ending, word))
     from aecli import cli
 
     cli.main()

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from aecli.config import plain
 from aecli.errors import SettingError, shortened
 from aecli.messages import of_omegaconf
 from aecli.size import check_fits
@@ -58,14 +59,12 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     """
     # Resolved first: what is checked is then what is called.
     try:
-        plain = OmegaConf.to_container(config, resolve=True)
+        node = plain(config).get(key)
     except OmegaConfBaseException as error:
         raise SettingError(of_omegaconf(error)) from error
-    if not isinstance(plain.get(key), dict) or "_target_" not in plain[key]:
-        raise SettingError(
-            f"{key}={one_line(plain.get(key))}: must be one of the options of this group"
-        )
-    for path, name, value in _directives(plain[key], key):
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise SettingError(f"{key}={one_line(node)}: must be one of the options of this group")
+    for path, name, value in _directives(node, key):
         if name != "_target_":
             raise SettingError(f"{path}: no such setting; {name} is Hydra's, not aecli's")
         if not is_part(value) and (value, path) != (TRAINER, "trainer._target_"):
@@ -73,8 +72,8 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
                 f"{path}={one_line(value)}: not a part of aecli; nothing of it was run"
             )
     if key == "model":
-        _check_weights(plain[key])
-    return _made(plain[key], key, **arguments)
+        _check_weights(node)
+    return _made(node, key, **arguments)
 
 
 def _made(node: dict[str, Any], key: str, **arguments: Any) -> Any:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 from aecli.distributed import end_children, launched, rank
 from aecli.signals import (
@@ -282,7 +282,7 @@ def _refuse_unknown(config: Any) -> None:
 
     from aecli.errors import SettingError
 
-    known = [field.name for field in fields(OmegaConf.get_type(config))]
+    known = [field.name for field in fields(cast(type, OmegaConf.get_type(config)))]
     for key in set(config) - set(known):
         raise SettingError(f"{key}: no such setting; must be one of {', '.join(known)}")
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -187,7 +187,12 @@ def label(overrides: Sequence[str], *without: str) -> str:
 def _label_of_this_run(*without: str) -> str:
     # As typed: an interpolation in it would be resolved in the wrong place.
     task = HydraConfig.get().overrides.task
-    return label(OmegaConf.to_container(task, resolve=False), *without)
+    return label(list(map(str, OmegaConf.to_container(task, resolve=False) or ())), *without)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain values, its interpolations resolved."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
 def composed(command: str, *overrides: str) -> DictConfig:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -65,10 +66,12 @@ def code_map(points: np.ndarray, labels: np.ndarray, title: str, axis: str) -> F
     axes = figure.subplots()
     size = min(max(20_000 / len(points), 3), 30)
     for label in np.unique(labels):
-        axes.scatter(*points[labels == label].T, s=size, alpha=0.7, linewidths=0, label=str(label))
+        x, y = points[labels == label].T
+        axes.scatter(x, y, s=size, alpha=0.7, linewidths=0, label=str(label))
     legend = axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
     for handle in legend.legend_handles:
-        handle.set_sizes([40])
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([40])
     axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
     return figure
 

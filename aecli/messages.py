@@ -83,7 +83,7 @@ def _no_such_setting(key: str, command: str) -> str:
     return f"{key}: no such setting{hint} ({where} {settings} as chosen here)"
 
 
-def _similar(name: str, parent: str, config: Mapping[str, Any]) -> str:
+def _similar(name: str, parent: str, config: Mapping[Any, Any]) -> str:
     """Return a hint at a setting of a similar name, in the same place or in another."""
     node = config.get(parent) if parent else config
     here = [key for key in node or () if not key.startswith(HIDDEN)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -26,7 +27,7 @@ class LBFGS(torch.optim.LBFGS):
         super().__init__(params, lr, **settings)
         self.weight_decay = weight_decay
 
-    def step(self, closure: Callable[[], Any]) -> Any:
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
         """Take `max_iter` iterations on what `closure` computes and differentiates."""
         weights = [p for group in self.param_groups for p in group["params"] if p.ndim > 1]
 
@@ -66,9 +67,9 @@ FACTOR = 0.1
 
 def steps_down(steps: Sequence[Any], factor: Any) -> Course:
     """Return the course that falls by `factor` after each of the shares `steps`."""
-    within = {"low": 0, "high": 1, "open_low": True}
-    shares = [check_number("optimizer.steps", share, **within, open_high=True) for share in steps]
-    factor = check_number("optimizer.step_factor", factor, **within)
+    within = partial(check_number, low=0, high=1, open_low=True)
+    shares = [within("optimizer.steps", share, open_high=True) for share in steps]
+    factor = within("optimizer.step_factor", factor)
     return lambda done: factor ** sum(done >= share for share in shares)
 
 

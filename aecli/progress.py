@@ -6,8 +6,8 @@ Imports no torch.
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sized
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -36,13 +36,21 @@ def show(table: Table, piped_width: int = PIPED_WIDTH) -> None:
     Console(width=width() or max(piped_width, PIPED_WIDTH)).print(table)
 
 
+class Items(Protocol):
+    """What can be counted and gone through."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 class Tracked:
     """Items of a long loop: a bar on a terminal; elsewhere a line at the start and now and then.
 
     `note`, if the loop sets it, stands beside the count.
     """
 
-    def __init__(self, items: Sized, what: str) -> None:
+    def __init__(self, items: Items, what: str) -> None:
         self.items = items
         self.what = what
         self.note = ""

@@ -63,7 +63,7 @@ def test_gaussian_has_the_stated_deviation_and_is_clamped():
         (lambda: SaltAndPepper(-0.1), "noise.amount=-0.1"),
         (lambda: SaltAndPepper(0.1, salt=2), "noise.salt=2"),
         (lambda: Gaussian(-1), "noise.std=-1: must be a number of at least 0"),
-        (lambda: Gaussian(True), "noise.std=True"),
+        (lambda: Gaussian(True), "noise.std=true"),
         (lambda: Gaussian(float("nan")), "noise.std=nan"),
     ],
 )

@@ -32,6 +32,7 @@ from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.paths import BEST, LAST, shown
+from aecli.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def main(config: DictConfig) -> None:
     place = {"device": config.device, "root": config.dataset.root}
     results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
     if len(results) > 1:
-        _print_side_by_side(results)
+        _print_side_by_side(results, config.eval)
 
 
 def evaluate(
@@ -240,7 +241,7 @@ def _unit(name: str, settings: DictConfig) -> str:
     }.get(name, "")
 
 
-def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
+def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: DictConfig) -> None:
     """Print a table with a row a run, without the columns that no run has."""
     rows = {run: read_metrics(run.directory) | dict(values) for run, values in results.items()}
     noisy = [name for values in results.values() for name in values if name.startswith("mse_")]
@@ -249,12 +250,16 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
         for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:]])
         if any(isinstance(values.get(name), int | float) for values in rows.values())
     ]
-    table = Table(Column("run", overflow="fold"), *columns, title="test set", title_justify="left")
+    title = "test set"
+    if "marginal_nll" in columns:
+        samples = settings.importance_samples
+        title += f" (marginal_nll: ≥ -log p(x), {samples} importance samples)"
+    table = Table(Column("run", overflow="fold"), *columns, title=title, title_justify="left")
     names = _without_common_end([run.directory.name for run in rows])
     for name, values in zip(names, rows.values(), strict=True):
         cells = (values.get(column) for column in columns)
         told = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
-        table.add_row(escape(name), *told)
+        table.add_row(escape(one_line(name)), *told)
     show(table)
 
 

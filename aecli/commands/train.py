@@ -16,12 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from aecli import __version__
 from aecli.build import build
 from aecli.commands.evaluate import evaluate
-from aecli.config import is_sweep
+from aecli.config import is_sweep, plain
 from aecli.data import InMemoryDataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
@@ -125,7 +125,7 @@ def train(
     # times slower. Threads inherit this from the one that starts them: so before everything.
     torch.set_flush_denormal(True)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
-    check_arguments(OmegaConf.to_container(config.trainer, resolve=True))
+    check_arguments(plain(config.trainer))
     data: InMemoryDataModule = build(config, "dataset")
     data.setup("fit")
     check_memory(config, data)

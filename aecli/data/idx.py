@@ -2,9 +2,9 @@
 
 import gzip
 import zlib
+from io import BufferedIOBase
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -29,20 +29,20 @@ def read_idx(path: Path) -> np.ndarray:
         raise SettingError(f"{path}: cannot be read ({error}); delete it and try again") from error
 
 
-def _read(file: BinaryIO | gzip.GzipFile, path: Path) -> np.ndarray:
+def _read(file: BufferedIOBase, path: Path) -> np.ndarray:
     start = file.read(4)
     if len(start) < 4 or start[:3] != UNSIGNED_BYTES or not 1 <= start[3] <= MOST_SIZES:
         raise SettingError(f"{path}: not an IDX file of unsigned bytes (it starts {start!r})")
     sizes = file.read(4 * start[3])
     shape = tuple(int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4))
     size = prod(shape)
-    # Not empty: beside a size of 0 the others could be anything.
-    whole = len(sizes) == 4 * start[3] and 0 < size <= MOST_SHRUNK * path.stat().st_size
+    bounded = prod(max(size, 1) for size in shape)  # beside a size of 0 others count, too
+    whole = len(sizes) == 4 * start[3] and bounded <= MOST_SHRUNK * path.stat().st_size
     if whole:
         # Piece by piece into its place: the whole set lies in memory once.
         array = np.empty(size, np.uint8)
         pieces = range(0, size, AT_ONCE)
-        length = sum(file.readinto(memoryview(array[i : i + AT_ONCE])) for i in pieces)
+        length = sum(file.readinto(array[i : i + AT_ONCE].data) for i in pieces)
         whole = length == size and not file.read(1)
     if not whole:
         raise SettingError(

@@ -232,13 +232,13 @@ class InMemoryDataModule(pl.LightningDataModule):
         """
         if not self.splits:
             self.run_seed = torch.initial_seed()  # of all processes the same, here
-            train, test = self.source.load(self.root)
-            if train.pixels.shape[1:] != self.shape:
+            images, test_images = self.source.load(self.root)
+            if images.pixels.shape[1:] != self.shape:
                 raise SettingError(
                     f"dataset.shape={list(self.shape)}: the images are"
-                    f" {list(train.pixels.shape[1:])}"
+                    f" {list(images.pixels.shape[1:])}"
                 )
-            train, validation, test = self._split(train, test)
+            train, validation, test = self._split(images, test_images)
             self.splits = {
                 "train": self._drawn(train, "train"),
                 "validation": self._drawn(validation, "validation"),
@@ -334,10 +334,8 @@ class InMemoryDataModule(pl.LightningDataModule):
         validation, tested, rest = (ids[kept[ids]] for ids in (validation, tested, rest))
         self._check_sizes(len(validation), len(tested), len(rest), count)
         rest = rest[: self.train_size].sort()[0]
-        train, validation, test = (
-            Split(everything.at(ids), ids) for ids in (rest, validation, tested)
-        )
-        return train, validation, test
+        splits = [Split(everything.at(ids), ids) for ids in (rest, validation, tested)]
+        return splits[0], splits[1], splits[2]
 
     def _of_classes(self, labels: Tensor) -> Tensor:
         """Tell which images are of the classes that are wanted, `(N,)` booleans."""

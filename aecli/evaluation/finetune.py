@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 class Classifier(nn.Module):
     """softmax(V z + c) of the code z of x, `(B, C, H, W)` → logits `(B, classes)`."""
 
+    classes: Tensor
+
     def __init__(self, model: Autoencoder, classes: Tensor) -> None:
         super().__init__()
         self.model = model
@@ -43,11 +45,11 @@ class Classifier(nn.Module):
     def error(self, batches: Batches) -> float:
         """Return the share of wrong labels, in %."""
         self.eval()
-        right = sum(
-            (self.classes[self(batch.image).argmax(dim=1)] == batch.label).sum()
-            for batch in batches
-        )
-        return 100 * (1 - float(right) / len(batches.split))
+        right = 0
+        for batch in batches:
+            chosen = self.classes[self(batch.image).argmax(dim=1)]
+            right += int((chosen == batch.label).sum())
+        return 100 * (1 - right / len(batches.split))
 
 
 class Finetuning:
@@ -75,11 +77,9 @@ class Finetuning:
         patience: int,
         precision: str,
     ) -> None:
-        self.sgd = {
-            "lr": check_number("eval.finetune.lr", lr, low=0),
-            "momentum": check_number("eval.finetune.momentum", momentum, low=0),
-            "weight_decay": check_number("eval.finetune.weight_decay", weight_decay, low=0),
-        }
+        self.lr = check_number("eval.finetune.lr", lr, low=0)
+        self.momentum = check_number("eval.finetune.momentum", momentum, low=0)
+        self.weight_decay = check_number("eval.finetune.weight_decay", weight_decay, low=0)
         self.batch_size = check_int("eval.finetune.batch_size", batch_size, 1)
         self.max_epochs = check_int("eval.finetune.max_epochs", max_epochs, 1)
         self.patience = check_int("eval.finetune.patience", patience, 1)
@@ -92,7 +92,9 @@ class Finetuning:
         weights = [*classifier.model.encoder.parameters(), *classifier.softmax.parameters()]
         for weight in weights:
             weight.requires_grad_(True)
-        optimizer = torch.optim.SGD(weights, fused=True, **self.sgd)
+        optimizer = torch.optim.SGD(
+            weights, self.lr, self.momentum, weight_decay=self.weight_decay, fused=True
+        )
         run_seed, passes = torch.initial_seed(), count()
         train = data.shuffled(
             "train",
@@ -116,9 +118,7 @@ class Finetuning:
                 loss.backward()
                 optimizer.step()
             if not loss.isfinite():
-                raise SettingError(
-                    f"eval.finetune.lr={self.sgd['lr']}: diverged; try a smaller one"
-                )
+                raise SettingError(f"eval.finetune.lr={self.lr}: diverged; try a smaller one")
             error = classifier.error(validation)
             if error < best:
                 best, best_epoch, state = error, epoch, deepcopy(classifier.state_dict())

@@ -170,7 +170,7 @@ class Autoencoder(pl.LightningModule):
 
         self.terms = terms  # type: ignore[method-assign]
 
-    def training_step(self, batch: Batch, index: int) -> Tensor:
+    def training_step(self, batch: Batch, index: int) -> Tensor | None:
         """Return the loss of a batch."""
         if not self._steady:
             self.anneal(self.global_step)

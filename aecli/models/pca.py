@@ -1,10 +1,10 @@
 """Principal component analysis, the linear baseline, through the same commands as the rest."""
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD
 
 from aecli.data import Batch
@@ -52,9 +52,16 @@ class PCA(Autoencoder):
         self.requires_grad_(False)
         self._moments: tuple[Tensor, Tensor] | None = None
         self._count = 0
-        pixels = self.encoder[1].in_features
+        pixels = self._linear[0].in_features
         if code_dim > pixels:
             raise SettingError(f"model.code_dim={code_dim}: an image has only {pixels} components")
+
+    @property
+    def _linear(self) -> tuple[nn.Linear, nn.Linear]:
+        """The layers of the encoder and of the decoder."""
+        layers = [*self.encoder.children(), *self.decoder.children()]
+        encoder, decoder = (layer for layer in layers if isinstance(layer, nn.Linear))
+        return encoder, decoder
 
     def pretrainable_layers(self) -> NoReturn:
         """Refuse: the solution is in closed form."""
@@ -70,7 +77,8 @@ class PCA(Autoencoder):
         self._count += len(x)
         if self.trainer.is_last_batch:
             self.solve(total, squares, self._count)
-            self.optimizers().step()  # empty, but Lightning saves no checkpoint after 0 steps
+            optimizer: Any = self.optimizers()
+            optimizer.step()  # empty, but Lightning saves no checkpoint after 0 steps
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
@@ -86,7 +94,7 @@ class PCA(Autoencoder):
         covariance = squares / count - mean.outer(mean)
         vectors = torch.linalg.eigh(covariance).eigenvectors  # columns, ascending eigenvalues
         components = vectors.flip(1)[:, : self.code_dim]
-        encoder, decoder = self.encoder[1], self.decoder[0]
+        encoder, decoder = self._linear
         encoder.weight.copy_(components.T)
         encoder.bias.copy_(-(mean @ components))
         decoder.weight.copy_(components)

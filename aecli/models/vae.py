@@ -106,7 +106,8 @@ class VAE(Autoencoder):
 
     def sample_prior(self, count: int) -> Tensor:
         """Return z ~ N(0, I), `(count, K)`."""
-        return torch.randn(count, self.code_dim, device=self.device, dtype=self.dtype)
+        weight = next(self.encoder.parameters())
+        return torch.randn(count, self.code_dim, device=weight.device, dtype=weight.dtype)
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Return log p(z) for z `(…, K)`, `(…)`, nats."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__, files
 from aecli.build import build
-from aecli.config import TrainConfig, composed
+from aecli.config import TrainConfig, composed, plain
 from aecli.data import InMemoryDataModule
 from aecli.data.files import holds
 from aecli.errors import SettingError, check_int
@@ -55,12 +55,12 @@ def pack(
     arithmetic: tuple[str, bool] | None = None,
 ) -> dict[str, Any]:
     """Return what a checkpoint carries under `KEY`: plain values, so that it loads safely."""
-    plain = OmegaConf.to_container(config, resolve=True)
-    if plain["dataset"].get("root"):
-        plain["dataset"]["root"] = str(Path(plain["dataset"]["root"]).expanduser().resolve())
+    values = plain(config)
+    if values["dataset"].get("root"):
+        values["dataset"]["root"] = str(Path(values["dataset"]["root"]).expanduser().resolve())
     return {
         "version": __version__,
-        "config": plain,
+        "config": values,
         "choices": dict(choices),
         "arithmetic": None if arithmetic is None else tuple(arithmetic),
     }
@@ -189,7 +189,7 @@ def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
 def _own_source(dataset: str) -> DictConfig:
     """Return the source of a data set, its addresses and sums, as this aecli has it."""
     source = composed("train", f"dataset={dataset}").dataset.source
-    return OmegaConf.create(OmegaConf.to_container(source, resolve=True))
+    return OmegaConf.create(plain(source))
 
 
 def _known_root(source: DictConfig, root: str | None) -> str | None:

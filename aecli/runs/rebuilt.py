@@ -9,11 +9,11 @@ shape, and only these are taken out of the file. Paths are those of the run's ow
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, Timer
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
@@ -30,7 +30,7 @@ def rebuilt(checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer) -> d
     Raises `SettingError` naming what is missing, of another type or shape, or out of range.
     """
     where = f"resume={one_line(path)}"
-    model = trainer.lightning_module
+    model = cast(Autoencoder, trainer.lightning_module)
     check_weights(model, _item(checkpoint, "state_dict", where), where)
     optimizer, schedulers = _optimizer(model)
     loops = _item(checkpoint, "loops", where)
@@ -234,7 +234,7 @@ def _callbacks(trainer: pl.Trainer, found: Any, where: str) -> dict[str, Any]:
     Those of aecli check what they load.
     """
     taken = {}
-    for callback in trainer.callbacks:
+    for callback in cast(list[Callback], trainer.callbacks):  # type: ignore[attr-defined]
         known = callback.state_dict()
         if not known:
             continue

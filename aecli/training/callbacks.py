@@ -5,20 +5,22 @@ import re
 import signal
 from collections.abc import Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
 
+from aecli.data import InMemoryDataModule
 from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
 from aecli.figures import grid, labelled_rows, pixels_of
+from aecli.models import Autoencoder
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import KEY, pack
 from aecli.signals import stop
@@ -53,8 +55,8 @@ PROJECTED = 400
 class Events(TensorBoardLogger):
     """TensorBoard's event files alone: the settings have their place in `.hydra/`."""
 
+    @override
     def save(self) -> None:
-        """Write no `hparams.yaml`."""
         self.experiment.flush()
 
 
@@ -69,15 +71,15 @@ class KeepConfiguration(Callback):
     ) -> None:
         self.packed = pack(config, choices, arithmetic)
 
+    @override
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the configuration."""
         checkpoint[KEY] = self.packed
 
 
 class KeepRandomState(Callback):
-    """Puts torch's random state into every checkpoint: a resumed run draws what it would have.
+    """Keeps torch's random state: a resumed run draws the numbers that an uninterrupted one would.
 
     Each of several processes has a state of its own, so that they draw different noise.
     """
@@ -85,8 +87,8 @@ class KeepRandomState(Callback):
     def __init__(self) -> None:
         self.loaded: list[dict[str, Any]] | None = None
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all processes and their devices."""
         state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
         return {"processes": gathered(state)}
 
@@ -104,17 +106,18 @@ class KeepRandomState(Callback):
             raise SettingError(f"{where}: is no state of torch's random numbers") from error
         return {"processes": processes}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until the next epoch starts."""
+        # Until the next epoch starts: what Lightning does before it may draw numbers.
         self.loaded = state_dict["processes"]
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let each process draw numbers of its own."""
         if trainer.global_rank:
             torch.manual_seed(derived_seed(torch.initial_seed(), "rank", trainer.global_rank))
 
+    @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw from here on as after the epoch that the checkpoint was saved in."""
         if self.loaded is None:
             return
         if len(self.loaded) != trainer.world_size:
@@ -170,8 +173,8 @@ class BestEpoch(Callback):
         self.metrics: dict[str, float] = {"loss": math.inf}
         self.epoch = 0
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training has to know."""
         return {"metrics": self.metrics, "epoch": self.epoch}
 
     def checked(self, state: Any, where: str) -> dict[str, Any]:
@@ -188,12 +191,12 @@ class BestEpoch(Callback):
             raise SettingError(f"{where}: has no loss")
         return {"metrics": metrics, "epoch": epoch}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
         self.metrics, self.epoch = state_dict["metrics"], state_dict["epoch"]
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare."""
         values = {
             name.removeprefix("val/"): float(value)
             for name, value in trainer.callback_metrics.items()
@@ -216,18 +219,19 @@ class TensorBoardPages(Callback):
         self.hparams = _hparams(config, choices)
         self.every = every
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the settings down; the scalars logged later fill the columns beside them."""
         if not trainer.is_global_zero:
             return
         # Without the first, which would fix the columns, and so the filters, for all runs beside
         # this one: TensorBoard then finds them from what the runs have.
         _, *session = hparams(self.hparams, {})
+        events = cast(FileWriter, _writer(trainer).file_writer)
         for summary in session:
-            _writer(trainer).file_writer.add_summary(summary)
+            events.add_summary(summary)
 
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw every few epochs, and after the last."""
         epoch = trainer.current_epoch + 1
         last = trainer.should_stop or epoch == trainer.max_epochs
         if self.every and (epoch % self.every == 0 or last):
@@ -252,14 +256,15 @@ class TensorBoardPages(Callback):
         if model.unit_means is not None:
             writer.add_histogram("mean_activation_of_units", model.unit_means, step)
 
+    @override
     @torch.no_grad()
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the codes of some validation images to the projector."""
         if not self.every:
             return
-        split = trainer.datamodule.splits["validation"].images
+        split = _data(trainer).splits["validation"].images
         images = _validation_images(trainer, PROJECTED)
-        codes = pl_module.eval().encode(images.to(pl_module.dtype))
+        model = cast(Autoencoder, pl_module.eval())
+        codes = model.encode(images.to(cast(torch.dtype, model.dtype)))
         _writer(trainer).add_embedding(
             codes.float().cpu(),
             metadata=split.labels[: len(images)].tolist(),
@@ -270,11 +275,15 @@ class TensorBoardPages(Callback):
 
 
 def _writer(trainer: Trainer) -> SummaryWriter:
-    return trainer.logger.experiment
+    return cast(TensorBoardLogger, trainer.logger).experiment
+
+
+def _data(trainer: Trainer) -> InMemoryDataModule:
+    return cast(InMemoryDataModule, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 def _validation_images(trainer: Trainer, count: int) -> Tensor:
-    batches = trainer.datamodule.batches("validation", count)
+    batches = _data(trainer).batches("validation", count)
     return next(iter(batches)).image
 
 

@@ -1,10 +1,11 @@
 """The memory that a training takes, from the shapes of its tensors alone."""
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from aecli.build import build, sizes
+from aecli.config import plain
 from aecli.data import InMemoryDataModule
 from aecli.size import check_fits
 
@@ -38,7 +39,7 @@ def check_memory(config: DictConfig, data: InMemoryDataModule) -> None:
     except (NotImplementedError, RuntimeError):
         return  # a part that looks at numbers cannot be computed without any
     weights = sum(weight.nbytes for weight in model.parameters())
-    told = sizes(OmegaConf.to_container(config.model, resolve=True))
+    told = sizes(plain(config.model))
     samples = f", model.samples={config.model.samples}" if "samples" in config.model else ""
     check_fits(
         f"dataset.batch_size={config.dataset.batch_size}{samples}, {told}: a training step",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -109,7 +110,7 @@ class EpochCheckpoint(ModelCheckpoint):
 
 
 def _checkpoints(directory: Path) -> list[ModelCheckpoint]:
-    common = {
+    common: dict[str, Any] = {
         "dirpath": directory / CHECKPOINTS,
         "enable_version_counter": False,
         "auto_insert_metric_name": False,

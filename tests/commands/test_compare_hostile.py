@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from aecli.commands.compare import charts, groups, main
+from aecli.commands.compare import charts, groups, main, tables
 from aecli.errors import SettingError
 from aecli.runs import records
 from tests.commands.test_compare import make
@@ -141,7 +141,9 @@ def test_links_in_a_circle_end(runs, capsys):
     (runs / "again").symlink_to(runs)
     (runs / "0_x" / "up").symlink_to(runs)
     main(["runs", "runs/again", "runs/.", "runs/0_x/up"])
-    assert "│    3 │" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "│    3 │" in told
+    assert "counted once" not in told  # it is the same directory, not a copy
 
 
 def test_a_folder_that_cannot_be_read_is_named(runs, caplog, monkeypatch):
@@ -204,6 +206,19 @@ def test_a_picture_that_is_a_bomb_or_damaged_is_not_drawn(runs, caplog, data):
     write_picture(runs / "0_x", data)
     main(["runs", "--output", "mine"])
     assert "not drawn: reconstructions of 0_x" in caplog.text
+
+
+def test_a_picture_is_measured_before_it_is_decoded():
+    with pytest.raises(SettingError, match="a picture of 6000 by 4000 pixels"):
+        charts._decoded(png(6_000, 4_000))
+
+
+def test_no_head_of_a_table_reaches_the_terminal_as_it_is(capsys):
+    tables.show([["\x1b[2Jkey", "runs", "a\nb"], ["[red]x", "1", "2"]], 1)
+    shown = capsys.readouterr().out
+    assert not UNSAFE.search(shown)
+    assert "[red]x" in shown
+    assert "a\\nb" in shown
 
 
 def test_damaged_event_files_are_not_drawn(runs, tmp_path, caplog):

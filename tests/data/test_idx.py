@@ -1,6 +1,7 @@
 """An IDX file is read whole, or refused by name."""
 
 import gzip
+import random
 import re
 import struct
 
@@ -9,6 +10,7 @@ import pytest
 
 from aecli.data.idx import read_idx
 from aecli.errors import SettingError
+from tests.hostile import bounded, refusal
 
 
 def header(*shape, kind=0x08):
@@ -69,3 +71,19 @@ def test_refused(tmp_path, name, content):
         path.write_bytes(content)
     with pytest.raises(SettingError, match=re.escape(str(path))):
         read_idx(path)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_made_up_file_is_refused_or_read(tmp_path, seed):
+    """Sizes up to 2³² − 1, zeros among them, in files of any length."""
+    generator = random.Random(seed)
+    sizes = [0, 1, 2, 3, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
+    shape = generator.choices(sizes, k=generator.randrange(5))
+    data = header(*shape, kind=generator.choice([8, 8, 8, 9, 14]))
+    data += bytes(generator.randrange(0, 600))
+    path = tmp_path / generator.choice(["a-idx", "a-idx.gz"])
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    with bounded():
+        reason = refusal(read_idx, path)
+    assert reason is None or path.name in reason
+    assert reason or read_idx(path).shape == tuple(shape)

@@ -8,7 +8,7 @@ import torch
 
 from aecli.data import Digits, Images, InMemoryDataModule
 from aecli.data.module import Split
-from aecli.errors import SettingError
+from aecli.errors import SettingError, shortened
 
 BINARIZED = ["round", "fixed", "dynamic"]
 SIZES = {"train": [16] * 5, "validation": [16, 4], "test": [16, 14]}
@@ -265,7 +265,7 @@ BAD = [
 
 @pytest.mark.parametrize(("key", "value"), BAD)
 def test_bad_setting(key, value):
-    with pytest.raises(SettingError, match=f"^dataset.{key}={value}: must "):
+    with pytest.raises(SettingError, match=f"^dataset.{key}={shortened(value)}: must "):
         make(**{key: value})
 
 
