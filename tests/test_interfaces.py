@@ -9,7 +9,6 @@ import inspect
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,21 +92,12 @@ def watcher():
     )
 
 
-def omegaconf_nodes():
-    config = OmegaConf.create({"a": {"b": 1}})
-    node = config.a._get_node("b")
-    return node._get_full_key(None) == "a.b" and node._get_root() is config
-
-
 KNOWN = {
     "Hydra": get_mode,  # of hydra._internal: its get_mode composes the configuration once too often
     "_DataFetcher": data_fetcher,
     "_TrainingEpochLoop": epoch_loop,
     "_num_ready_batches_reached": epoch_loop,
     "_batches_that_stepped": counts_of_the_epoch_loop,
-    "_get_full_key": omegaconf_nodes,
-    "_get_node": omegaconf_nodes,
-    "_get_root": omegaconf_nodes,
     "_registered": watcher,
     "_storage": trial_id,
     "_trial_id": trial_id,

@@ -61,7 +61,7 @@ def main(config: DictConfig) -> None:
     place = {"device": config.device, "root": config.dataset.root}
     results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
     if len(results) > 1:
-        _print_side_by_side(results)
+        _print_side_by_side(results, config.eval)
 
 
 def evaluate(
@@ -241,7 +241,7 @@ def _unit(name: str, settings: DictConfig) -> str:
     }.get(name, "")
 
 
-def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
+def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: DictConfig) -> None:
     """Print a table with a row a run, without the columns that no run has."""
     rows = {run: read_metrics(run.directory) | dict(values) for run, values in results.items()}
     noisy = [name for values in results.values() for name in values if name.startswith("mse_")]
@@ -250,7 +250,11 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]]) -> None:
         for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:]])
         if any(isinstance(values.get(name), int | float) for values in rows.values())
     ]
-    table = Table(Column("run", overflow="fold"), *columns, title="test set", title_justify="left")
+    title = "test set"
+    if "marginal_nll" in columns:
+        samples = settings.importance_samples
+        title += f" (marginal_nll: ≥ -log p(x), {samples} importance samples)"
+    table = Table(Column("run", overflow="fold"), *columns, title=title, title_justify="left")
     names = _without_common_end([run.directory.name for run in rows])
     for name, values in zip(names, rows.values(), strict=True):
         cells = (values.get(column) for column in columns)

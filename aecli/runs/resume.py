@@ -41,11 +41,7 @@ class State:
     @classmethod
     def read(cls, directory: Path) -> "State":
         """Return the state of the run in `directory`; raise `SettingError` if it is damaged."""
-        metrics = read_metrics(directory)
-        if "epochs" in metrics and not _is_record(metrics):
-            path = directory / "metrics.json"
-            raise SettingError(f"{path}: damaged; move it away and try again")
-        return cls(directory, last_checkpoint(directory), metrics)
+        return cls(directory, last_checkpoint(directory), read_metrics(directory))
 
     def is_trained(self, config: DictConfig) -> bool:
         """Tell whether the training has ended; an experiment's evaluation may still be missing."""
@@ -111,11 +107,3 @@ def check_same(config: DictConfig, stored: DictConfig, directory: Path) -> None:
 def _plain(config: DictConfig, part: str) -> Any:
     value = config.get(part)
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def _is_record(metrics: Mapping[str, Any]) -> bool:
-    """Tell whether the metrics are those that the end of a training writes."""
-    values = metrics.get("val")
-    numbers = [metrics["epochs"], metrics.get("asked_epochs", 0)]
-    numbers += values.values() if isinstance(values, dict) else [None]
-    return all(isinstance(number, int | float) for number in numbers)

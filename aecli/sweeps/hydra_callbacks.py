@@ -17,6 +17,7 @@ from aecli.errors import SettingError
 from aecli.files import refuse_links
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
 from aecli.sweeps.slurm import watch_by_squeue
+from aecli.sweeps.study import without_password
 from aecli.text import one_line, printable
 from aecli.untrusted import read_yaml
 
@@ -163,7 +164,7 @@ def _take_sweep(config: DictConfig) -> str:
     except Exception as error:  # whatever half a file can raise
         raise SettingError(f"{sweep / SWEEP}: damaged; start the sweep anew") from error
     if then != _sweep_of(config.hydra.overrides.task):
-        line = one_line(" ".join(map(quote, then)), 1000)
+        line = one_line(without_password(" ".join(map(quote, then))), 1000)
         raise SettingError(f"resume={config.resume}: that sweep was {line}; type the same line")
     refuse_links(sweep)
     return str(sweep)

@@ -113,8 +113,8 @@ def _storage(place: str) -> "BaseStorage":
     except Exception as error:  # whatever a database's driver can raise
         lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         raise SettingError(
-            f"sweeper.storage={_without_password(place)}: cannot be reached"
-            f" ({_without_password(lines[0])})"
+            f"sweeper.storage={without_password(place)}: cannot be reached"
+            f" ({without_password(lines[0])})"
         ) from error
 
 
@@ -145,11 +145,11 @@ def try_again(study: "optuna.Study", trial: "FrozenTrial") -> None:
     study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
 
 
-def _without_password(text: str) -> str:
+def without_password(text: str) -> str:
     """Return a text with `***` for the password of a URL in it."""
     text = re.sub(r"(password=)[^&\s]+", r"\1***", text)
     before, colon, rest = text.partition("://")
     user, at, place = rest.rpartition("@")
-    if not (colon and at):
+    if not (colon and at and ":" in user):
         return text
     return f"{before}://{user.partition(':')[0]}:***@{place}"

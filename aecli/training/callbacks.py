@@ -55,8 +55,8 @@ PROJECTED = 400
 class Events(TensorBoardLogger):
     """TensorBoard's event files alone: the settings have their place in `.hydra/`."""
 
+    @override
     def save(self) -> None:
-        """Write no `hparams.yaml`."""
         self.experiment.flush()
 
 
@@ -71,15 +71,15 @@ class KeepConfiguration(Callback):
     ) -> None:
         self.packed = pack(config, choices, arithmetic)
 
+    @override
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the configuration."""
         checkpoint[KEY] = self.packed
 
 
 class KeepRandomState(Callback):
-    """Puts torch's random state into every checkpoint: a resumed run draws what it would have.
+    """Keeps torch's random state: a resumed run draws the numbers that an uninterrupted one would.
 
     Each of several processes has a state of its own, so that they draw different noise.
     """
@@ -87,8 +87,8 @@ class KeepRandomState(Callback):
     def __init__(self) -> None:
         self.loaded: list[dict[str, Any]] | None = None
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of all processes and their devices."""
         state = {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
         return {"processes": gathered(state)}
 
@@ -106,17 +106,18 @@ class KeepRandomState(Callback):
             raise SettingError(f"{where}: is no state of torch's random numbers") from error
         return {"processes": processes}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the states until the next epoch starts."""
+        # Until the next epoch starts: what Lightning does before it may draw numbers.
         self.loaded = state_dict["processes"]
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let each process draw numbers of its own."""
         if trainer.global_rank:
             torch.manual_seed(derived_seed(torch.initial_seed(), "rank", trainer.global_rank))
 
+    @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw from here on as after the epoch that the checkpoint was saved in."""
         if self.loaded is None:
             return
         if len(self.loaded) != trainer.world_size:
@@ -172,8 +173,8 @@ class BestEpoch(Callback):
         self.metrics: dict[str, float] = {"loss": math.inf}
         self.epoch = 0
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed training has to know."""
         return {"metrics": self.metrics, "epoch": self.epoch}
 
     def checked(self, state: Any, where: str) -> dict[str, Any]:
@@ -190,12 +191,12 @@ class BestEpoch(Callback):
             raise SettingError(f"{where}: has no loss")
         return {"metrics": metrics, "epoch": epoch}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
         self.metrics, self.epoch = state_dict["metrics"], state_dict["epoch"]
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare."""
         values = {
             name.removeprefix("val/"): float(value)
             for name, value in trainer.callback_metrics.items()
@@ -218,8 +219,8 @@ class TensorBoardPages(Callback):
         self.hparams = _hparams(config, choices)
         self.every = every
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the settings down; the scalars logged later fill the columns beside them."""
         if not trainer.is_global_zero:
             return
         # Without the first, which would fix the columns, and so the filters, for all runs beside
@@ -229,8 +230,8 @@ class TensorBoardPages(Callback):
         for summary in session:
             events.add_summary(summary)
 
+    @override
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw every few epochs, and after the last."""
         epoch = trainer.current_epoch + 1
         last = trainer.should_stop or epoch == trainer.max_epochs
         if self.every and (epoch % self.every == 0 or last):
@@ -255,9 +256,9 @@ class TensorBoardPages(Callback):
         if model.unit_means is not None:
             writer.add_histogram("mean_activation_of_units", model.unit_means, step)
 
+    @override
     @torch.no_grad()
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the codes of some validation images to the projector."""
         if not self.every:
             return
         split = _data(trainer).splits["validation"].images

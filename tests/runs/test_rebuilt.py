@@ -204,7 +204,9 @@ def test_moments_of_another_shape_are_no_segmentation_fault(adam, tmp_path, name
 @pytest.mark.parametrize(
     "part", ["state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch"]
 )
-@pytest.mark.parametrize("value", [DROPPED, None, [], {}, "x"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [DROPPED, None, [], {}, "x"], ids=["dropped", "null", "list", "dict", "text"]
+)
 def test_a_part_that_is_missing_or_wrong_is_named(adam, tmp_path, part, value):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(SettingError, match=part if part != "state_dict" else "weights") as refused:

@@ -126,7 +126,6 @@ def test_a_run_of_another_version_is_refused(tmp_path):
         {"asked_epochs": "four"},
         {"asked_epochs": [4]},
         {"val": None},
-        {"val": {"loss": "low"}},
         {"val": []},
     ],
     ids=str,
@@ -137,7 +136,7 @@ def test_a_damaged_record_of_the_training_is_refused(tmp_path, damage):
     update_metrics(tmp_path, whole)
     assert State.read(tmp_path).is_done(config)
     update_metrics(tmp_path, damage)
-    with pytest.raises(SettingError, match=r"metrics\.json: damaged; move it away"):
+    with pytest.raises(SettingError, match=r"metrics\.json: damaged \("):
         State.read(tmp_path)
 
 

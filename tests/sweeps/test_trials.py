@@ -176,3 +176,10 @@ def test_a_database_that_cannot_be_reached_is_named_without_its_password(url):
     assert "cannot be reached (" in told
     assert "cret" not in told
     assert "\n" not in told
+
+
+def test_a_password_is_hidden_in_the_middle_of_a_line():
+    line = "model=ae sweeper.storage=postgresql://me:s3cret@host/db seed=1,2"
+    assert studies.without_password(line) == line.replace("s3cret", "***")
+    for text in ("sweeper.storage=postgresql://me@host/db", "sweeper.storage=study.log seed=1"):
+        assert studies.without_password(text) == text

@@ -54,9 +54,9 @@ def conflicts(records: Sequence[Record], metrics: Iterable[str]) -> dict[str, Co
         having = [record for record in records if metric in record.metrics]
         differing = {key for key in varied if _defines(key, metric) and _differs(having, key)}
         # Options that differ have different settings: that need not be said.
-        told = [key for key in varied if key in differing and not _is_below(key, differing)]
+        named = [key for key in varied if key in differing and not _is_below(key, differing)]
         if differing:
-            found[metric] = Conflict(tuple(told or differing), having)
+            found[metric] = Conflict(tuple(named or differing), having)
     return found
 
 
