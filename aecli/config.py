@@ -16,6 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from aecli.overrides import key_of
+
 NAME_LENGTH = 100
 """Characters of a run's name that tell what was set; file systems allow 255 in all."""
 
@@ -173,7 +175,7 @@ def label(overrides: Sequence[str], *without: str) -> str:
     Left out are `without`, and settings that say where things lie and not what they are.
     """
     unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", *without}
-    keys = [override.lstrip("+~").split("=")[0] for override in overrides]
+    keys = [key_of(override) for override in overrides]
     kept = [
         re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", override)
         for key, override in zip(keys, overrides, strict=True)

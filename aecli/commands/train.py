@@ -26,6 +26,7 @@ from aecli.data import InMemoryDataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
 from aecli.models import Autoencoder
+from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
 from aecli.runs.checkpoint import parts, stored
 from aecli.runs.experiment import report
@@ -96,7 +97,7 @@ def _resumed(
     if overrides is None:
         check_same(config, found.config, state.directory)
     else:
-        typed = {override.split("=")[0].lstrip("+~") for override in overrides}
+        typed = {key_of(override) for override in overrides}
         check_typed(config, found.config, typed, state.directory)
     return found.config, found.choices
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from aecli.errors import SettingError
+from aecli.overrides import key_of
 from aecli.runs.paths import number_of
 from aecli.text import first_line, one_line
 from aecli.tree import leaves
@@ -178,7 +179,7 @@ def _read(directory: Path) -> Record:
     metrics = read_json(directory / METRICS)
     config, typed = (read_yaml(directory / name) for name in (CONFIG, OVERRIDES))
     settings = dict(_settings(config)) | {key: str(v) for key, v in metrics["choices"].items()}
-    keys = frozenset(override.lstrip("+~").partition("=")[0] for override in typed)
+    keys = frozenset(key_of(override) for override in typed)
     version = str(metrics.get("version", ""))[:LONGEST]
     return Record(directory, settings, keys, _metrics(metrics), _evaluation(metrics), version)
 
