@@ -49,7 +49,9 @@ def check_int(key: str, value: Any, low: int, high: int | None = None, why: str 
     is_int = isinstance(value, int) and not isinstance(value, bool)
     if not is_int or not low <= value <= (LARGEST if high is None else high):
         span = f"of at least {low}" if high is None else f"from {low} to {high}"
-        why = (why and f" ({why})") or _and_no_larger(value)
+        why = why and f" ({why})"
+        if high is None:
+            why += _and_no_larger(value)
         raise SettingError(f"{key}={shortened(value)}: must be a whole number {span}{why}")
     return value
 

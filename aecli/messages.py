@@ -57,7 +57,9 @@ def of_omegaconf(error: Any) -> str:
     lines = [line.strip() for line in str(error).splitlines()]
     told = "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
     key = error.full_key
-    typed = [word for word in sys.argv if key and key_of(word) == key]
+    # An interpolation is resolved later, where OmegaConf has lost its key.
+    typed = [word for word in sys.argv if (key_of(word) == key if key else "${" in word)]
+    key = key or ", ".join(typed)
     return f"{typed[-1] if typed else key}: {told}" if key else told
 
 

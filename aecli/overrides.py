@@ -64,9 +64,6 @@ WIRED = {
 }
 """Settings that follow from others, and which: nobody sets them by themselves."""
 
-OPTIONAL = ("experiment",)
-"""Groups of which none may be chosen."""
-
 GROUPS_OF = {"eval": ("eval",), "sample": ()}
 """The groups whose option can be chosen, for commands that cannot choose all."""
 
@@ -149,7 +146,7 @@ def _parsed(word: str) -> "Override":
     from hydra.errors import HydraException
 
     key, equals, value = word.partition("=")
-    if not equals and not word.startswith("~"):
+    if not key_of(word) or (not equals and not word.startswith("~")):
         raise SettingError(f"{shortened(word)}: must be SETTING=VALUE, such as model=vae")
     try:
         return OverridesParser.create().parse_override(word)
@@ -188,8 +185,6 @@ def _check_option(override: "Override", command: str) -> None:
     value = override.value()
     if key in groups() and key not in GROUPS_OF.get(command, groups()):
         raise SettingError(f"{typed}: a run keeps its parts (see aecli {command} --help)")
-    if key in OPTIONAL and value is None:
-        return
     if key in groups() and not override.is_sweep_override() and not isinstance(value, str):
         raise SettingError(f"{typed}: must be one of {', '.join(options(key))}")
 

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from aecli.distributed import are_several, total
 from aecli.errors import SettingError, check_choice, check_int, check_number
 
+LEAST = 1e-6
+"""The least mean activation whose KL divergence float32 can tell."""
+
 
 class SparseCode(NamedTuple):
     """What a sparsity makes of the pre-activation."""
@@ -112,7 +115,7 @@ class KL(Sigmoid):
     Outside training ρ̂ is that of the images at hand, with or without a momentum.
 
     Args:
-        target: ρ in (0, 1).
+        target: ρ in [10⁻⁶, 1 − 10⁻⁶].
         weight: β ≥ 0, nats.
         units: K, the size of the code.
         momentum: None for the batch mean, else m in [0, 1).
@@ -124,9 +127,7 @@ class KL(Sigmoid):
         self, target: float, weight: float, units: int, momentum: float | None = None
     ) -> None:
         super().__init__()
-        self.target = check_number(
-            "sparsity.target", target, low=0, high=1, open_low=True, open_high=True
-        )
+        self.target = check_number("sparsity.target", target, low=LEAST, high=1 - LEAST)
         self.weight = check_number("sparsity.weight", weight, low=0)
         if momentum is not None:
             check_number("sparsity.momentum", momentum, low=0, high=1, open_high=True)
@@ -161,7 +162,7 @@ class KL(Sigmoid):
 def bernoulli_kl(target: float, mean: Tensor) -> Tensor:
     """Return KL(ρ ‖ ρ̂) in nats, elementwise, between Bernoulli variables of these means."""
     # A saturated sigmoid gives exactly 0 or 1 in float32: the clamp keeps the value finite.
-    mean = mean.clamp(1e-6, 1 - 1e-6)
+    mean = mean.clamp(LEAST, 1 - LEAST)
     return target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
 
 

@@ -122,7 +122,7 @@ def test_srun_starts_them_too(tmp_path):
     [
         (("trainer.devices=4096",), "trainer.devices=4096: there are"),
         (("trainer.devices=2", "model=pca"), "this model or optimizer takes one process"),
-        (("trainer.devices=2", "dataset.batch_size=1"), "must leave each of 2 processes an image"),
+        (("trainer.devices=2", "dataset.batch_size=1"), "1 images for each of 2 processes"),
         (("trainer.devices=2", "trainer.precision=fastest"), "is measured on one device"),
         (
             ("trainer.devices=2", "model=ae", "network.activation=sigmoid", "pretraining=rbm"),

@@ -316,7 +316,7 @@ def test_wiring_is_what_conf_fills_in_from_other_settings():
     [
         ("--model vae", "aecli: --model vae: no such flag; settings are typed as model=vae"),
         ("--model=vae", "aecli: --model=vae: no such flag; settings are typed as model=vae"),
-        ("--experimental-rerun x.pickle", "aecli: --experimental-rerun x.pickle: no such flag"),
+        ("--experimental-rerun x.pickle", "aecli: --experimental-rerun: runs"),
         ("--cfg", "aecli: --cfg: --cfg must be followed by one of job, hydra, all"),
         ("--cfg jop", "aecli: --cfg jop: --cfg must be followed by one of job, hydra, all"),
         ("--config-dir", "aecli: --config-dir: needs a value after it"),

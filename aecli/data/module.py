@@ -301,11 +301,12 @@ class InMemoryDataModule(pl.LightningDataModule):
         training = self.shuffled("train", self.batch_size, lambda: 0)
         for batches, needed in ((training, least), (self.batches("validation"), 1)):
             if batches.last < processes * needed:
+                each = f" for each of {processes} processes" if processes > 1 else ""
+                why = " (network.batch_norm=true)" if needed > 1 else ""
                 raise SettingError(
-                    f"dataset.batch_size={self.batch_size}: must leave each of {processes}"
-                    f" processes {needed} images of every batch"
-                    f"{', with network.batch_norm=true' if needed > 1 else ''}; the last of"
-                    f" {len(batches.split)} images has {batches.last}"
+                    f"dataset.batch_size={self.batch_size}: every batch must have {needed}"
+                    f" images{each}{why}; the last of {len(batches.split)} images has"
+                    f" {batches.last}"
                 )
 
     def _in_parts(self, batches: Batches) -> Batches:

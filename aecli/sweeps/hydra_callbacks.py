@@ -11,10 +11,12 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from aecli.distributed import agree, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
 from aecli.files import refuse_links
+from aecli.messages import of_omegaconf
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
 from aecli.sweeps.slurm import watch_by_squeue
 from aecli.sweeps.study import without_password
@@ -177,6 +179,8 @@ def _sweep_of(typed: Iterable[str]) -> list[str]:
 
 
 def _exit(reason: Exception | str) -> NoReturn:
+    if isinstance(reason, OmegaConfBaseException):
+        reason = of_omegaconf(reason)
     # Hydra would only warn of an exception in a callback, and go on.
     print(f"aecli: {printable(reason)}", file=sys.stderr)  # noqa: T201
     sys.exit(1)

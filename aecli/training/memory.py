@@ -36,8 +36,8 @@ def check_memory(config: DictConfig, data: InMemoryDataModule) -> None:
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             model.terms(torch.empty(size, *images.shape[1:], device="meta"))
-    except (NotImplementedError, RuntimeError):
-        return  # a part that looks at numbers cannot be computed without any
+    except (NotImplementedError, RuntimeError, ValueError):
+        return  # a part looks at numbers, or refuses the batch, as it will when it trains
     weights = sum(weight.nbytes for weight in model.parameters())
     told = sizes(plain(config.model))
     samples = f", model.samples={config.model.samples}" if "samples" in config.model else ""

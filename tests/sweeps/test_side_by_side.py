@@ -35,7 +35,7 @@ def test_quick_trials_end_while_a_slow_one_runs(tmp_path, launcher):
         time.sleep(0.2)
     assert study.trials[0].state == TrialState.RUNNING
     search.send_signal(signal.SIGTERM)
-    assert search.wait(60) == 75
+    assert search.wait(120) == 75
     told = (tmp_path / "log.txt").read_text()
     assert "aecli: terminated; to go on with it: the same line and resume=" in told
     assert "Traceback" not in told

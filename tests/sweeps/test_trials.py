@@ -2,7 +2,6 @@
 
 import sqlite3
 import time
-from threading import Thread
 
 import optuna
 import pytest
@@ -96,22 +95,20 @@ def test_a_trial_that_was_asked_for_by_nobody_is_run(shared, monkeypatch):
     assert taken.params == study.trials[0].params
 
 
-def test_machines_that_ask_at_the_same_moment_run_as_many_trials_as_wanted(shared):
-    shared()  # the tables are there
-    ended = []
+def test_of_two_machines_that_ask_for_the_last_trial_one_runs_it(shared):
+    here, other = (Trials(shared(), name, SPACE, wanted=1) for name in "ab")
+    ask = here.study.ask
 
-    def machine(name):
-        trials = Trials(shared(), name, SPACE, wanted=12)
-        while (trial := trials.next()) is not None:
-            trials.tell(trial.number, 1.0)
-            ended.append(trial.number)
+    def ask_too_late(space):
+        assert other.next().number == 0
+        return ask(space)
 
-    threads = [Thread(target=machine, args=(name,)) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(ended) == len(set(ended)) == len(counted(shared().trials)) == 12
+    here.study.ask = ask_too_late
+    assert here.next() is None
+    other.tell(0, 1.0)
+    assert [trial.number for trial in counted(here.study.trials)] == [0]
+    assert here.study.trials[1].state == TrialState.FAIL
+    assert here.others_run() == 0
 
 
 def test_a_study_in_the_sweep_goes_on_with_whatever_runs():

@@ -11,9 +11,9 @@ import pytest
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.commandline import aecli_process as aecli
+from tests.events import scalars
 
 MODELS = ("pca", "ae", "sparse_ae", "ksparse_ae", "vae")
 SEEDS = 6
@@ -127,8 +127,7 @@ def test_runs_are_listed_by_names_that_say_what_they_are(page):
 def test_hparams_has_settings_and_metrics_of_every_variant_in_one_table(page, sweep):
     losses = []
     for run in sorted(path for path in sweep.iterdir() if path.is_dir()):
-        events = EventAccumulator(str(run)).Reload()
-        losses.append(events.Scalars("val/loss")[-1].value)
+        losses.append(scalars(run)["val/loss"][-1][1])
     assert len(losses) == SEEDS * len(MODELS)
     cells = {"code_dim", "model", "val/loss", "dynamic", "1000.0"}
     page("hparams", TEXTS, lambda texts: cells <= set(texts))
