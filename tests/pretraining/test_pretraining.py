@@ -208,8 +208,8 @@ def test_a_linear_code_gets_the_linear_rate_and_tied_networks_stay_tied():
         ([*SIGMOID, "pretraining=denoising", "pretraining.amounts=[0.1]"], "layer 2 needs one too"),
         ([*SIGMOID, "pretraining=denoising", "pretraining.amounts=0.1"], "must be a list"),
         ([*SIGMOID, "pretraining=sparse"], "pretraining=sparse: needs sparsity=sigmoid"),
-        ([*SIGMOID, "pretraining.momentum=0.5"], "pretraining.momentum=0.5: must be two"),
-        ([*SIGMOID, "pretraining.lr=1e30"], "diverged"),
+        ([*SIGMOID, "pretraining.momentum=0.5"], "pretraining.momentum=0.5: must be a list of 2"),
+        ([*SIGMOID, "pretraining.lr=1e9"], "diverged"),
     ],
 )
 def test_what_cannot_be_pretrained_is_refused(overrides, message):
