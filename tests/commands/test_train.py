@@ -287,8 +287,8 @@ def test_beta_warms_up(tmp_path, monkeypatch, overrides, expected):
     seen = []
     original = VAE.terms
 
-    def terms(self, x):
-        result = original(self, x)
+    def terms(self, x, *rest):
+        result = original(self, x, *rest)
         if self.training:
             seen.append(((result.loss - result.nll) / result.kl).item())
         return result
