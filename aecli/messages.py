@@ -56,6 +56,7 @@ def of_omegaconf(error: Any) -> str:
     """Return an error of OmegaConf's, which knows the setting's key, as one line."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
+    told = re.sub(r"field '.*' is not Optional", "must not be null", told)
     key = error.full_key
     # An interpolation is resolved later, where OmegaConf has lost its key.
     typed = [word for word in sys.argv if (key_of(word) == key if key else "${" in word)]

@@ -113,11 +113,11 @@ SETTINGS = list(settings())
 
 
 def one_line(answer: Any, key: str) -> bool:
-    name = "run=latest" if key == "output_dir" else key.lstrip("+")  # which is looked for in it
+    names = [key.lstrip("+"), *(["run=latest"] if key == "output_dir" else [])]  # looked for in it
     return (
         answer.stderr.startswith("aecli: ")
         and answer.stderr.count("\n") == 1
-        and name in answer.stderr
+        and any(name in answer.stderr for name in names)
         and answer.returncode in (1, 2)
     )
 

@@ -102,12 +102,7 @@ class NewDirectory(Failures):
             raise SettingError("--multirun: a sweep's jobs are single processes; not by torchrun")
         if config.sweeper is not None and find_spec("optuna") is None:
             raise SettingError('sweeper=optuna: not installed; pip install -e ".[sweep]"')
-        typed = config.hydra.overrides.task
-        if config.resume is None:
-            if many := [text for text in typed if text.startswith("resume=")]:
-                raise SettingError(f"{many[0]}: must be one directory, a sweep's")
-            return _claim(config, config.hydra.sweep)
-        return _take_sweep(config)
+        return _claim(config, config.hydra.sweep) if config.resume is None else _take_sweep(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Say how to compare the runs; name the jobs that failed."""

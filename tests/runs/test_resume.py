@@ -184,7 +184,7 @@ def test_resume_on_the_command_line(tmp_path):
         (["resume=nowhere"], "resume=nowhere: no such directory; must be a run's, or latest"),
         (["resume=latest"], "resume=latest: no run under outputs/"),
         (["resume=."], "resume=.: not a run's directory"),
-        (["-m", "resume=a,b"], "resume=a,b: must be one directory, a sweep's"),
+        (["-m", "resume=a,b"], "resume=a,b: must be one value for the whole sweep"),
     ],
 )
 def test_what_cannot_be_resumed_gets_one_plain_line(tmp_path, words, message):
