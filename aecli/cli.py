@@ -20,6 +20,7 @@ from aecli.signals import (
     exit_on_signals,
     importing,
     raise_on_signals,
+    signal_behind,
 )
 from aecli.text import printable
 
@@ -156,6 +157,8 @@ def _run(command: str) -> None:
     except Bug as bug:
         raise bug.__cause__ or bug from None
     except Exception as error:
+        if stopped := signal_behind(error):
+            raise stopped from None
         if wants_traceback:
             raise
         _fail(1, plain(error, command))
@@ -211,6 +214,8 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
                 module = importlib.import_module(COMMANDS[command])
             return module.main(config)
         except Exception as error:
+            if stopped := signal_behind(error):
+                raise stopped from None
             if "WORLD_SIZE" in os.environ and lost_connection(error):
                 raise Gone from error
             message, is_bug = _verdict(error)
@@ -268,6 +273,8 @@ def _run_plain(command: str, words: list[str]) -> None:
     try:
         main(words)
     except Exception as error:
+        if stopped := signal_behind(error):
+            raise stopped from None
         message, is_bug = _verdict(error)
         if is_bug or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise

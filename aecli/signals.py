@@ -35,6 +35,17 @@ def ending(command: str, number: int, advice: str = "") -> Ending:
     return Ending(status, f"aecli: {what}{advice}\n")
 
 
+def signal_behind(error: BaseException) -> BaseException | None:
+    """Return the exception of a signal that an error came out of, None if there is none.
+
+    A signal in the middle of a library's function can make its own clean-up fail.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, KeyboardInterrupt | Terminated):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 def exit_on_signals(ending: Callable[[int], Ending]) -> None:
     """Let SIGINT and SIGTERM end this process at once, as `ending` says for a signal's number.
 

@@ -37,8 +37,8 @@ def test_a_run_killed_at_20_moments_of_the_whole_training_ends_as_one_that_never
     assert len(kills) == KILLS, killed.stdout
     assert {int(epoch) * 6 // EPOCHS for epoch, *_ in kills} == set(range(6))
     assert {int(code) for _, code, _ in kills} == {-signal.SIGKILL, -signal.SIGXFSZ}
-    half_written = {".last.ckpt", ".best.ckpt"}
-    assert sum(bool(half_written & set(files.split(","))) for *_, files in kills) > KILLS // 3
+    half_written = [files for *_, files in kills if ".part" in files]
+    assert len(half_written) > KILLS // 3
     config, choices = configure(*SETTINGS)
     train(config, tmp_path / "whole", choices)
     for name in ("last.ckpt", "best.ckpt"):

@@ -56,7 +56,6 @@ SIDE_BY_SIDE = (
 
 def main(config: DictConfig) -> None:
     """Evaluate the runs that `run=` means."""
-    check_int("eval.batch_size", config.eval.batch_size, 1)
     runs = find(config.run, config.output_dir)
     place = {"device": config.device, "root": config.dataset.root}
     results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
@@ -72,6 +71,8 @@ def evaluate(
     `seed` is that of what the estimates draw; `root` is where the data lies now.
     """
     keep_freed_memory()
+    for key, least in (("batch_size", 1), ("importance_samples", 0), ("decoded_at_once", 1)):
+        check_int(f"eval.{key}", settings[key], least)
     if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
         run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))

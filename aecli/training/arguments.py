@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from aecli.errors import (
     SettingError,
     check_bool,
@@ -174,7 +176,8 @@ def check_arguments(trainer: Mapping[str, Any]) -> None:
             f"trainer.check_val_every_n_epoch={every}: must be at most"
             f" trainer.max_epochs={given['max_epochs']}"
         )
-    if isinstance(given["devices"], list) and given["accelerator"] == "cpu":
+    on_cpu = given["accelerator"] == "cpu" or not torch.cuda.is_available()
+    if isinstance(given["devices"], list) and on_cpu:
         raise SettingError(f"trainer.devices={given['devices']}: a list is of GPUs")
     if given.get("strategy") != "ddp":
         if isinstance(given["devices"], int) and given["devices"] > 1:
