@@ -79,3 +79,16 @@ def test_error_of_separable_and_of_random_labels():
 def test_impossible_settings_are_refused(key):
     with pytest.raises(SettingError, match=f"eval.probe.{key}=-1"):
         probe(**{key: -1})
+
+
+def test_the_pixels_of_the_runs_of_a_sweep_are_fitted_once(clusters, monkeypatch):
+    features, labels = clusters
+    fits = []
+    fit = Probe.fit
+    monkeypatch.setattr(Probe, "fit", lambda self, *rows: fits.append(1) or fit(self, *rows))
+    first = probe()._fitted_before(features, labels)
+    assert probe()._fitted_before(features.clone(), labels.clone()) is first
+    assert len(fits) == 1
+    for other in (probe(C=0.5), probe()):
+        other._fitted_before(features, labels.flip(0))
+    assert len(fits) == 3
