@@ -41,8 +41,11 @@ def signal_behind(error: BaseException) -> BaseException | None:
     A signal in the middle of a library's function can make its own clean-up fail.
     """
     cause: BaseException | None = error
+    seen: list[BaseException] = []  # such chains may be circles
     while cause is not None and not isinstance(cause, KeyboardInterrupt | Terminated):
-        cause = cause.__cause__ or cause.__context__
+        seen.append(cause)
+        later = cause.__cause__ or cause.__context__
+        cause = None if any(later is error for error in seen) else later
     return cause
 
 

@@ -78,3 +78,15 @@ def test_a_signal_at_the_start_is_one_line(tmp_path):
         done = signalled(number, 5, "compare", cwd=tmp_path)
         word = "interrupted" if number == signal.SIGINT else "terminated"
         assert (done.returncode, done.stderr) == (status, f"aecli: {word}\n")
+
+
+def test_a_signal_behind_an_error_is_found_and_a_circle_of_causes_ends():
+    from aecli.signals import signal_behind
+
+    error, other = ValueError(), OSError()
+    error.__context__, other.__context__ = other, KeyboardInterrupt()
+    assert isinstance(signal_behind(error), KeyboardInterrupt)
+    other.__context__, error.__context__ = None, other
+    assert signal_behind(error) is None
+    other.__cause__, error.__cause__ = error, other
+    assert signal_behind(error) is None
