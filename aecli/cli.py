@@ -230,6 +230,8 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
             # Not raised: Hydra would print lines of its own, and end the other jobs of a sweep.
             _report(message + (_how_to_go_on(command) if _is_of_the_disk(error) else ""))
             if not is_sweep():
+                if command == "train" and not config.resume:
+                    _discard_refused()
                 sys.exit(1)
         return None
 
@@ -332,6 +334,23 @@ def _forget_failure() -> None:
 
     if is_sweep():
         (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
+
+
+def _discard_refused() -> None:
+    """Remove the run's directory if its training was refused before it began."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.runs.paths import CHECKPOINTS, discard
+
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    if (
+        rank() == 0
+        and not (directory / CHECKPOINTS).exists()
+        and not any(directory.glob("events*"))
+    ):
+        discard(directory)
 
 
 def _how_to_go_on(command: str) -> str:

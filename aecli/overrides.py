@@ -89,7 +89,8 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
     if not COMPLETION.intersection(flags):  # under completion the words are half typed
         is_sweep = not SWEEP.isdisjoint([*flags, *typed])
         runs = 1
-        for override in [_parsed(word) for word in typed]:
+        example = "model=vae" if command == "train" else "run=latest"
+        for override in [_parsed(word, example) for word in typed]:
             _check_key(override)
             if command == "train":
                 _check_wiring(override)
@@ -141,13 +142,13 @@ def _no_such_flag(word: str, after: Sequence[str]) -> str:
     return f"{word}: no such flag; {hint} (all flags: aecli train --hydra-help)"
 
 
-def _parsed(word: str) -> "Override":
+def _parsed(word: str, example: str) -> "Override":
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     key, equals, value = word.partition("=")
     if not key_of(word) or (not equals and not word.startswith("~")):
-        raise SettingError(f"{shortened(word)}: must be SETTING=VALUE, such as model=vae")
+        raise SettingError(f"{shortened(word)}: must be SETTING=VALUE, such as {example}")
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:

@@ -64,9 +64,10 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """
     # Not blocking: a pipe may have taken the file's place since `size_of` looked.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SettingError(f"{one_line(path)}: is no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SettingError(f"{one_line(path)}: is no regular file")
         data = file.read(most + 1)
     if len(data) > most:
         raise SettingError(f"{one_line(path)}: is larger than {most:,} bytes")

@@ -93,7 +93,7 @@ def test_quick_answers_import_no_torch(words, tmp_path):
         (["train", "trainer.max_epochs=-1"], 1, "trainer.max_epochs=-1: must be a whole number"),
         (["train", "dataset=mnist", "dataset.root=nowhere"], 1, "dataset.root=nowhere: no such"),
         (["train", "network.hidden=[10,", "5]"], 1, "in quotes"),
-        (["eval", "latest"], 1, "must be SETTING=VALUE, such as model=vae"),
+        (["eval", "latest"], 1, "must be SETTING=VALUE, such as run=latest"),
         (["eval", "eval.noise_levels=0.3"], 1, "0.3"),
         (["train", "~model"], 1, "~model: a setting cannot be taken away"),
         (["train", "network.hidden=${no}"], 1, "network.hidden=${no}: Interpolation key 'no'"),
@@ -207,3 +207,13 @@ def test_a_pipe_that_closes_ends_it_in_silence(tmp_path):
     )
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+def test_a_refused_training_leaves_no_run_that_latest_would_take(tmp_path):
+    good = ("train", "model=ae", "trainer=debug", "network.hidden=[8]")
+    assert aecli(*good, cwd=tmp_path).returncode == 0
+    refused = aecli(*good, "pretraining=rbm", "network.activation=relu", cwd=tmp_path)
+    assert refused.stderr.startswith("aecli: pretraining: ")
+    assert len(list((tmp_path / "outputs" / "ae-digits").iterdir())) == 1
+    done = aecli("train", "resume=latest", "trainer.max_epochs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

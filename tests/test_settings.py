@@ -260,6 +260,7 @@ def outcome(words: list[str], cwd: Path) -> dict[str, Any]:
     return {key: told[key] for key in ("val", "epochs", "best_epoch", "parameters")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [setting for setting in SETTINGS if setting.key not in NO_NUMBERS],

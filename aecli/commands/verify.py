@@ -1,6 +1,5 @@
 """`aecli verify`: whether the files of runs are what was written: checksums, settings, metrics."""
 
-import argparse
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 from rich.markup import escape
 from rich.table import Column, Table
 
+from aecli.commands.words import Parser
 from aecli.errors import SettingError
 from aecli.progress import Tracked, show
 from aecli.runs.metrics_file import read_metrics
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises `SettingError` naming every damaged file, or if there are no runs.
     """
-    parser = argparse.ArgumentParser(prog="aecli verify", description=DESCRIPTION)
+    parser = Parser(prog="aecli verify", description=DESCRIPTION)
     parser.add_argument(
         "places",
         nargs="*",

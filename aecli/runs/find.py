@@ -1,6 +1,7 @@
 """Which runs `run=` means. No torch here."""
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def run_in(directory: Path) -> Run | None:
     """Return the run in a directory, with its best checkpoint or else its last; None if none."""
     for name in (BEST, LAST):
         checkpoint = checkpoint_path(directory, name)
-        if checkpoint.is_file():
+        if os.path.lexists(checkpoint):  # what is no regular file is refused when it is read
             return Run(directory, checkpoint)
     return None
 

@@ -10,7 +10,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
@@ -63,6 +63,16 @@ def newest(outputs: Path) -> Iterator[Path]:
     made = [*outputs.glob("*/*/.hydra/config.yaml"), *outputs.glob("sweeps/*/*/.hydra/config.yaml")]
     for config in sorted(made, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         yield config.parent.parent
+
+
+def discard(directory: Path) -> None:
+    """Remove the directory of a run that nothing was written to but its settings and its log."""
+    with suppress(OSError):
+        for path in [*(directory / ".hydra").glob("*.yaml"), *directory.glob("*.log")]:
+            path.unlink()
+        (directory / ".lock").unlink(missing_ok=True)
+        (directory / ".hydra").rmdir()
+        directory.rmdir()
 
 
 def make_new(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """`resume=`: how far a run has come, what it was started with, and what may change on its way."""
 
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -25,7 +26,8 @@ GOES_WITH = {"resume", "output_dir", LENGTH}
 def last_checkpoint(directory: Path) -> Path | None:
     """Return the checkpoint that a run resumes from; None before its first epoch has ended."""
     path = checkpoint_path(directory, LAST)
-    return path if path.is_file() else None
+    # What is no regular file is refused when it is read.
+    return path if os.path.lexists(path) else None
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,9 @@ def study_of(sweep):
     return load_study(study_name=STUDY, storage=storage)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(tmp_path, launcher):
     # A Bernoulli likelihood is refused on grey images, and the smallest rates learn nothing.
     likelihoods = "likelihood=mse,cross_entropy,gaussian,bernoulli"

@@ -10,6 +10,7 @@ from aecli import files
 from aecli.commands.compare import groups, tables
 from aecli.commands.compare.groups import Group, Repeated
 from aecli.commands.compare.meaning import Conflict, conflicts, usual_metric
+from aecli.commands.words import Parser
 from aecli.errors import SettingError
 from aecli.runs import records
 from aecli.runs.paths import shown
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="aecli compare",
         description=DESCRIPTION,
         epilog=EXAMPLES,
