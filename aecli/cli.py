@@ -230,7 +230,7 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
             # Not raised: Hydra would print lines of its own, and end the other jobs of a sweep.
             _report(message + (_how_to_go_on(command) if _is_of_the_disk(error) else ""))
             if not is_sweep():
-                if command == "train" and not config.resume:
+                if command == "train" and not config.resume and not _is_of_the_disk(error):
                     _discard_refused()
                 sys.exit(1)
         return None
