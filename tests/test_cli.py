@@ -93,6 +93,8 @@ def test_quick_answers_import_no_torch(words, tmp_path):
         (["train", "trainer.max_epochs=-1"], 1, "trainer.max_epochs=-1: must be a whole number"),
         (["train", "dataset=mnist", "dataset.root=nowhere"], 1, "dataset.root=nowhere: no such"),
         (["train", "network.hidden=[10,", "5]"], 1, "in quotes"),
+        (["compare", "--foo"], 1, "unrecognized arguments: --foo (see aecli compare --help)"),
+        (["verify", "--foo"], 1, "unrecognized arguments: --foo (see aecli verify --help)"),
         (["eval", "latest"], 1, "must be SETTING=VALUE, such as run=latest"),
         (["eval", "eval.noise_levels=0.3"], 1, "0.3"),
         (["train", "~model"], 1, "~model: a setting cannot be taken away"),
