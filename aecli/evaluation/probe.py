@@ -83,7 +83,8 @@ class Probe:
 
     def _fitted_before(self, features: Tensor, labels: Tensor) -> "Fit":
         """Return `fit` of these features, the one from before if they are the same."""
-        contents = tuple(hashlib.sha256(rows.contiguous().numpy().data).digest() for rows in (features, labels))
+        rows = [tensor.contiguous().numpy().data for tensor in (features, labels)]
+        contents = [hashlib.sha256(data).digest() for data in rows]
         key = (self.C, self.tolerance, self.steps, *contents)
         if key not in LAST:
             fit = self.fit(features, labels)
