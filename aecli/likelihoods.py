@@ -89,8 +89,9 @@ class BernoulliVariables:
         # Nothing is kept for a gradient: Σ (x − ½) l − ½ |l| + log sigmoid(|l|), the last with one
         # logarithm for the product of a few pixels, takes half of the time.
         logits = self.logits.to(value.dtype)
+        linear = logits.mul(value - 0.5).sum(FEATURES)
         size = logits.abs()
-        linear = logits.mul(value - 0.5).sub_(size, alpha=0.5).sum(FEATURES)
+        linear.sub_(size.sum(FEATURES), alpha=0.5)
         factors = size.sigmoid_().flatten(-3)
         products = factors.unflatten(-1, (gcd(FACTORS, factors.shape[-1]), -1)).prod(-2)
         return linear + products.log_().sum(-1)

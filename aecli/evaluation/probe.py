@@ -18,10 +18,14 @@ from aecli.models import Autoencoder
 
 log = logging.getLogger(__name__)
 
-CURVATURE = 0.1
-"""Of the softmax's loss, roughly p(1 − p): scales the steps, not the solution."""
+STAGES = (15, 15, 15)
+"""Steps of L-BFGS after each of which the curvature is taken anew, at the weights reached."""
 HISTORY = 20
 """Steps that L-BFGS remembers."""
+MOST_FACTORS = 1 << 26
+"""Numbers in the factors of the curvature, above which all classes share one."""
+LEAST_CURVATURE = 1e-5
+"""Of a direction, as a share of the mean over all."""
 NO_DEVIATION = 1e-6
 """A feature is constant if its standard deviation is below this share of the largest."""
 
@@ -43,7 +47,8 @@ class Probe:
 
     Args:
         C: > 0; the weight of the labels against small weights.
-        tolerance: > 0, of the largest derivative of the cost, over C and the number of images.
+        tolerance: > 0, of the largest derivative of the cost over C and the number of images, in
+            coordinates in which its curvature is about one.
         steps: ≥ 1, of L-BFGS at most.
     """
 
@@ -100,48 +105,95 @@ class Probe:
         deviation = x.square().mean(dim=0).sqrt()
         varies = deviation > NO_DEVIATION * deviation.max()
         scale = torch.where(varies, 1 / deviation, 0.0)
-        x.mul_(scale)
-
-        # In the coordinates V, W = P V, the cost has about the same curvature in all directions: P
-        # whitens the features, but for those directions that the ridge holds.
-        ridge = 1 / (self.C * len(x))
-        variances, directions = torch.linalg.eigh(x.T @ x / len(x))
-        shrink = (CURVATURE * variances.clamp_min(0) + ridge).rsqrt()
-        whitening = directions * shrink
-        x = x @ whitening
-        penalty = ridge * shrink.square()[:, None]
-
+        x = torch.cat([x.mul_(scale), x.new_ones(len(x), 1)], dim=1)  # the last weight is b
         classes, target = labels.unique(return_inverse=True)
         one_hot = F.one_hot(target).double()
+        ridge = x.new_full((x.shape[1], 1), 1 / (self.C * len(x)))
+        ridge[-1] = 0
 
-        def cost(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            """Return the cost over C · N and its gradient at V and b, in a row."""
-            weight = torch.from_numpy(flat).view(-1, len(classes))
-            v, b = weight[:-1], weight[-1]
-            log_p = torch.addmm(b, x, v).log_softmax(dim=1)
-            value = 0.5 * (penalty * v * v).sum() - log_p.gather(1, target[:, None]).mean()
+        def cost(weight: Tensor) -> tuple[Tensor, Tensor]:
+            """Return the cost over C · N and its gradient at the weights W and b, `(K + 1, L)`."""
+            log_p = (x @ weight).log_softmax(dim=1)
+            value = 0.5 * (ridge * weight * weight).sum() - log_p.gather(1, target[:, None]).mean()
             error = log_p.exp_().sub_(one_hot).div_(len(x))
-            gradient = torch.cat([x.T @ error + penalty * v, error.sum(dim=0)[None]])
-            return float(value), gradient.flatten().numpy()
+            return value, x.T @ error + ridge * weight
 
-        found = minimize(
-            cost,
-            np.zeros((x.shape[1] + 1) * len(classes)),
-            jac=True,
-            method="L-BFGS-B",
-            options={
-                "gtol": self.tolerance,
-                "ftol": 0.0,
-                "maxiter": self.steps,
-                "maxfun": 2 * self.steps,
-                "maxcor": HISTORY,
-            },
-        )
-        converged = bool(abs(found.jac).max() <= self.tolerance)
-        log.info("fitted in %d steps", found.nit)
-        weight = torch.from_numpy(found.x).view(-1, len(classes))
-        w = scale[:, None] * (whitening @ weight[:-1])
+        weight = x.new_zeros(x.shape[1], len(classes))
+        steps, converged = 0, False
+        for most in (*STAGES, self.steps):
+            factors = _curvature(x, weight, ridge)
+            found = _minimum(cost, weight, factors, self.tolerance, min(most, self.steps - steps))
+            steps += found.steps
+            weight, converged = found.weight, found.converged
+            if converged or steps == self.steps:
+                break
+        log.info("fitted in %d steps", steps)
+        w = scale[:, None] * weight[:-1]
         return Fit(classes, w, weight[-1] - mean @ w, converged)
+
+
+def _curvature(x: Tensor, weight: Tensor, ridge: Tensor) -> Tensor:
+    """Return the Cholesky factors of the cost's second derivatives in the weights of each class.
+
+    Σ_i p_l(1 − p_l) u_i u_iᵀ / N + ridge, of class l; `(L, K + 1, K + 1)`, or one for all classes.
+    In float32: a rough curvature changes the number of steps, not the solution.
+    """
+    rows = x.float()
+    p = (rows @ weight.float()).softmax(dim=1)
+    curvature = p * (1 - p)
+    if len(weight) ** 2 * weight.shape[1] > MOST_FACTORS or not weight.any():
+        curvature = curvature.mean(dim=1, keepdim=True)
+    grams = [(rows * share[:, None]).T @ rows / len(x) for share in curvature.T]
+    second = torch.stack(grams).double()
+    diagonal = second.diagonal(dim1=1, dim2=2)
+    diagonal += ridge[:, 0] + LEAST_CURVATURE * diagonal.mean(dim=1, keepdim=True)
+    return torch.linalg.cholesky(second)
+
+
+class _Minimum(NamedTuple):
+    weight: Tensor
+    steps: int
+    converged: bool
+
+
+def _minimum(
+    cost: Callable[[Tensor], tuple[Tensor, Tensor]],
+    start: Tensor,
+    factors: Tensor,
+    tolerance: float,
+    steps: int,
+) -> _Minimum:
+    """Go down from `start` in coordinates V in which the curvature is about one: v_l = F_lᵀ w_l.
+
+    What all classes have in common changes no probability; it is taken away.
+    """
+
+    one = torch.eye(len(start), dtype=start.dtype, device=start.device)
+    inverse = torch.linalg.solve_triangular(factors.mT, one, upper=True)
+
+    def of(v: np.ndarray) -> Tensor:
+        weight = (inverse @ torch.from_numpy(v).view(-1, len(start), 1))[..., 0].T
+        return weight - weight.mean(dim=1, keepdim=True)
+
+    def value_and_gradient(v: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = cost(of(v))
+        columns = (gradient - gradient.mean(dim=1, keepdim=True)).T[..., None]
+        return float(value), (inverse.mT @ columns).flatten().numpy()
+
+    found = minimize(
+        value_and_gradient,
+        (factors.mT @ start.T[..., None]).flatten().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={
+            "gtol": tolerance,
+            "ftol": 0.0,
+            "maxiter": steps,
+            "maxfun": 2 * steps + 10,
+            "maxcor": HISTORY,
+        },
+    )
+    return _Minimum(of(found.x), found.nit, bool(abs(found.jac).max() <= tolerance))
 
 
 class Fit(NamedTuple):
