@@ -33,9 +33,24 @@ def write(path: Path, content: bytes | str) -> Path:
 
     Raises `WriteError` if it cannot be written; the older version is unchanged then.
     """
-    with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    write_together({path: content})
     return path
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together, replacing older versions of them.
+
+    All of them are on the disk before the first gets its name; they get their names in the order of
+    `contents`. Raises `WriteError` if one cannot be written; all older versions are unchanged then.
+    """
+    with ExitStack() as stack:
+        for path in contents:
+            with _one_line(path):
+                refuse_links(path, path.parent)
+                path.parent.mkdir(parents=True, exist_ok=True)
+        for temporary, path in zip(_staged(contents, stack), contents, strict=True):
+            with _one_line(path):
+                temporary.replace(path)
 
 
 @contextmanager
@@ -63,12 +78,8 @@ def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Pa
     with _one_line(folder / name), ExitStack() as stack:
         refuse_links(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        temporaries = []
-        for suffix, content in contents.items():
-            temporary, file = stack.enter_context(_temporary(folder / f"{name}{suffix}"))
-            file.write(content)
-            _synchronize(file)
-            temporaries.append(temporary)
+        wanted = {folder / f"{name}{suffix}": content for suffix, content in contents.items()}
+        temporaries = _staged(wanted, stack)
         names = numbered(name)
         while True:
             free = next(names)
@@ -151,6 +162,18 @@ def _one_line(path: Path) -> Iterator[None]:
             f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk"
             f" ({error.strerror or error}); what was there before is unchanged"
         ) from error
+
+
+def _staged(contents: Mapping[Path, bytes | str], stack: ExitStack) -> list[Path]:
+    """Write files under temporary names and return these; `stack` removes them at its end."""
+    temporaries = []
+    for path, content in contents.items():
+        with _one_line(path):
+            temporary, file = stack.enter_context(_temporary(path))
+            file.write(content.encode() if isinstance(content, str) else content)
+            _synchronize(file)
+            temporaries.append(temporary)
+    return temporaries
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _run(config: DictConfig, directory: Path) -> float:
     if rank() > 0:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:
-        (run,) = find(str(directory), config.output_dir)
+        (run,) = find(str(directory))
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
         report(choices["experiment"], config, values, directory)
     if not in_sweep:  # a sweep says once, at its end, what to do next

@@ -22,6 +22,9 @@ from aecli.text import one_line
 from aecli.untrusted import read_bytes
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
+METRICS = "metrics.json"
+PICTURES, SAMPLES = "eval", "samples"
+"""Folders in a run's directory."""
 
 SWEEP = "multirun.yaml"
 
@@ -32,6 +35,11 @@ ERROR = "error.txt"
 def checkpoint_path(directory: Path, name: str) -> Path:
     """Return where a run's checkpoint `name`, "best" or "last", lies if it has one."""
     return directory / CHECKPOINTS / f"{name}.ckpt"
+
+
+def check_writable(directory: Path, *names: str) -> None:
+    """Refuse a run that is, or has under one of `names`, a link: nothing is written through one."""
+    refuse_links(directory, *(directory / name for name in names))
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -78,7 +78,7 @@ def test_hparams_are_the_settings_that_a_run_has(runs, variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_saved_is_what_was_trained(runs, variant, images):
-    first, second = (load(find(str(runs / variant), "")[0]).model for _ in range(2))
+    first, second = (load(find(str(runs / variant))[0]).model for _ in range(2))
     assert not first.training
     with torch.no_grad():
         assert torch.equal(first.reconstruct(images), second.reconstruct(images))
@@ -90,7 +90,7 @@ def test_what_is_saved_is_what_was_trained(runs, variant, images):
 def test_validation_metrics_are_those_of_the_best_checkpoint(runs):
     from aecli.evaluation import metrics
 
-    loaded = load(find(str(runs / "dae"), "")[0])
+    loaded = load(find(str(runs / "dae"))[0])
     values = metrics.reconstruction(loaded.model, loaded.data.batches("validation"))
     assert values["loss"] == pytest.approx(read_metrics(runs / "dae")["val"]["loss"], rel=1e-5)
     assert values["mse"] == pytest.approx(read_metrics(runs / "dae")["val"]["mse"], rel=1e-5)
@@ -162,7 +162,7 @@ def test_eval_of_other_classes_and_of_the_last_checkpoint(runs):
     assert test["checkpoint"] == "last.ckpt"
     assert test["probe_error"] < 10
     assert test["probe_error_pixels"] < 2  # zeros and ones are easily told apart
-    loaded = load(find(str(runs / "sparse_ae"), "")[0])
+    loaded = load(find(str(runs / "sparse_ae"))[0])
     labelled = loaded.labelled_data([0, 1], 50)
     assert len(labelled.splits["train"].images.labels) == 50
     assert set(labelled.splits["test"].images.labels.tolist()) == {0, 1}
