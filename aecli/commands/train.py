@@ -93,7 +93,7 @@ def _resumed(
     `overrides` are those typed with `resume=`; None in a sweep, whose jobs repeat all of theirs.
     Raises `SettingError` where `config` asks for another run.
     """
-    found = state.stored()
+    found = state.resumable()
     if overrides is None:
         check_same(config, found.config, state.directory)
     else:

@@ -21,6 +21,7 @@ from aecli.models import Autoencoder
 from aecli.pretraining import Pretraining
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
+from aecli.runs.paths import CONFIG, HYDRA
 from aecli.text import first_line, one_line
 from aecli.untrusted import check_tree, read_yaml, resolved
 
@@ -38,6 +39,8 @@ class Stored(NamedTuple):
     """Of aecli."""
     arithmetic: tuple[str, bool] | None
     """What `trainer=fast` chose: the precision, and whether the terms are compiled."""
+    step: int = 0
+    """Optimizer steps that the checkpoint has seen."""
 
 
 NO_PART = ("launcher", "sweeper")
@@ -71,9 +74,9 @@ def stored(checkpoint: Path) -> Stored:
 
     Raises `SettingError` as `load` does.
     """
-    contents = read(checkpoint)
+    contents, found = opened(checkpoint)
     with only_setting_errors(checkpoint, contents):
-        return _trainable(unpack(checkpoint, contents))
+        return _trainable(found)
 
 
 def stored_beside(directory: Path) -> Stored:
@@ -81,9 +84,9 @@ def stored_beside(directory: Path) -> Stored:
 
     Raises `SettingError` if that is not there, damaged, or not as aecli writes it.
     """
-    hydra, config = (directory / ".hydra" / name for name in ("hydra.yaml", "config.yaml"))
+    config = directory / CONFIG
     try:
-        choices = parts(read_yaml(hydra)["hydra"]["runtime"]["choices"])
+        choices = parts(read_yaml(directory / HYDRA)["hydra"]["runtime"]["choices"])
         plain = resolved(read_yaml(config), one_line(config))
         found = _checked(directory, pack(OmegaConf.create(plain), choices), weights=None)
         return _trainable(found)
@@ -94,6 +97,16 @@ def stored_beside(directory: Path) -> Stored:
             f"run={one_line(directory)}: was cut off before its configuration was written; start"
             " it anew"
         ) from error
+
+
+def opened(path: Path) -> tuple[dict[str, Any], Stored]:
+    """Return the contents of a checkpoint and what its run was made with, checked.
+
+    Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
+    """
+    contents = read(path)
+    with only_setting_errors(path, contents):
+        return contents, _unpacked(path, contents)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -119,13 +132,16 @@ def only_setting_errors(path: Path, checkpoint: dict[str, Any]) -> Iterator[None
         ) from error
 
 
-def unpack(path: Path, checkpoint: dict[str, Any]) -> Stored:
+def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
     """Return what a checkpoint carries under `KEY`, checked against the weights beside it.
 
     Raises `SettingError`, or what a made-up configuration can raise.
     """
-    check_tree(checkpoint[KEY], f"run={one_line(path)}: its configuration")
-    return _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
+    where = f"run={one_line(path)}"
+    check_tree(checkpoint[KEY], f"{where}: its configuration")
+    found = _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
+    step = check_int(f"{where}: global_step", checkpoint.get("global_step"), 0)
+    return found._replace(step=step)
 
 
 def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:

@@ -23,6 +23,8 @@ from aecli.untrusted import read_bytes
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 METRICS = "metrics.json"
+CONFIG, OVERRIDES, HYDRA = (Path(".hydra") / f"{n}.yaml" for n in ("config", "overrides", "hydra"))
+"""What Hydra writes: the settings as composed, as typed, and its own, with the chosen options."""
 PICTURES, SAMPLES = "eval", "samples"
 """Folders in a run's directory."""
 
