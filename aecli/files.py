@@ -133,7 +133,7 @@ def refuse_links(*paths: Path) -> None:
         if path.is_symlink():
             raise SettingError(
                 f"{path}: is a symbolic link, and nothing is written through one; its target is"
-                f" {path.resolve()}"
+                f" {os.path.realpath(path)}"
             )
 
 

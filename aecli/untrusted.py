@@ -85,7 +85,9 @@ def _plain_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise SettingError(f"{one_line(path)}: cannot be read ({error.strerror or error})") from error
+        raise SettingError(
+            f"{one_line(path)}: cannot be read ({error.strerror or error})"
+        ) from error
 
 
 def read_json(path: Path) -> Any:

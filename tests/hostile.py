@@ -1,6 +1,7 @@
 """What the tests of hostile files share: made-up values, and bounds of time and memory."""
 
 import copy
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from aecli.errors import SettingError
+from aecli.runs.checkpoint import KEY
 
 SECONDS, MEGABYTES = 2, 200
 """What refusing a file may take (issue 14)."""
@@ -60,6 +62,25 @@ def tensors_like(tensor: torch.Tensor) -> list[torch.Tensor]:
         torch.zeros(max(tensor.numel() - 1, 0), dtype=tensor.dtype),
         torch.full(tensor.shape, torch.nan),
     ]
+
+
+def mutations(
+    checkpoint: dict[str, Any], generator: random.Random
+) -> Iterator[tuple[tuple, dict[str, Any]]]:
+    """Yield changed checkpoints without end: a part dropped, or something strange for it."""
+    own = {key: value for key, value in checkpoint.items() if key != KEY}
+    places = list(paths(own))
+    while True:
+        path = generator.choice(places)
+        value = at(own, path)
+        strange = [DROPPED, *STRANGE]
+        if isinstance(value, torch.Tensor):
+            strange += tensors_like(value) * 3
+        if isinstance(value, dict):
+            strange += [value | {"x": 1}, value | {"../../docs": 1}, list(value.values())]
+        if isinstance(value, list | tuple):
+            strange += [[*value, *value], list(value)[:-1], dict(enumerate(value))]
+        yield path, changed(checkpoint, path, generator.choice(strange))
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig
 
 from aecli import __version__
@@ -40,7 +39,7 @@ from aecli.training.arguments import check_arguments
 from aecli.training.callbacks import BestEpoch
 from aecli.training.memory import check_memory
 from aecli.training.speed import FASTEST, Arithmetic, fastest_step
-from aecli.training.trainer import build_trainer, check_together
+from aecli.training.trainer import build_trainer, check_together, own_callbacks
 
 log = logging.getLogger(__name__)
 
@@ -136,9 +135,7 @@ def train(
     arithmetic = _arithmetic(config, model, data, last)
     if arithmetic.compiled:
         model.compile_terms()
-    best = BestEpoch(config.objective)
-    # By epoch: a run ends, and goes on, with whole ones. Lightning adds no timer beside this one.
-    timer = Timer(config.trainer.get("max_time"), interval="epoch")
+    best, timer = own_callbacks(config)
     trainer = build_trainer(config, directory, choices, [best, timer, *callbacks], arithmetic)
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,7 +153,7 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
         raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
-    config.dataset.source = source = _own_source(choices["dataset"])
+    config.dataset.source = source = OmegaConf.create(_own_source(choices["dataset"]))
     config.dataset.root = _known_root(source, config.dataset.get("root"))
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
@@ -202,10 +203,10 @@ def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
             raise SettingError(f"{where}: has weights that are not finite")
 
 
-def _own_source(dataset: str) -> DictConfig:
+@cache
+def _own_source(dataset: str) -> dict[str, Any]:
     """Return the source of a data set, its addresses and sums, as this aecli has it."""
-    source = composed("train", f"dataset={dataset}").dataset.source
-    return OmegaConf.create(plain(source))
+    return plain(composed("train", f"dataset={dataset}").dataset.source)
 
 
 def _known_root(source: DictConfig, root: str | None) -> str | None:

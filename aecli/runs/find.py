@@ -41,7 +41,7 @@ def find(spec: str, output_dir: str = OUTPUTS) -> list[Run]:
     if spec == "latest":
         return [_latest(Path(output_dir))]
     if output_dir != OUTPUTS and not is_sweep():  # a sweep of evaluations keeps its logs there
-        raise SettingError(f"output_dir={output_dir}: goes with run=latest, and run={spec} is typed")
+        raise SettingError(f"output_dir={output_dir}: goes with run=latest, not with run={spec}")
     path = Path(spec).expanduser()
     if path.is_file():
         # What is made of a file that lies elsewhere gets a folder of its own beside it.

@@ -20,9 +20,9 @@ from tests.hostile import (
     bounded,
     changed,
     is_one_plain_line,
+    mutations,
     paths,
     refusal,
-    tensors_like,
 )
 
 # Lightning wonders at the folder of a run to go on with: it holds checkpoints already.
@@ -54,23 +54,6 @@ def run(request, tmp_path_factory):
     """Return the kind of a checkpoint and its path."""
     directory = tmp_path_factory.mktemp(request.param)
     return request.param, trained(directory, request.param)
-
-
-def mutations(checkpoint, generator):
-    """Yield changed checkpoints without end: a part dropped, or something strange for it."""
-    own = {key: value for key, value in checkpoint.items() if key != KEY}
-    places = list(paths(own))
-    while True:
-        path = generator.choice(places)
-        value = at(own, path)
-        strange = [DROPPED, *STRANGE]
-        if isinstance(value, torch.Tensor):
-            strange += tensors_like(value) * 3
-        if isinstance(value, dict):
-            strange += [value | {"x": 1}, value | {"../../docs": 1}, list(value.values())]
-        if isinstance(value, list | tuple):
-            strange += [[*value, *value], list(value)[:-1], dict(enumerate(value))]
-        yield path, changed(checkpoint, path, generator.choice(strange))
 
 
 def foreign_paths(tree, directory):
