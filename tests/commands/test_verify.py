@@ -253,8 +253,11 @@ def test_what_is_no_ordinary_file_is_refused_as_the_commands_refuse_it(run, refu
 def test_whatever_a_file_holds_verify_refuses_what_the_commands_refuse(run, refusals, name):
     generator = random.Random(name)
     path = run / name
+    if name == ".hydra/hydra.yaml":  # read where there is nothing else yet
+        shutil.rmtree(run / "checkpoints")
+        (run / "metrics.json").unlink()
     before, refused = path.read_bytes(), 0
-    for case in range(30):
+    for case in range(20):
         data = bytearray(before)
         if case % 2 and path.suffix == ".ckpt":
             _, made = next(mutations(read(path), generator))

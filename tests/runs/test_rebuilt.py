@@ -205,6 +205,43 @@ def test_a_random_state_that_is_none_is_refused(adam, tmp_path):
             resumed(tmp_path / "checkpoints" / "last.ckpt", made)
 
 
+LOOP = ("loops", "fit_loop")
+EPOCHS, BATCHES = (*LOOP, "epoch_progress"), (*LOOP, "epoch_loop.batch_progress")
+STEPS = (*LOOP, "epoch_loop.automatic_optimization.optim_progress", "optimizer", "step")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({(*EPOCHS, "current", "completed"): 10**9}, "epoch_progress: more completed than ready"),
+        ({(*BATCHES, "current", "ready"): 10**9}, "batch_progress: its total is less than"),
+        ({(*BATCHES, "total", "ready"): 0}, "batch_progress: more completed than ready"),
+        ({("epoch",): 10**9}, "epoch=1000000000: loops.epoch_progress says 0"),
+        ({("epoch",): 1}, "epoch=1: loops.epoch_progress says 0"),
+        (
+            {(*EPOCHS, "total"): 10**9, (*EPOCHS, "current"): 10**9, ("epoch",): 10**9},
+            "has trained 1000000000 epochs, of 2 in all",
+        ),
+        ({("global_step",): 10**9}, "global_step=1000000000: loops says otherwise"),
+        (
+            {("global_step",): 10**9, (*STEPS, "total"): 10**9},
+            "global_step=1000000000: loops says otherwise, after",
+        ),
+    ],
+)
+def test_counters_that_contradict_each_other_are_refused(adam, tmp_path, changes, told):
+    (tmp_path / "checkpoints").mkdir()
+    made = adam
+    for place, value in changes.items():
+        counts = at(made, place)
+        all_of_them = dict.fromkeys(counts, value) if isinstance(counts, dict) else value
+        made = changed(made, place, all_of_them)
+    with pytest.raises(SettingError, match=told) as refused:
+        resumed(tmp_path / "checkpoints" / "last.ckpt", made)
+    assert str(refused.value).startswith("resume=")
+    assert is_one_plain_line(refused.value)
+
+
 KL_OF_MANY_UNITS = {
     "_target_": "aecli.sparsity.KL",
     "units": 10**9,
