@@ -161,9 +161,9 @@ class SampleConfig:
     device: str = MISSING
     seed: int = 0
     kind: str = MISSING
-    n: int = MISSING
-    steps: int = MISSING
-    span: float = MISSING
+    n: int | None = None
+    steps: int | None = None
+    span: float | None = None
     density: str | None = None
     images: list[int] | None = None
     classes: list[int] | None = None
