@@ -115,9 +115,15 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise `SettingError` if something is at `path` that is not an empty folder."""
+    """Raise `SettingError` unless a folder can be made at `path`, or an empty one is there."""
+    if path.name in ("", ".."):
+        raise SettingError(f"{path}: must be the path of a new or an empty folder")
+    refuse_links(path)
     if os.path.lexists(path) and not _is_empty_folder(path):
         raise SettingError(f"{path}: exists already; name a new or an empty folder")
+    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise SettingError(f"{path}: cannot be made: {above} is no folder")
 
 
 def numbered(name: str) -> Iterator[str]:

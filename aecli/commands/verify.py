@@ -61,12 +61,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "places",
         nargs="*",
-        type=Path,
         metavar="FOLDER, RUN or CHECKPOINT",
         help="default: outputs",
     )
-    asked = parser.parse_args(arguments).places or [OUTPUTS]
-    places = list(dict.fromkeys(place for path in asked for place in _places(path)))
+    asked = parser.parse_args(arguments).places
+    parser.refuse_run(asked)
+    paths = [Path(text) for text in asked] or [OUTPUTS]
+    places = list(dict.fromkeys(place for path in paths for place in _places(path)))
     checked = [_check(place) for place in Tracked(places, "verifying")]
     table = Table(Column("run", overflow="fold"), "checkpoints", "settings", "metrics")
     for one in checked:

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from aecli.commands.compare import charts, groups, main, tables
 from aecli.errors import SettingError
 from aecli.runs import records
-from tests.commands.test_compare import make
+from tests.commands.made import make
 
 WEIRD = (
     None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**19, 10**400, "", "x" * 9_000,
