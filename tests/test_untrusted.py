@@ -72,7 +72,7 @@ def test_a_json_bomb_is_refused_at_once(tmp_path, name):
     assert is_one_plain_line(refused.value)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket", "loop", "below a file"])
 def test_only_regular_files_are_read(tmp_path, monkeypatch, kind):
     path = tmp_path / "file"
     if kind == "pipe":
@@ -81,13 +81,25 @@ def test_only_regular_files_are_read(tmp_path, monkeypatch, kind):
         path.symlink_to("/dev/zero")
     elif kind == "folder":
         path.mkdir()
+    elif kind == "loop":
+        path.symlink_to("file")
+    elif kind == "below a file":
+        path.touch()
+        path = path / "file"
     else:
         monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(path.name)
-    with bounded(), pytest.raises((SettingError, OSError)) as refused:
+    with bounded(), pytest.raises(SettingError, match=f"{path}: (is no|cannot be read)") as refused:
         read_bytes(path)
     assert is_one_plain_line(refused.value)
+
+
+def test_what_is_not_there_is_no_mistake_of_a_file(tmp_path):
+    (tmp_path / "link").symlink_to("gone")
+    for name in ("nothing", "link", "nothing/below"):
+        with pytest.raises(FileNotFoundError):
+            read_bytes(tmp_path / name)
 
 
 @pytest.mark.parametrize("seed", range(200))
