@@ -31,7 +31,7 @@ class WriteError(SettingError):
 def write(path: Path, content: bytes | str) -> Path:
     """Write the file `path`, replacing an older version of it, and return `path`.
 
-    Raises `WriteError` if it cannot be written; the older version is unchanged then.
+    Raises `WriteError` if it cannot be written; the older version stays as it was.
     """
     write_together({path: content})
     return path
@@ -41,7 +41,7 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
     """Write files that belong together, replacing older versions of them.
 
     All of them are on the disk before the first gets its name; they get their names in the order of
-    `contents`. Raises `WriteError` if one cannot be written; all older versions are unchanged then.
+    `contents`. Raises `WriteError` if one cannot be written; all older versions stay as they were.
     """
     with ExitStack() as stack:
         for path in contents:
@@ -57,7 +57,7 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a new version of the file `path`, which replaces the old one when the block ends.
 
-    Raises `WriteError` if it cannot be written; the older version is unchanged then.
+    Raises `WriteError` if it cannot be written; the older version stays as it was.
     """
     with _one_line(path):
         refuse_links(path, path.parent)
@@ -73,7 +73,7 @@ def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Pa
 
     `contents` maps suffixes, such as ".npz", to bytes. The name is NAME, or NAME-2, NAME-3, … if a
     file of that name exists, whoever made it. The files appear in the order of `contents`: whoever
-    sees the last one sees all. Raises `WriteError` if one cannot be written; none is left then.
+    sees the last one sees all. Raises `WriteError` if one cannot be written; none is left behind.
     """
     with _one_line(folder / name), ExitStack() as stack:
         refuse_links(folder)

@@ -110,7 +110,7 @@ def evaluate(
 
 def _measure(loaded: Loaded, settings: DictConfig, seed: int) -> dict[str, float]:
     model, data = loaded.model, loaded.data
-    classify = _classification(loaded, settings)  # a mistake in it is told now, not after the work
+    classify = _classification(loaded, settings)  # before the work: it may hold a mistake
     annealing = Annealing(**settings.ais)
     test = data.batches("test", settings.batch_size, seed)
     values: dict[str, float] = metrics.reconstruction(
@@ -258,8 +258,8 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: Di
     names = _without_common_end([run.directory.name for run in rows])
     for name, values in zip(names, rows.values(), strict=True):
         cells = (values.get(column) for column in columns)
-        told = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
-        table.add_row(escape(one_line(name)), *told)
+        texts = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
+        table.add_row(escape(one_line(name)), *texts)
     show(table)
 
 

@@ -45,7 +45,7 @@ class Stored(NamedTuple):
 
 
 NO_PART = ("launcher", "sweeper")
-"""Groups that say how jobs are run, not what they are."""
+"""Groups that say how jobs are run, not what they compute."""
 
 
 def parts(choices: Mapping[str, Any]) -> dict[str, str]:
@@ -81,7 +81,7 @@ def stored(checkpoint: Path) -> Stored:
 
 
 def stored_beside(directory: Path) -> Stored:
-    """Return what a run was made with that has no checkpoint yet, from its `.hydra/`.
+    """Return what a run without a checkpoint was made with, by its `.hydra/`.
 
     Raises `SettingError` if that is not there, damaged, or not as aecli writes it.
     """
@@ -210,18 +210,18 @@ def _own_source(dataset: str) -> dict[str, Any]:
 
 
 def _known_root(source: DictConfig, root: str | None) -> str | None:
-    """Return the folder that a checkpoint names if the data lies there, else None.
+    """Return the folder that a checkpoint names if the data is there, else None.
 
-    Where the data does not lie, it would be downloaded to.
+    Data that is not there would be downloaded into that folder.
     """
     files = {key: source.get(key) for key in ("name", "folder", "sha256")}
     return root if root and files["sha256"] and holds(**files, root=root) else None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are replaced whole: never cut off.
+    """Writes checkpoints to temporary files and renames them, so that none is ever cut off.
 
-    `rebuilt`, set once the trainer exists, makes out of a checkpoint what Lightning may have of it.
+    `rebuilt`, set when the trainer exists, returns the checked copy of a checkpoint.
     """
 
     rebuilt: Callable[[dict[str, Any], Path], dict[str, Any]]

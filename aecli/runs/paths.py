@@ -52,14 +52,14 @@ def run_of(checkpoint: Path) -> Path | None:
 
 def failures(jobs: Iterable[Path]) -> list[str]:
     """Return a line for each of the jobs that failed: its name, why, and where its log is."""
-    told = []
+    lines = []
     for job in sorted(jobs, key=number_of):
         if (job / ERROR).is_file():
             why = read_bytes(job / ERROR).decode(errors="replace").strip().splitlines()
             log = f" (log: {shown(job / 'train.log')})" if (job / "train.log").is_file() else ""
-            reason = one_line(why[-1], 1000) if why else "no reason told"
-            told.append(f"\n  {one_line(job.name)}: {reason}{log}")
-    return told
+            reason = one_line(why[-1], 1000) if why else "no reason given"
+            lines.append(f"\n  {one_line(job.name)}: {reason}{log}")
+    return lines
 
 
 def number_of(job: Path) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""A checkpoint as Lightning may have it: rebuilt from what the run itself knows.
+"""The checked copy of a checkpoint that Lightning gets, rebuilt from what the run itself knows.
 
 Lightning trusts a checkpoint. It removes the files that the states of the callbacks name, and
 hands the optimizer's moments to kernels that do not look at their sizes. So a checkpoint is never
@@ -139,7 +139,7 @@ def _optimizer_state(
 ) -> dict[str, Any]:
     """Return an optimizer's state: its settings are those of the configuration, not of the file.
 
-    `moved` tells whether a schedule moves the rate; the rate is then taken from the file.
+    `moved` says whether a schedule moves the rate: if so, the rate is taken from the file.
     """
     known = optimizer.state_dict()
     groups = _item(found, "param_groups", where)

@@ -30,7 +30,7 @@ ELSEWHERE = (
     "objective",
     "sweeper",
 )
-"""Root keys that say where a run lies and what is shown of it, not what it is."""
+"""Root keys that are no settings of the model, its data or its training."""
 PLACES, SOURCE = ("dataset.root", "dataset.source"), "dataset.source."
 """Where the data lies. The option of `dataset` says which it is."""
 HIDDEN = "_"
@@ -64,7 +64,7 @@ def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
     """Return the directories of runs that `specs` mean: runs, folders of runs, patterns.
 
     Without any: those of the newest sweep, or all under `output_dir` if there is none. A run that
-    is reached twice is there once.
+    several of `specs` name is returned once.
 
     Raises `SettingError` if there are none.
     """
@@ -106,7 +106,7 @@ def read(directories: Iterable[Path]) -> list[Record]:
 
 
 def matching(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
-    """Return the runs that each of `wanted`, KEY=VALUE, is true of; VALUE may be a,b or a pattern.
+    """Return the runs that have all settings `wanted`, KEY=VALUE; VALUE may be a,b or a pattern.
 
     Raises `SettingError` if no run has the key, or none is left.
     """

@@ -46,13 +46,13 @@ class State:
         return cls(directory, last_checkpoint(directory), read_metrics(directory))
 
     def is_trained(self, config: DictConfig) -> bool:
-        """Tell whether the training has ended; an experiment's evaluation may still be missing."""
+        """Return whether the training has ended; an experiment's evaluation may be missing."""
         # An early stop, or max_steps, ends a training before its last epoch.
         asked = self.metrics.get("asked_epochs", inf)
         return "epochs" in self.metrics and asked >= config.trainer.max_epochs
 
     def is_done(self, config: DictConfig) -> bool:
-        """Tell whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         is_reported = config.published is None or "experiment" in self.metrics
         return self.is_trained(config) and is_reported
 
