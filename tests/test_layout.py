@@ -29,6 +29,7 @@ FLOORS = (
         "text",
         "untrusted",
         "randomness",
+        "threads",
     ),
     ("__init__",),
 )
