@@ -1,6 +1,7 @@
 """What the tests of hostile files share: made-up values, and bounds of time and memory."""
 
 import copy
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -81,6 +82,21 @@ def mutations(
         if isinstance(value, list | tuple):
             strange += [[*value, *value], list(value)[:-1], dict(enumerate(value))]
         yield path, changed(checkpoint, path, generator.choice(strange))
+
+
+def put(path: Path, kind: str) -> None:
+    """Put something that is no ordinary file at a free path."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(10 * 1024**3)
+    elif kind == "empty":
+        path.touch()
+    elif kind != "missing":
+        path.symlink_to({"device": "/dev/zero", "loop": path.name, "nowhere": "gone"}[kind])
 
 
 @contextmanager

@@ -1,5 +1,4 @@
 import json
-import os
 import random
 import shutil
 from contextlib import suppress
@@ -22,7 +21,7 @@ from aecli.runs.metrics_file import update_metrics
 from aecli.runs.paths import BEST, LAST, checkpoint_path
 from aecli.runs.resume import State
 from tests.conftest import configure
-from tests.hostile import bounded, mutations, refusal
+from tests.hostile import bounded, mutations, put, refusal
 
 FILES = (
     "checkpoints/best.ckpt",
@@ -211,20 +210,6 @@ def verified(run):
         raise SettingError(str(error).replace("\n", " ")) from error
 
 
-def put(path, kind):
-    """Put something that is no regular file, or no file of aecli, for `path`."""
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "empty":
-        path.touch()
-    elif kind != "missing":
-        target = {"device": "/dev/zero", "loop": path.name, "nowhere": "gone"}[kind]
-        path.symlink_to(target)
-
-
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize(
     "kind",
@@ -242,7 +227,9 @@ def test_what_is_no_ordinary_file_is_refused_as_the_commands_refuse_it(run, refu
     refused = 0
     for name in (*FILES, ".hydra", "checkpoints"):
         shutil.copytree(home, run)
-        put(run / name, kind)
+        path = run / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        put(path, kind)
         refused += check(run, refusals, (name, kind))
         shutil.rmtree(run)
     assert refused >= 2
