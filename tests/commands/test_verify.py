@@ -20,6 +20,7 @@ from aecli.runs.find import find
 from aecli.runs.metrics_file import update_metrics
 from aecli.runs.paths import BEST, LAST, checkpoint_path
 from aecli.runs.resume import State
+from tests.cases import everything
 from tests.conftest import configure
 from tests.hostile import bounded, mutations, put, refusal
 
@@ -56,8 +57,10 @@ def run(outputs, tmp_path):
 
 
 def test_an_undamaged_run_is_fine(outputs, capsys):
+    before = everything(outputs)
     main([str(outputs)])
     answer = capsys.readouterr()
+    assert everything(outputs) == before
     assert answer.out.count("ok") == 3
     assert answer.err == ""
     main([str(checkpoint_path(outputs / "ae-digits" / "now", BEST))])
