@@ -151,7 +151,7 @@ def _waiting(own_rank: int, processes: int) -> Iterator[None]:
         yield
     except distributed.DistError as error:
         raise SettingError(
-            f"{processes} processes were to train together; not all of them came to {place} within"
+            f"{processes} processes train together, and not all of them reached {place} within"
             f" {minutes:g} minutes"
         ) from error
     finally:

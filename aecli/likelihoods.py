@@ -60,9 +60,9 @@ class Bernoulli(Likelihood):
         """Refuse anything but 0 and 1."""
         if not ((values == 0) | (values == 1)).all():
             raise SettingError(
-                "likelihood=bernoulli: the data has grey values and must be 0 or 1; set"
-                " dataset.binarize=dynamic (or fixed, round), or ask for the cross-entropy of grey"
-                " values, which is no density, by likelihood=cross_entropy"
+                "likelihood=bernoulli: the data has grey values, and must be 0 or 1; set"
+                " dataset.binarize=dynamic, fixed or round, or likelihood=cross_entropy, which takes"
+                " grey values and is no density"
             )
 
 

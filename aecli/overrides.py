@@ -178,7 +178,7 @@ def _check_key(override: "Override") -> None:
     if key.startswith("hydra"):
         return
     if any(part.startswith("_") for part in key.split(".")):
-        raise SettingError(f"{typed}: is no setting: it is what an option is made of")
+        raise SettingError(f"{typed}: is no setting: keys with a leading _ belong to Hydra")
 
 
 def _check_wiring(override: "Override") -> None:

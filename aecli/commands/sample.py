@@ -92,7 +92,7 @@ def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
         "traverse": (units, "the units of the code"),
     }.get(config.kind, (None, ""))
     if config.kind == "manifold" and loaded.model.has_prior and config.span is not None:
-        raise SettingError(f"span={config.span}: the manifold of a model with a prior spans that")
+        raise SettingError(f"span={config.span}: a model with a prior spans that; leave span out")
     filled = config.copy()
     for key, value in TAKES[config.kind].items():
         if config[key] is None:

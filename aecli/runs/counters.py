@@ -53,7 +53,7 @@ def check_counters(
     )
     if sum(step.total["completed"] for step in steps) != global_step or global_step > batches:
         raise SettingError(
-            f"{where}: global_step={global_step}: loops says otherwise, after {batches} batches"
+            f"{where}: global_step={global_step}: loops disagrees, with {batches} batches"
         )
 
 

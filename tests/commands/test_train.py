@@ -233,7 +233,7 @@ def test_sample_writes_a_picture_and_arrays_and_overwrites_nothing(runs, variant
         ("vae", ["kind=reconstruct", "steps=3"], "steps=3: goes with kind=interpolate, manifold, "),
         ("vae", ["kind=prior", "span=2"], "span=2.0: goes with kind=manifold, traverse, not prior"),
         ("vae", ["kind=manifold", "n=3"], "n=3: goes with kind=prior, reconstruct, interpolate, "),
-        ("vae", ["kind=manifold", "span=2"], "span=2.0: the manifold of a model with a prior"),
+        ("vae", ["kind=manifold", "span=2"], "span=2.0: a model with a prior spans that"),
         ("vae", ["kind=interpolate", "n=3", "classes=[0,1]"], "n=3: classes=… makes one row"),
         ("vae", ["output_dir=''"], "output_dir='': must be a folder"),
         ("vae", ["output_dir=elsewhere"], "output_dir=elsewhere: goes with run=latest, not with"),

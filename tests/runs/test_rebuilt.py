@@ -222,10 +222,10 @@ STEPS = (*LOOP, "epoch_loop.automatic_optimization.optim_progress", "optimizer",
             {(*EPOCHS, "total"): 10**9, (*EPOCHS, "current"): 10**9, ("epoch",): 10**9},
             "has trained 1000000000 epochs, of 2 in all",
         ),
-        ({("global_step",): 10**9}, "global_step=1000000000: loops says otherwise"),
+        ({("global_step",): 10**9}, "global_step=1000000000: loops disagrees"),
         (
             {("global_step",): 10**9, (*STEPS, "total"): 10**9},
-            "global_step=1000000000: loops says otherwise, after",
+            "global_step=1000000000: loops disagrees, with 10 batches",
         ),
     ],
 )
