@@ -61,8 +61,8 @@ class Bernoulli(Likelihood):
         if not ((values == 0) | (values == 1)).all():
             raise SettingError(
                 "likelihood=bernoulli: the data has grey values, and must be 0 or 1; set"
-                " dataset.binarize=dynamic, fixed or round, or likelihood=cross_entropy, which takes"
-                " grey values and is no density"
+                " dataset.binarize=dynamic, fixed or round, or likelihood=cross_entropy, which"
+                " takes grey values and is no density"
             )
 
 
