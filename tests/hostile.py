@@ -17,7 +17,8 @@ from aecli.runs.checkpoint import KEY
 SECONDS, MEGABYTES = 2, 200
 """What refusing a file may take (issue 14)."""
 STRANGE = (
-    None, True, -1, 0, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, float("nan"), float("inf"), 1e300,
+    None, True, -1, 0, 1, 10**9, 2**31, 2**63, -(2**63), 10**400, 0.5, float("nan"), float("inf"),
+    1e300,
     "", "x", "../../docs", "/etc/passwd", "\x1b[2J", "\ud800", [], {}, [None], {"x": 1}, (1, 2),
     torch.zeros(()), torch.zeros(1), torch.zeros(3, 5), torch.full((2,), torch.nan),
     torch.zeros(2, dtype=torch.int8), torch.zeros(1).expand(1000, 1000), torch.eye(2).to_sparse(),
