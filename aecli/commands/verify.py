@@ -120,7 +120,13 @@ def _check(place: Path) -> Checked:
         return Checked(run_of(place) or place, [found, "", ""], reasons)
     # In this order: what two of them find is a mistake of the file that the first one reads.
     metrics, checkpoints = cell(_checks_of_metrics(place)), cell(_checks_of_checkpoints(place))
+    if checkpoints == FINE and not _checkpoints(place):
+        checkpoints = MISSING  # a training without a whole epoch can be resumed, too
     return Checked(place, [checkpoints, cell(_checks_of_settings(place)), metrics], reasons)
+
+
+def _checkpoints(place: Path) -> list[Path]:
+    return sorted((place / CHECKPOINTS).glob("*.ckpt"))
 
 
 Checks = Iterator[Callable[[], object]]
@@ -133,7 +139,7 @@ def _checks_of_metrics(place: Path) -> Checks:
 
 
 def _checks_of_checkpoints(place: Path) -> Checks:
-    checkpoints = sorted((place / CHECKPOINTS).glob("*.ckpt"))
+    checkpoints = _checkpoints(place)
     if checkpoints:
         yield partial(check_writable, place, PICTURES, SAMPLES)  # eval and sample
     for path in checkpoints:

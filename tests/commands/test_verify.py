@@ -135,6 +135,14 @@ def test_a_run_of_another_version_that_was_not_finished_is_fine(run, capsys):
     assert capsys.readouterr().out.count("ok") == 3
 
 
+def test_a_training_that_has_just_begun_is_fine(run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    (run / "metrics.json").unlink()
+    main([str(run)])
+    answer = capsys.readouterr().out
+    assert (answer.count("ok"), answer.count("–")) == (1, 2)
+
+
 def test_a_place_without_runs_is_refused(tmp_path):
     assert "no run lies there" in refusal(main, [str(tmp_path)])
     assert "no run lies there" in refusal(main, [str(tmp_path / "nowhere")])
