@@ -140,12 +140,13 @@ def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
     """
     where = f"run={one_line(path)}"
     check_tree(checkpoint[KEY], f"{where}: its configuration")
-    found = _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
     step = check_int(f"{where}: global_step", checkpoint.get("global_step"), 0)
-    return found._replace(step=step)
+    return _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {}, step)
 
 
-def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
+def _checked(
+    path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None, step: int = 0
+) -> Stored:
     where = f"run={one_line(path)}"
     choices = {str(group): str(option) for group, option in packed["choices"].items()}
     if not all(re.fullmatch(r"\w+(/\w+)*", option) for option in choices.values()):
@@ -160,7 +161,7 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
         precision, compiled = arithmetic
         arithmetic = str(precision), bool(compiled)
     _check_kinds(config, where, weights)
-    return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic)
+    return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic, step)
 
 
 def _trainable(found: Stored) -> Stored:
