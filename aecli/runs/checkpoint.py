@@ -140,13 +140,12 @@ def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
     """
     where = f"run={one_line(path)}"
     check_tree(checkpoint[KEY], f"{where}: its configuration")
+    found = _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
     step = check_int(f"{where}: global_step", checkpoint.get("global_step"), 0)
-    return _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {}, step)
+    return found._replace(step=step)
 
 
-def _checked(
-    path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None, step: int = 0
-) -> Stored:
+def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
     where = f"run={one_line(path)}"
     choices = {str(group): str(option) for group, option in packed["choices"].items()}
     if not all(re.fullmatch(r"\w+(/\w+)*", option) for option in choices.values()):
@@ -161,7 +160,7 @@ def _checked(
         precision, compiled = arithmetic
         arithmetic = str(precision), bool(compiled)
     _check_kinds(config, where, weights)
-    return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic, step)
+    return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic)
 
 
 def _trainable(found: Stored) -> Stored:
