@@ -142,7 +142,7 @@ def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
     check_tree(checkpoint[KEY], f"{where}: its configuration")
     found = _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
     step = check_int(f"{where}: global_step", checkpoint.get("global_step"), 0)
-    return found._replace(step=step)
+    return Stored(found.config, found.choices, found.version, found.arithmetic, step)
 
 
 def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
