@@ -35,7 +35,7 @@ PARTS = (
 
 
 def is_part(target: Any) -> bool:
-    """Tell whether a `_target_` is a public class of `PARTS` or of a module in them."""
+    """Return whether a `_target_` is a public class of `PARTS` or of a module in them."""
     module, _, name = str(target).rpartition(".")
     package, _, last = module.rpartition(".")
     if module not in PARTS and not (package in PARTS and last.isidentifier()):
@@ -98,8 +98,8 @@ def sizes(node: dict[str, Any]) -> str:
     """Return the settings that decide about a model's size, as they are typed."""
     lists = {k: v for k, v in (node.get("network") or {}).items() if isinstance(v, list)}
     lists.pop("shape", None)
-    told = [f"network.{key}={value}" for key, value in lists.items()]
-    return shortened(", ".join([f"model.code_dim={node.get('code_dim')}", *told]))
+    lists_typed = [f"network.{key}={value}" for key, value in lists.items()]
+    return shortened(", ".join([f"model.code_dim={node.get('code_dim')}", *lists_typed]))
 
 
 def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:

@@ -19,7 +19,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from aecli.overrides import key_of
 
 NAME_LENGTH = 100
-"""Characters of a run's name that tell what was set; file systems allow 255 in all."""
+"""Characters of a run's name that list its settings; file systems allow 255 for a name."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ class EvalSettings:
 
 @dataclass
 class Published:
-    """A paper's result on the test set, which an experiment is held against."""
+    """A paper's result on the test set, with which an experiment is compared."""
 
     metric: str = MISSING
     """A name in `aecli eval`'s table, or `…_accuracy` for 100 − `…_error`."""
@@ -161,9 +161,9 @@ class SampleConfig:
     device: str = MISSING
     seed: int = 0
     kind: str = MISSING
-    n: int = MISSING
-    steps: int = MISSING
-    span: float = MISSING
+    n: int | None = None
+    steps: int | None = None
+    span: float | None = None
     density: str | None = None
     images: list[int] | None = None
     classes: list[int] | None = None
@@ -172,7 +172,7 @@ class SampleConfig:
 def label(overrides: Sequence[str], *without: str) -> str:
     """Return what was typed as the end of a folder's name, such as `_model-vae_seed-1`, or "".
 
-    Left out are `without`, and settings that say where things lie and not what they are.
+    `without` is left out, and so are the settings that say where things lie.
     """
     unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", *without}
     keys = [key_of(override) for override in overrides]
@@ -206,7 +206,7 @@ def composed(command: str, *overrides: str) -> DictConfig:
 
 
 def is_sweep() -> bool:
-    """Tell whether Hydra runs the jobs of a sweep in this process, or is about to."""
+    """Return whether Hydra runs the jobs of a sweep in this process, or is about to."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 

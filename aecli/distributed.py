@@ -116,7 +116,7 @@ def agree(text: str) -> str:
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
     from torch import distributed
 
-    if not distributed.is_initialized():  # Lightning then takes this group
+    if not distributed.is_initialized():  # Lightning takes this group afterwards
         torchrun = "TORCHELASTIC_RUN_ID" in os.environ
         environment = TorchElasticEnvironment() if torchrun else SLURMEnvironment()
         os.environ["MASTER_ADDR"] = environment.main_address
@@ -151,7 +151,7 @@ def _waiting(own_rank: int, processes: int) -> Iterator[None]:
         yield
     except distributed.DistError as error:
         raise SettingError(
-            f"{processes} processes were to train together; not all of them came to {place} within"
+            f"{processes} processes train together, and not all of them reached {place} within"
             f" {minutes:g} minutes"
         ) from error
     finally:
@@ -159,7 +159,7 @@ def _waiting(own_rank: int, processes: int) -> Iterator[None]:
 
 
 def are_several() -> bool:
-    """Tell whether this process is in a group of several at this moment."""
+    """Return whether this process is in a group of several at this moment."""
     from torch import distributed
 
     return distributed.is_initialized() and distributed.get_world_size() > 1
@@ -199,7 +199,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def lost_connection(error: Exception) -> bool:
-    """Tell whether an error only says that another process has ended."""
+    """Return whether an error only says that another process has ended."""
     from torch import distributed
 
     gone = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")

@@ -5,7 +5,6 @@ Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outsid
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,8 +14,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
-
-from aecli import files
 
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
@@ -74,11 +71,6 @@ def code_map(points: np.ndarray, labels: np.ndarray, title: str, axis: str) -> F
             handle.set_sizes([40])
     axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
     return figure
-
-
-def save(picture: Tensor, path: Path) -> None:
-    """Write a picture `(C, H, W)` as a PNG; raise `SettingError` if it cannot be written."""
-    files.write(path, png(picture))
 
 
 def png(picture: Tensor) -> bytes:

@@ -31,18 +31,33 @@ class WriteError(SettingError):
 def write(path: Path, content: bytes | str) -> Path:
     """Write the file `path`, replacing an older version of it, and return `path`.
 
-    Raises `WriteError` if it cannot be written; the older version is unchanged then.
+    Raises `WriteError` if it cannot be written; the older version stays as it was.
     """
-    with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+    write_together({path: content})
     return path
+
+
+def write_together(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together, replacing older versions of them.
+
+    All of them are on the disk before the first gets its name; they get their names in the order of
+    `contents`. Raises `WriteError` if one cannot be written; all older versions stay as they were.
+    """
+    with ExitStack() as stack:
+        for path in contents:
+            with _one_line(path):
+                refuse_links(path, path.parent)
+                path.parent.mkdir(parents=True, exist_ok=True)
+        for temporary, path in zip(_staged(contents, stack), contents, strict=True):
+            with _one_line(path):
+                temporary.replace(path)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a new version of the file `path`, which replaces the old one when the block ends.
 
-    Raises `WriteError` if it cannot be written; the older version is unchanged then.
+    Raises `WriteError` if it cannot be written; the older version stays as it was.
     """
     with _one_line(path):
         refuse_links(path, path.parent)
@@ -58,17 +73,13 @@ def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Pa
 
     `contents` maps suffixes, such as ".npz", to bytes. The name is NAME, or NAME-2, NAME-3, … if a
     file of that name exists, whoever made it. The files appear in the order of `contents`: whoever
-    sees the last one sees all. Raises `WriteError` if one cannot be written; none is left then.
+    sees the last one sees all. Raises `WriteError` if one cannot be written; none is left behind.
     """
     with _one_line(folder / name), ExitStack() as stack:
         refuse_links(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        temporaries = []
-        for suffix, content in contents.items():
-            temporary, file = stack.enter_context(_temporary(folder / f"{name}{suffix}"))
-            file.write(content)
-            _synchronize(file)
-            temporaries.append(temporary)
+        wanted = {folder / f"{name}{suffix}": content for suffix, content in contents.items()}
+        temporaries = _staged(wanted, stack)
         names = numbered(name)
         while True:
             free = next(names)
@@ -104,9 +115,15 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise `SettingError` if something is at `path` that is not an empty folder."""
+    """Raise `SettingError` unless a folder can be made at `path`, or an empty one is there."""
+    if path.name in ("", ".."):
+        raise SettingError(f"{path}: must be the path of a new or an empty folder")
+    refuse_links(path)
     if os.path.lexists(path) and not _is_empty_folder(path):
         raise SettingError(f"{path}: exists already; name a new or an empty folder")
+    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir():
+        raise SettingError(f"{path}: cannot be made: {above} is no folder")
 
 
 def numbered(name: str) -> Iterator[str]:
@@ -122,7 +139,7 @@ def refuse_links(*paths: Path) -> None:
         if path.is_symlink():
             raise SettingError(
                 f"{path}: is a symbolic link, and nothing is written through one; its target is"
-                f" {path.resolve()}"
+                f" {os.path.realpath(path)}"
             )
 
 
@@ -151,6 +168,18 @@ def _one_line(path: Path) -> Iterator[None]:
             f"{path}: cannot be written, with {free / 1e6:.1f} MB free on its disk"
             f" ({error.strerror or error}); what was there before is unchanged"
         ) from error
+
+
+def _staged(contents: Mapping[Path, bytes | str], stack: ExitStack) -> list[Path]:
+    """Write files under temporary names and return these; `stack` removes them at its end."""
+    temporaries = []
+    for path, content in contents.items():
+        with _one_line(path):
+            temporary, file = stack.enter_context(_temporary(path))
+            file.write(content.encode() if isinstance(content, str) else content)
+            _synchronize(file)
+            temporaries.append(temporary)
+    return temporaries
 
 
 @contextmanager

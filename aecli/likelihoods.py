@@ -35,7 +35,7 @@ class Likelihood(nn.Module):
     """Base class. A subclass turns the decoder's output into a distribution in `forward`."""
 
     is_density = True
-    """Whether `log_prob` is a log density or probability; else `nll` and `elbo` mean nothing."""
+    """Whether `log_prob` is a log density or probability; else `nll` and `elbo` have no meaning."""
     takes_logits = False
     """Whether the mean is the sigmoid of the decoder's output."""
 
@@ -60,18 +60,18 @@ class Bernoulli(Likelihood):
         """Refuse anything but 0 and 1."""
         if not ((values == 0) | (values == 1)).all():
             raise SettingError(
-                "likelihood=bernoulli: the data has grey values and must be 0 or 1; set"
-                " dataset.binarize=dynamic (or fixed, round), or ask for the cross-entropy of grey"
-                " values, which is no density, by likelihood=cross_entropy"
+                "likelihood=bernoulli: the data has grey values, and must be 0 or 1; set"
+                " dataset.binarize=dynamic, fixed or round, or likelihood=cross_entropy, which"
+                " takes grey values and is no density"
             )
 
 
 FACTORS = 8
-"""Numbers in [½, 1] that are multiplied before a logarithm is taken: far from an underflow."""
+"""How many numbers in [½, 1] are multiplied before a logarithm is taken: far from underflow."""
 
 
 class BernoulliVariables:
-    """`torch.distributions.Bernoulli` over images, quicker."""
+    """`torch.distributions.Bernoulli` over images, computed faster."""
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
@@ -176,13 +176,13 @@ class MSE(Likelihood):
         return f"weight={self.weight:g}, output={self.OUTPUTS[self.takes_logits]}"
 
     def forward(self, parameters: Tensor) -> Distribution:
-        """Return the squared error's stand-in for a distribution, with this mean."""
+        """Return a `SquaredError` with this mean."""
         mean = parameters.sigmoid() if self.takes_logits else parameters
         return SquaredError(mean, self.weight)
 
 
 class SquaredError:
-    """Speaks like a distribution: `log_prob(x)` is minus the weighted sum of squared errors."""
+    """A distribution's interface, in which `log_prob(x)` is minus the weighted squared error."""
 
     def __init__(self, mean: Tensor, weight: float) -> None:
         self.mean = mean

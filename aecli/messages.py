@@ -21,7 +21,7 @@ GOES_WITH = {
     "eval": "an experiment=…, which evaluates itself",
     "published": "an experiment=…, which has a result to be held against",
 }
-"""Settings of train that are not there without another."""
+"""Settings of `aecli train` that exist only beside another one."""
 NOTES = ("object_type=", "full_key:", "reference_type=", "See https")
 """What OmegaConf adds about its own types."""
 

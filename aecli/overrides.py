@@ -89,8 +89,7 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
     if not COMPLETION.intersection(flags):  # under completion the words are half typed
         is_sweep = not SWEEP.isdisjoint([*flags, *typed])
         runs = 1
-        example = "model=vae" if command == "train" else "run=latest"
-        for override in [_parsed(word, example) for word in typed]:
+        for override in [_parsed(word, _example(command, word, typed)) for word in typed]:
             _check_key(override)
             if command == "train":
                 _check_wiring(override)
@@ -100,6 +99,14 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
                 told = shortened(override.input_line)
                 raise SettingError(f"{told}: makes more than {MOST_RUNS:,} runs")
     return [*typed, *flags]
+
+
+def _example(command: str, word: str, typed: Sequence[str]) -> str:
+    """Return a word as it could be: of `resume latest`, `resume=latest`."""
+    after = typed[typed.index(word) + 1 :][:1]
+    if after and "=" not in after[0] and word.replace(".", "").isidentifier():
+        return f"{word}={after[0]}"
+    return "model=vae" if command == "train" else "run=latest"
 
 
 def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -171,7 +178,7 @@ def _check_key(override: "Override") -> None:
     if key.startswith("hydra"):
         return
     if any(part.startswith("_") for part in key.split(".")):
-        raise SettingError(f"{typed}: is no setting: it is what an option is made of")
+        raise SettingError(f"{typed}: is no setting: keys with a leading _ belong to Hydra")
 
 
 def _check_wiring(override: "Override") -> None:

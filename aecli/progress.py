@@ -22,7 +22,7 @@ PIPED_WIDTH = 160
 
 
 def is_terminal() -> bool:
-    """Tell whether a person watches: neither output goes elsewhere."""
+    """Return whether both outputs are a terminal."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
@@ -71,5 +71,5 @@ class Tracked:
             yield item
             if (now := time.monotonic()) - last >= TRACKED_EVERY:
                 last = now
-                told = f"  {number}/{len(self.items)}  {self.note}".rstrip()
-                log.info("%s  %.0f s", told, now - start)
+                line = f"  {number}/{len(self.items)}  {self.note}".rstrip()
+                log.info("%s  %.0f s", line, now - start)

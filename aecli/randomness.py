@@ -14,7 +14,7 @@ BLOCK = 64
 def derived_seed(*parts: int | str) -> int:
     """Return a seed in [0, 2⁶³) that is a hash of its parts.
 
-    Numbers counted on from a seed (s, s + 1, …) would be another run's; hashes are not.
+    Counting on from a seed (s, s + 1, …) would give the seeds of other runs.
     """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1

@@ -1,7 +1,7 @@
 """SIGINT (Ctrl-C) and SIGTERM (a cluster ends a job): one line and an exit status, at any moment.
 
-Nothing has to be saved then: the checkpoint of the last whole epoch is on the disk, and a run goes
-on from there. Imports no torch, so that the handlers are in place before the slow imports.
+Nothing has to be saved: the checkpoint of the last whole epoch is on the disk, and a run goes on
+from there. Imports no torch, so that the handlers are in place before the slow imports.
 """
 
 import os
@@ -36,7 +36,7 @@ def ending(command: str, number: int, advice: str = "") -> Ending:
 
 
 def signal_behind(error: BaseException) -> BaseException | None:
-    """Return the exception of a signal that an error came out of, None if there is none.
+    """Return the exception of the signal that caused an error, None if no signal did.
 
     A signal in the middle of a library's function can make its own clean-up fail.
     """

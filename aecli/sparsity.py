@@ -15,7 +15,7 @@ from aecli.distributed import are_several, total
 from aecli.errors import SettingError, check_choice, check_int, check_number
 
 LEAST = 1e-6
-"""The least mean activation whose KL divergence float32 can tell."""
+"""The least mean activation at which float32 resolves the KL divergence."""
 
 
 class SparseCode(NamedTuple):
@@ -42,11 +42,11 @@ class Sparsity(nn.Module):
         return mean.new_zeros(())
 
     def active(self, code: Tensor) -> Tensor:
-        """Tell which units of the code `(B, K)` count as active: those that are not 0."""
+        """Return which units of the code `(B, K)` count as active: those that are not 0."""
         return code != 0
 
     def is_dead(self, lowest: Tensor, highest: Tensor) -> Tensor:
-        """Tell which units can be taken away, from their extreme activations over a set, `(K,)`.
+        """Return which units can be taken away, from their extreme activations over a set, `(K,)`.
 
         A dead unit is a constant: the same code with its mean in its place decodes to the same.
         """

@@ -9,7 +9,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ _Loader.yaml_implicit_resolvers = {
 def size_of(path: Path) -> int:
     """Return the size of a regular file in bytes.
 
-    Raises `SettingError` for anything else at `path`: a folder, a pipe, a device; `OSError` if
-    nothing is there.
+    Raises `SettingError` for anything else at `path`, such as a folder, a pipe or a device, and if
+    the system refuses to look; `FileNotFoundError` if nothing is there.
     """
-    status = path.stat()
+    with _plain_errors(path):
+        status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise SettingError(f"{one_line(path)}: is no regular file")
     return status.st_size
@@ -61,25 +63,39 @@ def size_of(path: Path) -> int:
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the contents of a regular file of at most `most` bytes.
 
-    Raises `SettingError` for another kind of file or a larger one, `OSError` if it cannot be read.
+    Raises `SettingError` for another kind of file, a larger one, and one that cannot be read;
+    `FileNotFoundError` if nothing is there.
     """
-    # Not blocking: a pipe may have taken the file's place since `size_of` looked.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise SettingError(f"{one_line(path)}: is no regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(min(status.st_size, most) + 1)  # memory is taken for what is asked for
+    size_of(path)
+    with _plain_errors(path):
+        # Not blocking: a pipe may have taken the file's place since `size_of` looked.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        size = os.fstat(descriptor).st_size  # memory is taken for what is asked for
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(min(size, most) + 1) or b""  # None: from a pipe without a writer
     if len(data) > most:
         raise SettingError(f"{one_line(path)}: is larger than {most:,} bytes")
     return data
 
 
+@contextmanager
+def _plain_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the file system into a `SettingError`, but for a missing file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SettingError(
+            f"{one_line(path)}: cannot be read ({error.strerror or error})"
+        ) from error
+
+
 def read_json(path: Path) -> Any:
     """Return what a JSON file holds.
 
-    Raises `SettingError` for a damaged file and one out of bounds, `OSError` if it cannot be read.
+    Raises `SettingError` for a damaged file, one out of bounds and one that cannot be read;
+    `FileNotFoundError` if nothing is there.
     """
     try:
         values = json.loads(read_bytes(path).decode())
@@ -94,8 +110,8 @@ def read_json(path: Path) -> Any:
 def read_yaml(path: Path) -> Any:
     """Return what a YAML file holds, interpolations as they stand there.
 
-    Raises `SettingError` for a damaged file, one out of bounds, and one with aliases, which aecli
-    does not write; `OSError` if it cannot be read.
+    Raises `SettingError` for a damaged file, one out of bounds, one that cannot be read, and one
+    with aliases, which aecli does not write; `FileNotFoundError` if nothing is there.
     """
     where = one_line(path)
     try:

@@ -21,8 +21,8 @@ class Bare:
 
     Args:
         loss: (encoder, decoder, x) → the loss of a batch.
-        model: whose networks it trains copies of, at the same rate.
-        data: whose training images it takes, in batches of the same size, binarized alike.
+        model: its networks are copied and trained, at the same rate.
+        data: its training images are taken, in batches of the same size, binarized alike.
     """
 
     def __init__(

@@ -42,10 +42,10 @@ print(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 def cost(command: Sequence[str]) -> Cost:
     """Run a command, its output thrown away; return what it took."""
     # From a small process of its own: a child's peak counts the memory of whoever started it.
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-S", "-c", RUN, *command], capture_output=True, text=True, check=True
     )
-    seconds, cpu_seconds, peak = (float(value) for value in told.stdout.split())
+    seconds, cpu_seconds, peak = (float(value) for value in output.stdout.split())
     return Cost(seconds, cpu_seconds, peak / (1 << (20 if sys.platform == "darwin" else 10)))
 
 

@@ -71,7 +71,7 @@ HEAD = (
 
 
 def main() -> None:
-    """Run what the command line asks for, then write the table."""
+    """Run what the command line asks for and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", nargs="?", default="", help="part of the experiments' names")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time (2)")

@@ -19,6 +19,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from unittest.mock import patch
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -94,6 +95,7 @@ def as_a_process() -> Iterator[None]:
         with (
             patch.dict(os.environ),
             patch.object(Hydra, "get_mode", Hydra.get_mode),
+            patch.object(ConfigLoaderImpl, "get_group_options", ConfigLoaderImpl.get_group_options),
             patch.object(threading, "excepthook", threading.excepthook),
             patch.object(logging, "raiseExceptions", logging.raiseExceptions),
             warnings.catch_warnings(),

@@ -1,6 +1,8 @@
 """What the tests of hostile files share: made-up values, and bounds of time and memory."""
 
 import copy
+import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +12,13 @@ from typing import Any
 import torch
 
 from aecli.errors import SettingError
+from aecli.runs.checkpoint import KEY
 
 SECONDS, MEGABYTES = 2, 200
 """What refusing a file may take (issue 14)."""
 STRANGE = (
-    None, True, -1, 0, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, float("nan"), float("inf"), 1e300,
+    None, True, -1, 0, 1, 10**9, 2**31, 2**63, -(2**63), 10**400, 0.5, float("nan"), float("inf"),
+    1e300,
     "", "x", "../../docs", "/etc/passwd", "\x1b[2J", "\ud800", [], {}, [None], {"x": 1}, (1, 2),
     torch.zeros(()), torch.zeros(1), torch.zeros(3, 5), torch.full((2,), torch.nan),
     torch.zeros(2, dtype=torch.int8), torch.zeros(1).expand(1000, 1000), torch.eye(2).to_sparse(),
@@ -60,6 +64,40 @@ def tensors_like(tensor: torch.Tensor) -> list[torch.Tensor]:
         torch.zeros(max(tensor.numel() - 1, 0), dtype=tensor.dtype),
         torch.full(tensor.shape, torch.nan),
     ]
+
+
+def mutations(
+    checkpoint: dict[str, Any], generator: random.Random
+) -> Iterator[tuple[tuple, dict[str, Any]]]:
+    """Yield changed checkpoints without end: a part dropped, or something strange for it."""
+    own = {key: value for key, value in checkpoint.items() if key != KEY}
+    places = list(paths(own))
+    while True:
+        path = generator.choice(places)
+        value = at(own, path)
+        strange = [DROPPED, *STRANGE]
+        if isinstance(value, torch.Tensor):
+            strange += tensors_like(value) * 3
+        if isinstance(value, dict):
+            strange += [value | {"x": 1}, value | {"../../docs": 1}, list(value.values())]
+        if isinstance(value, list | tuple):
+            strange += [[*value, *value], list(value)[:-1], dict(enumerate(value))]
+        yield path, changed(checkpoint, path, generator.choice(strange))
+
+
+def put(path: Path, kind: str) -> None:
+    """Put something that is no ordinary file at a free path."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(10 * 1024**3)
+    elif kind == "empty":
+        path.touch()
+    elif kind != "missing":
+        path.symlink_to({"device": "/dev/zero", "loop": path.name, "nowhere": "gone"}[kind])
 
 
 @contextmanager

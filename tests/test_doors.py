@@ -13,7 +13,7 @@ from aecli.commands.compare import main as compare
 from aecli.runs import records
 from aecli.runs.checkpoint import stored_beside
 from aecli.text import SafeFormatter
-from tests.commands.test_compare import make
+from tests.commands.made import make
 from tests.conftest import CONF, configure
 from tests.hostile import bounded, refusal
 

@@ -323,6 +323,8 @@ def test_wiring_is_what_conf_fills_in_from_other_settings():
         ("--config-dir", "aecli: --config-dir: needs a value after it"),
         ("-m=3", "aecli: -m=3: -m takes no value"),
         ("latest", "aecli: latest: must be SETTING=VALUE, such as model=vae"),
+        ("resume latest", "aecli: resume: must be SETTING=VALUE, such as resume=latest"),
+        ("model.beta 4", "aecli: model.beta: must be SETTING=VALUE, such as model.beta=4"),
         ("output_dir=ünï", """as in 'output_dir="ünï"'"""),
         (
             "~output_dir",

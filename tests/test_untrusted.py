@@ -1,5 +1,4 @@
 import json
-import os
 import random
 import socket
 
@@ -8,7 +7,7 @@ import yaml
 
 from aecli.errors import SettingError
 from aecli.untrusted import MOST_NODES, check_tree, read_bytes, read_json, read_yaml, resolved
-from tests.hostile import STRANGE, bounded, is_one_plain_line, refusal
+from tests.hostile import STRANGE, bounded, is_one_plain_line, put, refusal
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [{','.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(9)
@@ -54,40 +53,43 @@ JSON_BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", YAML_BOMBS)
-def test_a_yaml_bomb_is_refused_at_once(tmp_path, name):
-    path = tmp_path / "config.yaml"
-    path.write_text(YAML_BOMBS[name])
-    with bounded(), pytest.raises(SettingError, match=r"config\.yaml: ") as refused:
-        read_yaml(path)
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        *(pytest.param(read_yaml, text, id=f"YAML, {name}") for name, text in YAML_BOMBS.items()),
+        *(pytest.param(read_json, text, id=f"JSON, {name}") for name, text in JSON_BOMBS.items()),
+    ],
+)
+def test_a_bomb_is_refused_at_once(tmp_path, read, text):
+    path = tmp_path / "file"
+    path.write_text(text)
+    with bounded(), pytest.raises(SettingError, match="file: ") as refused:
+        read(path)
     assert is_one_plain_line(refused.value)
 
 
-@pytest.mark.parametrize("name", JSON_BOMBS)
-def test_a_json_bomb_is_refused_at_once(tmp_path, name):
-    path = tmp_path / "metrics.json"
-    path.write_text(JSON_BOMBS[name])
-    with bounded(), pytest.raises(SettingError, match=r"metrics\.json: ") as refused:
-        read_json(path)
-    assert is_one_plain_line(refused.value)
-
-
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "socket", "loop", "below a file"])
 def test_only_regular_files_are_read(tmp_path, monkeypatch, kind):
     path = tmp_path / "file"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "folder":
-        path.mkdir()
+    if kind == "below a file":
+        path.touch()
+        path = path / "file"
+    elif kind != "socket":
+        put(path, kind)
     else:
         monkeypatch.chdir(tmp_path)  # the path of a socket has to be short
         with socket.socket(socket.AF_UNIX) as made:
             made.bind(path.name)
-    with bounded(), pytest.raises((SettingError, OSError)) as refused:
+    with bounded(), pytest.raises(SettingError, match=f"{path}: (is no|cannot be read)") as refused:
         read_bytes(path)
     assert is_one_plain_line(refused.value)
+
+
+def test_what_is_not_there_is_no_mistake_of_a_file(tmp_path):
+    (tmp_path / "link").symlink_to("gone")
+    for name in ("nothing", "link", "nothing/below"):
+        with pytest.raises(FileNotFoundError):
+            read_bytes(tmp_path / name)
 
 
 @pytest.mark.parametrize("seed", range(200))

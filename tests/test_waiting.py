@@ -21,7 +21,7 @@ def test_a_process_says_what_it_waits_for_and_does_not_wait_for_ever(monkeypatch
     monkeypatch.setattr(distributed, "WAIT", timedelta(seconds=2))
     monkeypatch.setattr(distributed, "SILENT", 0.1)
     with pytest.raises(
-        SettingError, match=f"not all of them came to 127.0.0.1:{place['MASTER_PORT']}"
+        SettingError, match=f"not all of them reached 127.0.0.1:{place['MASTER_PORT']}"
     ):
         distributed.agree("")
     assert "aecli: rank 0 of 2 waits at 127.0.0.1:" in capsys.readouterr().err

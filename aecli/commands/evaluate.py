@@ -24,14 +24,13 @@ from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.metrics import NOISES
 from aecli.evaluation.probe import Probe
-from aecli.files import refuse_links
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.metrics_file import read_metrics, update_metrics
-from aecli.runs.paths import BEST, LAST, shown
+from aecli.runs.paths import BEST, LAST, METRICS, PICTURES, check_writable, shown
 from aecli.text import one_line
 
 log = logging.getLogger(__name__)
@@ -76,8 +75,8 @@ def evaluate(
     if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
         run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))
-    folder = run.directory / "eval"
-    refuse_links(run.directory, folder)  # told now, not after the work, as is a damaged file
+    # Before the work: what would be refused after it.
+    check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
     loaded = load(run, device, root)
     pl.seed_everything(check_seed("seed", seed), verbose=False)
@@ -97,9 +96,9 @@ def evaluate(
     pictures = {}
     if settings.pictures:
         pictures = _pictures(loaded, settings.noise, settings.noise_levels)
-    for name, picture in pictures.items():
-        figures.save(picture, folder / f"{name}.png")
-    path = update_metrics(run.directory, {"test": test})
+    folder = run.directory / PICTURES
+    drawn = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
+    path = update_metrics(run.directory, {"test": test}, beside=drawn)
     log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
@@ -111,7 +110,7 @@ def evaluate(
 
 def _measure(loaded: Loaded, settings: DictConfig, seed: int) -> dict[str, float]:
     model, data = loaded.model, loaded.data
-    classify = _classification(loaded, settings)  # a mistake in it is told now, not after the work
+    classify = _classification(loaded, settings)  # before the work: it may hold a mistake
     annealing = Annealing(**settings.ais)
     test = data.batches("test", settings.batch_size, seed)
     values: dict[str, float] = metrics.reconstruction(
@@ -259,8 +258,8 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: Di
     names = _without_common_end([run.directory.name for run in rows])
     for name, values in zip(names, rows.values(), strict=True):
         cells = (values.get(column) for column in columns)
-        told = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
-        table.add_row(escape(one_line(name)), *told)
+        texts = (f"{cell:.4g}" if isinstance(cell, int | float) else "" for cell in cells)
+        table.add_row(escape(one_line(name)), *texts)
     show(table)
 
 
@@ -273,4 +272,4 @@ def _without_common_end(names: list[str]) -> list[str]:
 
 
 def _and_pictures(run: Run, settings: DictConfig) -> str:
-    return f", {shown(run.directory / 'eval')}/*.png" if settings.pictures else ""
+    return f", {shown(run.directory / PICTURES)}/*.png" if settings.pictures else ""

@@ -3,7 +3,7 @@
 import io
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,13 +17,11 @@ from aecli.errors import SettingError, check_choice, check_int, check_number, ch
 from aecli.evaluation import metrics
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
-from aecli.runs.paths import shown
+from aecli.runs.paths import SAMPLES, check_writable, shown
 from aecli.size import check_fits
 
 log = logging.getLogger(__name__)
 
-FOLDER = "samples"
-"""In the run's directory."""
 DENSITIES = ("gaussian", "gmm")
 COMPONENTS = 10
 """Gaussians in the mixture of `density=gmm`."""
@@ -48,19 +46,14 @@ class Samples(NamedTuple):
 def main(config: DictConfig) -> None:
     """Make the images that `kind=` means from the run that `run=` means."""
     make = KINDS[check_choice("kind", config.kind, KINDS)]
-    check_int("n", config.n, 1)
-    check_int("steps", config.steps, 2)
-    check_number("span", config.span, low=0, open_low=True)
-    for key in ("density", "images", "classes"):
-        if config[key] is not None and key not in TAKES.get(config.kind, ()):
-            fitting = ", ".join(kind for kind, keys in TAKES.items() if key in keys)
-            raise SettingError(f"{key}={config[key]}: goes with kind={fitting}, not {config.kind}")
+    _check_settings(config)
     runs = find(config.run, config.output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
     (run,) = runs
-    files.refuse_links(run.directory, run.directory / FOLDER)
+    check_writable(run.directory, SAMPLES)
     loaded = load(run, config.device, config.dataset.root)
+    config = _filled(loaded, config)
     _check_memory(loaded, config)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     with torch.no_grad():
@@ -68,18 +61,57 @@ def main(config: DictConfig) -> None:
     _write(run, loaded.step, config.kind, samples)
 
 
+def _check_settings(config: DictConfig) -> None:
+    """Refuse a setting out of range, and one that the kind does not take."""
+    takes = TAKES[config.kind]
+    for key in dict.fromkeys(key for keys in TAKES.values() for key in keys):
+        if config[key] is not None and key not in takes:
+            fitting = ", ".join(kind for kind, keys in TAKES.items() if key in keys)
+            raise SettingError(f"{key}={config[key]}: goes with kind={fitting}, not {config.kind}")
+    if config.n is not None:
+        check_int("n", config.n, 1)
+        for key in ("images", "classes"):
+            if config[key] is not None and config.kind == "interpolate":
+                raise SettingError(f"n={config.n}: {key}=… makes one row; leave n out")
+    if config.steps is not None:
+        check_int("steps", config.steps, 2)
+    if config.span is not None:
+        check_number("span", config.span, low=0, open_low=True)
+
+
+def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
+    """Return the settings, with the defaults of their kind for those that were not typed.
+
+    Raises `SettingError` for more images, rows or units than the run has, and for a setting
+    without an effect on its model.
+    """
+    images, units = len(loaded.data.splits["test"]), loaded.model.code_dim
+    most, why = {
+        "reconstruct": (images, "the test set's images"),
+        "interpolate": (images, "the test set's images"),
+        "traverse": (units, "the units of the code"),
+    }.get(config.kind, (None, ""))
+    if config.kind == "manifold" and loaded.model.has_prior and config.span is not None:
+        raise SettingError(f"span={config.span}: a model with a prior spans that; leave span out")
+    filled = config.copy()
+    for key, value in TAKES[config.kind].items():
+        if config[key] is None:
+            filled[key] = value
+        elif key == "n":
+            check_int("n", config.n, 1, most, why)
+    if "n" in TAKES[config.kind] and most is not None:
+        filled.n = most if filled.n is None else min(filled.n, most)
+    return filled
+
+
 def _check_memory(loaded: Loaded, config: DictConfig) -> None:
     """Refuse more images than there is memory for, as arrays and in their picture."""
     images = loaded.data.splits["test"].images.pixels
-    rows = {
-        "reconstruct": min(config.n, len(images)),
-        "interpolate": min(config.n, 10) * config.steps,
-        "manifold": config.steps**2,
-        "traverse": min(config.n, loaded.model.code_dim) * config.steps,
-    }
+    rows = config.steps if config.kind == "manifold" else config.n
+    count = rows * (config.steps or 1)
+    typed = ", ".join(f"{k}={config[k]}" for k in ("n", "steps") if config[k] is not None)
     pixels = images[0].numel() * max(1, figures.SMALLEST / images.shape[-1]) ** 2
-    count = rows.get(config.kind, config.n)
-    check_fits(f"n={config.n}, steps={config.steps}: {count:,} images", COPIES * 4 * count * pixels)
+    check_fits(f"{typed}: {count:,} images", COPIES * 4 * count * pixels)
 
 
 def prior(loaded: Loaded, config: DictConfig) -> Samples:
@@ -119,9 +151,8 @@ def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
             model.encode(_test_image(loaded, number)) for number in _pair("images", config.images)
         )
     else:
-        rows = min(config.n, 10)
         image, label = _test_images(loaded, None)
-        first = torch.randperm(len(image))[:rows]
+        first = torch.randperm(len(image))[: config.n]
         other = [_other_class(label, index) for index in first]
         start, end = model.encode(image[first]), model.encode(image[torch.stack(other)])
     weight = torch.linspace(0, 1, config.steps, device=start.device)[None, :, None]
@@ -182,8 +213,14 @@ KINDS: dict[str, Callable[[Loaded, DictConfig], Samples]] = {
     "manifold": manifold,
     "traverse": traverse,
 }
-TAKES = {"prior": ("density",), "interpolate": ("images", "classes"), "traverse": ("images",)}
-"""The settings that only some kinds take."""
+TAKES: dict[str, dict[str, Any]] = {
+    "prior": {"n": 64, "density": None},
+    "reconstruct": {"n": 64},
+    "interpolate": {"n": 10, "steps": 12, "images": None, "classes": None},
+    "manifold": {"steps": 12, "span": 3.0},
+    "traverse": {"n": None, "steps": 12, "span": 3.0, "images": None},
+}
+"""The settings that a kind takes, with its defaults; the `n` of traverse: all units."""
 
 
 def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
@@ -195,7 +232,7 @@ def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
     )
     # Arrays first: where there is a picture, there is what it shows.
     contents = {".npz": arrays.getvalue(), ".png": figures.png(picture)}
-    paths = files.write_new(run.directory / FOLDER, kind, contents)
+    paths = files.write_new(run.directory / SAMPLES, kind, contents)
     log.info("written: %s, %s", shown(paths[1]), shown(paths[0]))
     with SummaryWriter(str(run.directory)) as writer:
         writer.add_image(f"samples/{paths[0].stem}", picture, step)

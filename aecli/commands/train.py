@@ -15,7 +15,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig
 
 from aecli import __version__
@@ -40,7 +39,7 @@ from aecli.training.arguments import check_arguments
 from aecli.training.callbacks import BestEpoch
 from aecli.training.memory import check_memory
 from aecli.training.speed import FASTEST, Arithmetic, fastest_step
-from aecli.training.trainer import build_trainer, check_together
+from aecli.training.trainer import build_trainer, check_together, own_callbacks
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ def _run(config: DictConfig, directory: Path) -> float:
     if rank() > 0:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:
-        (run,) = find(str(directory), config.output_dir)
+        (run,) = find(str(directory))
         values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
         report(choices["experiment"], config, values, directory)
     if not in_sweep:  # a sweep says once, at its end, what to do next
@@ -93,7 +92,7 @@ def _resumed(
     `overrides` are those typed with `resume=`; None in a sweep, whose jobs repeat all of theirs.
     Raises `SettingError` where `config` asks for another run.
     """
-    found = state.stored()
+    found = state.resumable()
     if overrides is None:
         check_same(config, found.config, state.directory)
     else:
@@ -136,9 +135,7 @@ def train(
     arithmetic = _arithmetic(config, model, data, last)
     if arithmetic.compiled:
         model.compile_terms()
-    best = BestEpoch(config.objective)
-    # By epoch: a run ends, and goes on, with whole ones. Lightning adds no timer beside this one.
-    timer = Timer(config.trainer.get("max_time"), interval="epoch")
+    best, timer = own_callbacks(config)
     trainer = build_trainer(config, directory, choices, [best, timer, *callbacks], arithmetic)
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:

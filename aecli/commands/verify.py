@@ -1,7 +1,9 @@
 """`aecli verify`: whether the files of runs are what was written: checksums, settings, metrics."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +14,20 @@ from aecli.commands.words import Parser
 from aecli.errors import SettingError
 from aecli.progress import Tracked, show
 from aecli.runs.metrics_file import read_metrics
-from aecli.runs.paths import CHECKPOINTS, run_of, shown
+from aecli.runs.paths import (
+    CHECKPOINTS,
+    CONFIG,
+    HYDRA,
+    METRICS,
+    OVERRIDES,
+    PICTURES,
+    SAMPLES,
+    SWEEP,
+    check_writable,
+    run_of,
+    shown,
+)
+from aecli.runs.records import read_record
 from aecli.text import first_line
 from aecli.untrusted import read_yaml, resolved
 
@@ -20,8 +35,10 @@ OUTPUTS = Path("outputs")
 FINE, MISSING, DAMAGED = "ok", "–", "damaged"
 
 DESCRIPTION = """\
-Reads the files of runs and says which are damaged: the checksum of everything in a checkpoint, its
-settings and weights, .hydra/config.yaml and metrics.json. Changes nothing.
+Reads the files of runs as the other commands do, and says which of them eval, sample, compare or
+train resume= would refuse: checkpoints (the checksum of everything in them, settings, weights, the
+state of the training), the settings in .hydra/, metrics.json, and a sweep's multirun.yaml. Changes
+nothing. Data sets are not read.
 """
 
 
@@ -44,12 +61,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "places",
         nargs="*",
-        type=Path,
         metavar="FOLDER, RUN or CHECKPOINT",
         help="default: outputs",
     )
-    asked = parser.parse_args(arguments).places or [OUTPUTS]
-    places = list(dict.fromkeys(place for path in asked for place in _places(path)))
+    asked = parser.parse_args(arguments).places
+    parser.refuse_run(asked)
+    paths = [Path(text) for text in asked] or [OUTPUTS]
+    places = list(dict.fromkeys(place for path in paths for place in _places(path)))
     checked = [_check(place) for place in Tracked(places, "verifying")]
     table = Table(Column("run", overflow="fold"), "checkpoints", "settings", "metrics")
     for one in checked:
@@ -67,9 +85,11 @@ def _places(path: Path) -> Iterator[Path]:
         yield path
         return
     found = False
-    for folder, folders, _ in os.walk(path):
-        if ".hydra" in folders or CHECKPOINTS in folders:
+    for folder, folders, files in os.walk(path):
+        inside = {*folders, *files}
+        if ".hydra" in inside or CHECKPOINTS in inside:
             folders.clear()  # what lies in a run is no run
+        if not inside.isdisjoint((".hydra", CHECKPOINTS, SWEEP)):
             found = True
             yield Path(folder)
         folders.sort()
@@ -80,44 +100,85 @@ def _places(path: Path) -> Iterator[Path]:
 def _check(place: Path) -> Checked:
     reasons: list[str] = []
 
-    def cell(paths: Sequence[Path], check: Callable[[Path], object]) -> str:
-        """Check each of the paths; return what the table says of them."""
-        before = len(reasons)
-        for path in paths:
+    def cell(checks: Iterable[Callable[[], object]]) -> str:
+        """Make the checks; return what the table says of the files that they are of."""
+        result = MISSING
+        for check in checks:
+            result = FINE if result == MISSING else result
             try:
-                check(path)
+                check()
             except (SettingError, OSError) as error:
-                reasons.append(str(error).removeprefix("run="))
-        if len(reasons) > before:
-            return DAMAGED
-        return FINE if paths else MISSING
+                # The key of the command that would say so; here the path alone was typed.
+                reason = re.sub("^(run|resume)=", "", str(error))
+                if reason not in reasons:
+                    reasons.append(reason)
+                    result = DAMAGED
+        return result
 
     if place.is_file():
-        return Checked(run_of(place) or place, [cell([place], _check_checkpoint), "", ""], reasons)
-    checkpoints = sorted((place / CHECKPOINTS).glob("*.ckpt"))
-    settings = [path for path in [place / ".hydra" / "config.yaml"] if path.exists()]
-    metrics = [place] if (place / "metrics.json").exists() else []
-    cells = [
-        cell(checkpoints, _check_checkpoint),
-        cell(settings, _check_settings),
-        cell(metrics, read_metrics),
-    ]
-    return Checked(place, cells, reasons)
+        found = cell([partial(_check_weights, place)])
+        return Checked(run_of(place) or place, [found, "", ""], reasons)
+    # In this order: what two of them find is a mistake of the file that the first one reads.
+    metrics, checkpoints = cell(_checks_of_metrics(place)), cell(_checks_of_checkpoints(place))
+    if checkpoints == FINE and not _checkpoints(place):
+        checkpoints = MISSING  # a training without a whole epoch can be resumed, too
+    return Checked(place, [checkpoints, cell(_checks_of_settings(place)), metrics], reasons)
 
 
-def _check_checkpoint(path: Path) -> None:
+def _checkpoints(place: Path) -> list[Path]:
+    return sorted((place / CHECKPOINTS).glob("*.ckpt"))
+
+
+Checks = Iterator[Callable[[], object]]
+
+
+def _checks_of_metrics(place: Path) -> Checks:
+    if os.path.lexists(place / METRICS):
+        yield partial(check_writable, place, METRICS)  # eval
+        yield partial(read_metrics, place)  # eval, compare and train
+
+
+def _checks_of_checkpoints(place: Path) -> Checks:
+    checkpoints = _checkpoints(place)
+    if checkpoints:
+        yield partial(check_writable, place, PICTURES, SAMPLES)  # eval and sample
+    for path in checkpoints:
+        yield partial(_check_weights, path)  # eval and sample
+    if os.path.lexists(place / ".hydra"):
+        yield partial(_check_training, place)  # train resume=
+
+
+def _checks_of_settings(place: Path) -> Checks:
+    for path in (CONFIG, OVERRIDES, HYDRA, Path(SWEEP)):
+        if os.path.lexists(place / path):
+            yield partial(_check_settings, place / path)
+    if os.path.lexists(place / ".hydra"):
+        yield partial(read_record, place)  # compare
+
+
+def _check_weights(path: Path) -> None:
     from aecli.runs.archive import verify_entries  # imports torch: after the command line is read
-    from aecli.runs.checkpoint import stored
+    from aecli.runs.checkpoint import opened
 
-    stored(path)
+    opened(path)
     try:
         verify_entries(path)
     except Exception as error:  # whatever a damaged archive can raise
         raise SettingError(f"{shown(path)}: damaged ({first_line(error)})") from error
 
 
+def _check_training(place: Path) -> None:
+    from aecli.commands.train import quieten  # imports torch
+    from aecli.runs.resume import State
+    from aecli.training.resumable import check_resumable
+
+    quieten()
+    check_resumable(State.read(place))
+
+
 def _check_settings(path: Path) -> None:
     settings = read_yaml(path)
-    if not isinstance(settings, dict):
-        raise SettingError(f"{shown(path)}: damaged (it holds no settings)")
-    resolved(settings, shown(path))
+    if path.name == CONFIG.name:
+        if not isinstance(settings, dict):
+            raise SettingError(f"{shown(path)}: damaged (it holds no settings)")
+        resolved(settings, shown(path))

@@ -1,6 +1,8 @@
 """The words of the commands that read them by argparse: a mistake in them is one line."""
 
 import argparse
+from collections.abc import Iterable
+from shlex import quote
 from typing import NoReturn
 
 from aecli.errors import SettingError
@@ -12,3 +14,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise the mistake in one line."""
         raise SettingError(f"{message} (see {self.prog} --help)")
+
+    def refuse_run(self, words: Iterable[str]) -> None:
+        """Refuse `run=…`, which the other commands take: say what to type instead."""
+        for word in words:
+            if word == "run=latest":
+                raise SettingError(
+                    f"{word}: type the path of a run or a folder, or {self.prog} alone"
+                )
+            if word.startswith("run="):
+                raise SettingError(f"{word}: type {self.prog} {quote(word[4:])}")

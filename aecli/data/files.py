@@ -25,7 +25,7 @@ def data_root(root: str | None) -> Path:
 
 
 def holds(name: str, folder: str, sha256: Mapping[str, str], root: str) -> bool:
-    """Tell whether some place that `find` looks at holds all files, whatever is in them."""
+    """Return whether some place that `find` looks at holds all files, whatever is in them."""
     return any(
         all(_file(place, file) for file in sha256) for place in _places(name, folder, Path(root))
     )
@@ -131,7 +131,7 @@ def _picture(base: Path, own: Path) -> Path | None:
 
 
 def _check_published(name: str, sha256: Mapping[str, str], found: Mapping[str, Path]) -> None:
-    """Refuse, or tell of, files that are not the published ones.
+    """Refuse, or warn of, files that are not the published ones.
 
     The data sets of the MNIST family share their file names. In a folder of the data set's name
     other files are the user's choice; elsewhere they are more likely those of another data set.

@@ -320,7 +320,7 @@ class InMemoryDataModule(pl.LightningDataModule):
     def _split(self, train: Images, test: Images) -> tuple[Split, Split, Split]:
         """Return the training, validation and test images.
 
-        Who is in which split is a matter of the sizes and `split_seed` alone: classes and
+        The sizes and `split_seed` alone decide which image is in which split: classes and
         `train_size` only leave images out.
         """
         everything = train.joined(test)
@@ -339,7 +339,7 @@ class InMemoryDataModule(pl.LightningDataModule):
         return splits[0], splits[1], splits[2]
 
     def _of_classes(self, labels: Tensor) -> Tensor:
-        """Tell which images are of the classes that are wanted, `(N,)` booleans."""
+        """Return which images are of the classes that are wanted, `(N,)` booleans."""
         if self.classes is None:
             return torch.ones_like(labels, dtype=torch.bool)
         known = labels.unique().tolist()

@@ -43,7 +43,7 @@ class Images:
 
 
 class Source(Protocol):
-    """Anything that can hand over a training and a test set."""
+    """Anything that gives a training and a test set."""
 
     def load(self, root: str | None) -> tuple[Images, Images]:
         """Return the training and the test set; `root` is where files lie or shall lie."""

@@ -26,7 +26,7 @@ FIRST_SIZE, GROWTH, SHRINKAGE = 0.1, 1.02, 0.96
 
 
 class Annealing:
-    """log p(x) = E[w] in the log, w = Π_t p(x|z_t)^(β_t − β_{t−1}), z_1 ~ p(z).
+    """p(x) = E[w], w = Π_t p(x|z_t)^(β_t − β_{t−1}), z_1 ~ p(z).
 
     z_{t+1} comes from z_t by a transition of Hamiltonian Monte Carlo that leaves
     p(z) p(x|z)^β_t unchanged; β grows from 0 to 1 (Neal 2001; Wu, Burda, Salakhutdinov & Grosse

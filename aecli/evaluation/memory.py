@@ -8,7 +8,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Let memory that is freed wait for the next tensor, instead of giving it back each time.
+    """Keep freed memory for the next tensor instead of giving it back to the system.
 
     Otherwise glibc may map and unmap the buffers of every decoded batch, megabytes each: the page
     faults took up to a third of an evaluation. Where there is no glibc, nothing happens.

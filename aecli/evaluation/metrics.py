@@ -33,7 +33,7 @@ NOISES = {_snake(kind.__name__): kind for kind in Noise.__subclasses__()}
 
 @torch.no_grad()
 def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, float]:
-    """Return the loss's terms on x, and how well grey images come back.
+    """Return the terms of the loss on x, and the errors of grey images' reconstructions.
 
     - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `clean_loss` where they exist (see
       `aecli.models.Losses`): on x, binarized if so set;

@@ -1,4 +1,4 @@
-"""The linear probe: logistic regression on a code, which tells how well it separates the labels."""
+"""The linear probe: logistic regression on a code, which measures how well it separates labels."""
 
 import hashlib
 import logging

@@ -12,7 +12,7 @@ from aecli.distributed import largest, total
 from aecli.sparsity import Sparsity
 
 NUMBERS = 1 << 16
-"""Activations after which sums are taken: a few operations then, not for each batch."""
+"""Activations that are collected before they are summed: fewer operations than batch by batch."""
 
 
 class Means:

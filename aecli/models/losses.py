@@ -46,7 +46,8 @@ class Losses:
     - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `bound` where they exist: means over the images,
       but for the penalty, which is that of the units' mean activations over the split;
     - with a noise, `loss` is that of corrupted inputs against the clean target, as in training,
-      by draws of the images' own, and `clean_loss` is that of the clean inputs, as are the others.
+      with random numbers that belong to the images; `clean_loss` and the others are those of the
+      clean inputs.
     """
 
     def __init__(self, model: HasTerms) -> None:

@@ -1,4 +1,4 @@
-"""Greedy layer-wise pretraining: each pair of layers learns by itself to give its input back.
+"""Greedy layer-wise pretraining: each pair of layers learns to reconstruct its input.
 
 From the pixels to the code, layer after layer: what the layers below make of the images is the
 input v `(B, D)`; the layer's own output is h `(B, H)`. The learned weights become those of the

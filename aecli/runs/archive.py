@@ -1,9 +1,9 @@
 """A checkpoint file, read without running anything in it, in no more memory than it has bytes.
 
 A checkpoint is the zip archive that `torch.save` writes: a small pickle, `data.pkl`, which names
-the tensors, and an entry for the bytes of each. torch looks at no sums: a damaged file would be
-loaded with other weights. A checkpoint of aecli carries a checksum of its contents; of others the
-CRC-32 that a zip archive has of each entry is verified, which takes ten times longer.
+the tensors, and an entry for the bytes of each. torch verifies no checksum: it would load a
+damaged file with other weights. A checkpoint of aecli carries a checksum of its contents. Of others
+the CRC-32 of each entry of the archive is verified, which takes ten times as long.
 """
 
 import pickletools

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from aecli.models import Autoencoder
 from aecli.pretraining import Pretraining
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
+from aecli.runs.paths import CONFIG, HYDRA
 from aecli.text import first_line, one_line
 from aecli.untrusted import check_tree, read_yaml, resolved
 
@@ -38,10 +40,12 @@ class Stored(NamedTuple):
     """Of aecli."""
     arithmetic: tuple[str, bool] | None
     """What `trainer=fast` chose: the precision, and whether the terms are compiled."""
+    step: int = 0
+    """Optimizer steps that the checkpoint has seen."""
 
 
 NO_PART = ("launcher", "sweeper")
-"""Groups that say how jobs are run, not what they are."""
+"""Groups that say how jobs are run, not what they compute."""
 
 
 def parts(choices: Mapping[str, Any]) -> dict[str, str]:
@@ -71,19 +75,19 @@ def stored(checkpoint: Path) -> Stored:
 
     Raises `SettingError` as `load` does.
     """
-    contents = read(checkpoint)
+    contents, found = opened(checkpoint)
     with only_setting_errors(checkpoint, contents):
-        return _trainable(unpack(checkpoint, contents))
+        return _trainable(found)
 
 
 def stored_beside(directory: Path) -> Stored:
-    """Return what a run was made with that has no checkpoint yet, from its `.hydra/`.
+    """Return what a run without a checkpoint was made with, by its `.hydra/`.
 
     Raises `SettingError` if that is not there, damaged, or not as aecli writes it.
     """
-    hydra, config = (directory / ".hydra" / name for name in ("hydra.yaml", "config.yaml"))
+    config = directory / CONFIG
     try:
-        choices = parts(read_yaml(hydra)["hydra"]["runtime"]["choices"])
+        choices = parts(read_yaml(directory / HYDRA)["hydra"]["runtime"]["choices"])
         plain = resolved(read_yaml(config), one_line(config))
         found = _checked(directory, pack(OmegaConf.create(plain), choices), weights=None)
         return _trainable(found)
@@ -94,6 +98,16 @@ def stored_beside(directory: Path) -> Stored:
             f"run={one_line(directory)}: was cut off before its configuration was written; start"
             " it anew"
         ) from error
+
+
+def opened(path: Path) -> tuple[dict[str, Any], Stored]:
+    """Return the contents of a checkpoint and what its run was made with, checked.
+
+    Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
+    """
+    contents = read(path)
+    with only_setting_errors(path, contents):
+        return contents, _unpacked(path, contents)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -119,13 +133,16 @@ def only_setting_errors(path: Path, checkpoint: dict[str, Any]) -> Iterator[None
         ) from error
 
 
-def unpack(path: Path, checkpoint: dict[str, Any]) -> Stored:
+def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
     """Return what a checkpoint carries under `KEY`, checked against the weights beside it.
 
     Raises `SettingError`, or what a made-up configuration can raise.
     """
-    check_tree(checkpoint[KEY], f"run={one_line(path)}: its configuration")
-    return _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
+    where = f"run={one_line(path)}"
+    check_tree(checkpoint[KEY], f"{where}: its configuration")
+    found = _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
+    step = check_int(f"{where}: global_step", checkpoint.get("global_step"), 0)
+    return Stored(found.config, found.choices, found.version, found.arithmetic, step)
 
 
 def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
@@ -136,7 +153,7 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
         raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
-    config.dataset.source = source = _own_source(choices["dataset"])
+    config.dataset.source = source = OmegaConf.create(_own_source(choices["dataset"]))
     config.dataset.root = _known_root(source, config.dataset.get("root"))
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
@@ -186,25 +203,25 @@ def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
             raise SettingError(f"{where}: has weights that are not finite")
 
 
-def _own_source(dataset: str) -> DictConfig:
+@cache
+def _own_source(dataset: str) -> dict[str, Any]:
     """Return the source of a data set, its addresses and sums, as this aecli has it."""
-    source = composed("train", f"dataset={dataset}").dataset.source
-    return OmegaConf.create(plain(source))
+    return plain(composed("train", f"dataset={dataset}").dataset.source)
 
 
 def _known_root(source: DictConfig, root: str | None) -> str | None:
-    """Return the folder that a checkpoint names if the data lies there, else None.
+    """Return the folder that a checkpoint names if the data is there, else None.
 
-    Where the data does not lie, it would be downloaded to.
+    Data that is not there would be downloaded into that folder.
     """
     files = {key: source.get(key) for key in ("name", "folder", "sha256")}
     return root if root and files["sha256"] and holds(**files, root=root) else None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are replaced whole: never cut off.
+    """Writes checkpoints to temporary files and renames them, so that none is ever cut off.
 
-    `rebuilt`, set once the trainer exists, makes out of a checkpoint what Lightning may have of it.
+    `rebuilt`, set when the trainer exists, returns the checked copy of a checkpoint.
     """
 
     rebuilt: Callable[[dict[str, Any], Path], dict[str, Any]]

@@ -5,10 +5,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from aecli.config import is_sweep
 from aecli.errors import SettingError
 from aecli.runs.paths import BEST, LAST, checkpoint_path, newest, number_of, run_of, shown
 
 log = logging.getLogger(__name__)
+
+OUTPUTS = "outputs"
+"""Where runs lie if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,20 @@ class Run:
         return Run(self.directory, checkpoint) if checkpoint.is_file() else self
 
 
-def find(spec: str, output_dir: str) -> list[Run]:
+def find(spec: str, output_dir: str = OUTPUTS) -> list[Run]:
     """Return the runs that `run=spec` means.
 
     "latest" is the newest with a checkpoint under `output_dir`; else a checkpoint file, a run's
     directory, or a sweep's with all of its runs.
 
-    Raises `SettingError` if there is none.
+    Raises `SettingError` if there is none, and for an `output_dir` that nothing is looked for in.
     """
+    if not output_dir.strip():
+        raise SettingError(f"output_dir='{output_dir}': must be a folder, such as {OUTPUTS}")
     if spec == "latest":
         return [_latest(Path(output_dir))]
+    if output_dir != OUTPUTS and not is_sweep():  # a sweep of evaluations keeps its logs there
+        raise SettingError(f"output_dir={output_dir}: goes with run=latest, not with run={spec}")
     path = Path(spec).expanduser()
     if path.is_file():
         # What is made of a file that lies elsewhere gets a folder of its own beside it.

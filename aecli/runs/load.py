@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from aecli.build import build
 from aecli.data import InMemoryDataModule
-from aecli.errors import SettingError, check_int
+from aecli.errors import SettingError
 from aecli.models import Autoencoder
-from aecli.runs.checkpoint import only_setting_errors, read, unpack
+from aecli.runs.checkpoint import Stored, only_setting_errors, opened
 from aecli.runs.find import Run
-from aecli.runs.paths import shown
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,22 @@ def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
     Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
     """
     target = _device(device)
-    checkpoint = read(run.checkpoint)
-    with only_setting_errors(run.checkpoint, checkpoint):
-        return _restore(run, checkpoint, target, root)
+    contents, found = opened(run.checkpoint)
+    with only_setting_errors(run.checkpoint, contents):
+        return _restore(run, found, contents["state_dict"], target, root)
 
 
-def _restore(run: Run, checkpoint: dict, device: torch.device, root: str | None) -> Loaded:
-    config, choices, *_ = unpack(run.checkpoint, checkpoint)
+def _restore(
+    run: Run, found: Stored, weights: dict[str, Any], device: torch.device, root: str | None
+) -> Loaded:
+    config = found.config
     config.dataset.root = root or config.dataset.root
     model, data = build(config, "model"), build(config, "dataset")
-    model.load_state_dict(checkpoint["state_dict"])
+    model.load_state_dict(weights)
     data.setup()
     data.move(device)
     model = model.eval().requires_grad_(False).to(device)
-    step = check_int(f"run={shown(run.checkpoint)}: global_step", checkpoint["global_step"], 0)
-    return Loaded(run, config, choices, model, data, step)
+    return Loaded(run, config, found.choices, model, data, found.step)
 
 
 def _device(name: str) -> torch.device:

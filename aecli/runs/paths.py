@@ -22,6 +22,11 @@ from aecli.text import one_line
 from aecli.untrusted import read_bytes
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
+METRICS = "metrics.json"
+CONFIG, OVERRIDES, HYDRA = (Path(".hydra") / f"{n}.yaml" for n in ("config", "overrides", "hydra"))
+"""What Hydra writes: the settings as composed, as typed, and its own, with the chosen options."""
+PICTURES, SAMPLES = "eval", "samples"
+"""Folders in a run's directory."""
 
 SWEEP = "multirun.yaml"
 
@@ -34,6 +39,11 @@ def checkpoint_path(directory: Path, name: str) -> Path:
     return directory / CHECKPOINTS / f"{name}.ckpt"
 
 
+def check_writable(directory: Path, *names: str) -> None:
+    """Refuse a run that is, or has under one of `names`, a link: nothing is written through one."""
+    refuse_links(directory, *(directory / name for name in names))
+
+
 def run_of(checkpoint: Path) -> Path | None:
     """Return the run's directory that a checkpoint lies in; None if it lies elsewhere."""
     run = checkpoint.parent.parent
@@ -42,14 +52,14 @@ def run_of(checkpoint: Path) -> Path | None:
 
 def failures(jobs: Iterable[Path]) -> list[str]:
     """Return a line for each of the jobs that failed: its name, why, and where its log is."""
-    told = []
+    lines = []
     for job in sorted(jobs, key=number_of):
         if (job / ERROR).is_file():
             why = read_bytes(job / ERROR).decode(errors="replace").strip().splitlines()
             log = f" (log: {shown(job / 'train.log')})" if (job / "train.log").is_file() else ""
-            reason = one_line(why[-1], 1000) if why else "no reason told"
-            told.append(f"\n  {one_line(job.name)}: {reason}{log}")
-    return told
+            reason = one_line(why[-1], 1000) if why else "no reason given"
+            lines.append(f"\n  {one_line(job.name)}: {reason}{log}")
+    return lines
 
 
 def number_of(job: Path) -> tuple[int, str]:

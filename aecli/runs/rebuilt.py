@@ -1,4 +1,4 @@
-"""A checkpoint as Lightning may have it: rebuilt from what the run itself knows.
+"""The checked copy of a checkpoint that Lightning gets, rebuilt from what the run itself knows.
 
 Lightning trusts a checkpoint. It removes the files that the states of the callbacks name, and
 hands the optimizer's moments to kernels that do not look at their sizes. So a checkpoint is never
@@ -20,13 +20,17 @@ from torch.optim import LBFGS, Optimizer
 from aecli.errors import LARGEST, SettingError
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import check_weights
+from aecli.runs.counters import check_counters
 from aecli.text import one_line
 
 
-def rebuilt(checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer) -> dict[str, Any]:
+def rebuilt(
+    checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer, epochs: int
+) -> dict[str, Any]:
     """Return a checkpoint for Lightning that holds nothing but checked copies.
 
-    To be called when the trainer has its model, before it has optimizers.
+    To be called when the trainer has its model, before it has optimizers; `epochs` is how many it
+    will train in all.
     Raises `SettingError` naming what is missing, of another type or shape, or out of range.
     """
     where = f"resume={one_line(path)}"
@@ -41,7 +45,7 @@ def rebuilt(checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer) -> d
     moved = bool(schedulers)
     if not states:  # a run of no epochs has saved its weights without any optimizer
         schedulers = []
-    taken = {
+    taken: dict[str, Any] = {
         "epoch": like(0, _item(checkpoint, "epoch", where), f"{where}: epoch"),
         "global_step": like(0, _item(checkpoint, "global_step", where), f"{where}: global_step"),
         "pytorch-lightning_version": pl.__version__,
@@ -64,6 +68,8 @@ def rebuilt(checkpoint: Mapping[str, Any], path: Path, trainer: pl.Trainer) -> d
             f"{where}: lr_schedulers",
         ),
     }
+    fit_loop = taken["loops"]["fit_loop"]
+    check_counters(fit_loop, taken["epoch"], taken["global_step"], epochs, where)
     precision = type(trainer.precision_plugin).__qualname__
     if known := trainer.precision_plugin.state_dict():
         found = _item(checkpoint, precision, where)
@@ -133,7 +139,7 @@ def _optimizer_state(
 ) -> dict[str, Any]:
     """Return an optimizer's state: its settings are those of the configuration, not of the file.
 
-    `moved` tells whether a schedule moves the rate; the rate is then taken from the file.
+    `moved` says whether a schedule moves the rate: if so, the rate is taken from the file.
     """
     known = optimizer.state_dict()
     groups = _item(found, "param_groups", where)

@@ -12,16 +12,14 @@ from typing import Any, NamedTuple, TypeGuard
 
 from aecli.errors import SettingError
 from aecli.overrides import key_of
-from aecli.runs.paths import number_of
+from aecli.runs.metrics_file import read_metrics
+from aecli.runs.paths import CONFIG, OVERRIDES, number_of
 from aecli.text import first_line, one_line
 from aecli.tree import leaves
-from aecli.untrusted import read_json, read_yaml
+from aecli.untrusted import read_yaml
 
 log = logging.getLogger(__name__)
 
-CONFIG = Path(".hydra") / "config.yaml"
-OVERRIDES = Path(".hydra") / "overrides.yaml"
-METRICS = "metrics.json"
 SEED = "seed"
 ELSEWHERE = (
     "output_dir",
@@ -32,7 +30,7 @@ ELSEWHERE = (
     "objective",
     "sweeper",
 )
-"""Root keys that say where a run lies and what is shown of it, not what it is."""
+"""Root keys that are no settings of the model, its data or its training."""
 PLACES, SOURCE = ("dataset.root", "dataset.source"), "dataset.source."
 """Where the data lies. The option of `dataset` says which it is."""
 HIDDEN = "_"
@@ -66,7 +64,7 @@ def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
     """Return the directories of runs that `specs` mean: runs, folders of runs, patterns.
 
     Without any: those of the newest sweep, or all under `output_dir` if there is none. A run that
-    is reached twice is there once.
+    several of `specs` name is returned once.
 
     Raises `SettingError` if there are none.
     """
@@ -91,17 +89,13 @@ def read(directories: Iterable[Path]) -> list[Record]:
     """Return the records of the finished runs; log the names of the others, and why."""
     records, unfinished, damaged = [], [], []
     for directory in directories:
-        if not os.path.lexists(directory / METRICS):
-            unfinished.append(directory.name)
-            continue
         try:
-            records.append(_read(directory))
+            if record := read_record(directory):
+                records.append(record)
+            else:
+                unfinished.append(directory.name)
         except SettingError as error:
             damaged.append(first_line(error))
-        except OSError as error:
-            damaged.append(f"{directory}: {error.strerror}")
-        except (AttributeError, KeyError, TypeError, ValueError):
-            damaged.append(f"{directory}: its files are not those of a run")
     if unfinished:
         log.warning("left out, not finished: %s", some(unfinished))
     for reason in damaged[:MOST_REASONS]:
@@ -112,7 +106,7 @@ def read(directories: Iterable[Path]) -> list[Record]:
 
 
 def matching(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
-    """Return the runs that each of `wanted`, KEY=VALUE, is true of; VALUE may be a,b or a pattern.
+    """Return the runs that have all settings `wanted`, KEY=VALUE; VALUE may be a,b or a pattern.
 
     Raises `SettingError` if no run has the key, or none is left.
     """
@@ -175,13 +169,26 @@ def _below(folder: Path) -> Iterator[Path]:
         folders.sort(key=lambda name: number_of(Path(name)))
 
 
-def _read(directory: Path) -> Record:
-    metrics = read_json(directory / METRICS)
-    config, typed = (read_yaml(directory / name) for name in (CONFIG, OVERRIDES))
-    settings = dict(_settings(config)) | {key: str(v) for key, v in metrics["choices"].items()}
-    keys = frozenset(key_of(override) for override in typed)
-    version = str(metrics.get("version", ""))[:LONGEST]
-    return Record(directory, settings, keys, _metrics(metrics), _evaluation(metrics), version)
+def read_record(directory: Path) -> Record | None:
+    """Return the record of a run; None if its training has not ended.
+
+    Raises `SettingError` if one of its files is damaged, missing, or not one of a run.
+    """
+    metrics = read_metrics(directory)
+    if "epochs" not in metrics:
+        return None
+    try:
+        config, typed = (read_yaml(directory / name) for name in (CONFIG, OVERRIDES))
+        settings = dict(_settings(config)) | {key: str(v) for key, v in metrics["choices"].items()}
+        keys = frozenset(key_of(override) for override in typed)
+        version = str(metrics.get("version", ""))[:LONGEST]
+        return Record(directory, settings, keys, _metrics(metrics), _evaluation(metrics), version)
+    except SettingError:
+        raise
+    except FileNotFoundError as error:
+        raise SettingError(f"{one_line(error.filename)}: {error.strerror}") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SettingError(f"{one_line(directory)}: its files are not those of a run") from error
 
 
 def _metrics(stored: Mapping[str, Any]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from aecli import __version__, files
 from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
 from aecli.runs.metrics_file import read_metrics
-from aecli.runs.paths import LAST, checkpoint_path, shown
+from aecli.runs.paths import CONFIG, LAST, checkpoint_path, shown
 from aecli.untrusted import read_yaml
 
 LENGTH = "trainer.max_epochs"
@@ -46,34 +46,38 @@ class State:
         return cls(directory, last_checkpoint(directory), read_metrics(directory))
 
     def is_trained(self, config: DictConfig) -> bool:
-        """Tell whether the training has ended; an experiment's evaluation may still be missing."""
+        """Return whether the training has ended; an experiment's evaluation may be missing."""
         # An early stop, or max_steps, ends a training before its last epoch.
         asked = self.metrics.get("asked_epochs", inf)
         return "epochs" in self.metrics and asked >= config.trainer.max_epochs
 
     def is_done(self, config: DictConfig) -> bool:
-        """Tell whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         is_reported = config.published is None or "experiment" in self.metrics
         return self.is_trained(config) and is_reported
+
+    def resumable(self) -> Stored:
+        """Return `stored`; raise `SettingError` if another version of aecli wrote it, too."""
+        found = self.stored()
+        if found.version != __version__:
+            raise SettingError(
+                f"resume={shown(self.directory)}: was made by aecli {found.version}, and this is"
+                f" {__version__}: resume it with that version, or train anew"
+            )
+        return found
 
     def stored(self) -> Stored:
         """Return the configuration that the run was started with.
 
-        Raises `SettingError` if it cannot be read, or if another version of aecli wrote it.
+        Raises `SettingError` if it cannot be read.
         """
         where = f"resume={shown(self.directory)}"
         if self.last is None and self.metrics:
             raise SettingError(f"{where}: its checkpoints/{LAST}.ckpt is missing")
         try:
-            found = stored(self.last) if self.last else stored_beside(self.directory)
+            return stored(self.last) if self.last else stored_beside(self.directory)
         except SettingError as error:
             raise SettingError(str(error).replace("run=", "resume=", 1)) from error
-        if found.version != __version__:
-            raise SettingError(
-                f"{where}: was made by aecli {found.version}, and this is {__version__}: resume it"
-                " with that version, or train anew"
-            )
-        return found
 
 
 def check_typed(
@@ -90,7 +94,7 @@ def check_typed(
         if value not in (None, 0, "constant", stored.sparsity.get("k")):
             raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {before} epochs")
     stored.trainer.max_epochs = epochs
-    path = directory / ".hydra" / "config.yaml"  # read by `aecli compare`
+    path = directory / CONFIG  # read by `aecli compare`
     written = OmegaConf.create(read_yaml(path))
     written.trainer.max_epochs = epochs
     files.write(path, OmegaConf.to_yaml(written))

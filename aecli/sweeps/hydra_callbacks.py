@@ -1,4 +1,4 @@
-"""A directory of its own for every run and sweep: nothing that is there already is written to."""
+"""Hydra's callbacks: a new directory for every run and sweep, so that nothing is overwritten."""
 
 import sys
 from collections.abc import Iterable
@@ -157,11 +157,11 @@ def _take_sweep(config: DictConfig) -> str:
     if not (sweep / SWEEP).is_file():
         raise SettingError(f"resume={config.resume}: no sweep lies there; must be its directory")
     try:
-        then = _sweep_of(read_yaml(sweep / SWEEP)["hydra"]["overrides"]["task"])
+        before = _sweep_of(read_yaml(sweep / SWEEP)["hydra"]["overrides"]["task"])
     except Exception as error:  # whatever half a file can raise
         raise SettingError(f"{sweep / SWEEP}: damaged; start the sweep anew") from error
-    if then != _sweep_of(config.hydra.overrides.task):
-        line = one_line(without_password(" ".join(map(quote, then))), 1000)
+    if before != _sweep_of(config.hydra.overrides.task):
+        line = one_line(without_password(" ".join(map(quote, before))), 1000)
         raise SettingError(f"resume={config.resume}: that sweep was {line}; type the same line")
     refuse_links(sweep)
     return str(sweep)

@@ -8,7 +8,7 @@ import subprocess
 
 
 def watch_by_squeue() -> None:
-    """Let submitit ask `squeue`, if `sacct` cannot tell it anything.
+    """Let submitit ask `squeue`, if `sacct` has no answer.
 
     It takes submitit's private `_make_command`, `read_info` and `_registered`, and replaces the
     public `SlurmJob.watcher`. Without that the warnings are back.

@@ -70,7 +70,7 @@ def open_study(config: DictConfig, sweep: Path) -> "optuna.Study":
 
 
 def identity(sweep: Path) -> str:
-    """Return what tells this sweep from all others of a study; it moves with the directory."""
+    """Return this sweep's name among those of a study; it moves with the directory."""
     path = sweep / IDENTITY
     if not path.is_file():
         files.write(path, f"{uuid4()}\n")
@@ -80,7 +80,7 @@ def identity(sweep: Path) -> str:
 def trial_of(study: "optuna.Study", number: int) -> "Trial":
     """Return a trial that another process has asked for.
 
-    Optuna makes a `Trial` of a storage's id, which only the private `_trial_id` tells.
+    Optuna makes a `Trial` of a storage's id, which only the private `_trial_id` gives.
     """
     from optuna.trial import Trial
 
@@ -88,7 +88,7 @@ def trial_of(study: "optuna.Study", number: int) -> "Trial":
 
 
 def gives_signs_of_life(study: "optuna.Study") -> bool:
-    """Tell whether the storage is a database, which knows when a trial was last heard of."""
+    """Return whether the storage is a database, which records each trial's last sign of life."""
     return hasattr(study._storage, "record_heartbeat")
 
 

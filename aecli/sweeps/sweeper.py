@@ -29,7 +29,7 @@ from aecli.sweeps.trials import Trials
 
 
 class Search(Sweeper):
-    """Asks a study for settings, runs a job with them, tells the study what came out."""
+    """Asks a study for settings, runs a job with them and reports the result to the study."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig

@@ -64,7 +64,7 @@ class Trials:
         return self.study.trials[number]
 
     def tell(self, number: int, value: float | None) -> None:
-        """Tell the study what came out of a trial; None if it failed."""
+        """Report a trial's result to the study; None if it failed."""
         from optuna.trial import TrialState
 
         self.running.discard(number)
@@ -78,7 +78,7 @@ class Trials:
         self.study.tell(number, **outcome, skip_if_finished=True)
 
     def lose(self, number: int) -> bool:
-        """Queue the settings of a trial again whose process has gone; tell whether that was done.
+        """Queue a trial's settings again, since its process has gone; return whether that was done.
 
         Once only: a trial that is lost a second time has failed.
         """
@@ -143,7 +143,7 @@ class Trials:
         return None
 
     def _ask(self) -> int | None:
-        """Return the number of a new trial, None if the study has as many as it shall have."""
+        """Return the number of a new trial, None if the study has as many as were asked for."""
         from optuna.trial import TrialState
 
         trials = self._all()

@@ -224,7 +224,7 @@ class TensorBoardPages(Callback):
         if not trainer.is_global_zero:
             return
         # Without the first, which would fix the columns, and so the filters, for all runs beside
-        # this one: TensorBoard then finds them from what the runs have.
+        # this one. TensorBoard finds them from what the runs have.
         _, *session = hparams(self.hparams, {})
         events = cast(FileWriter, _writer(trainer).file_writer)
         for summary in session:

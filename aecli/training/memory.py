@@ -39,9 +39,9 @@ def check_memory(config: DictConfig, data: InMemoryDataModule) -> None:
     except (NotImplementedError, RuntimeError, ValueError):
         return  # a part looks at numbers, or refuses the batch, as it will when it trains
     weights = sum(weight.nbytes for weight in model.parameters())
-    told = sizes(plain(config.model))
+    layers = sizes(plain(config.model))
     samples = f", model.samples={config.model.samples}" if "samples" in config.model else ""
     check_fits(
-        f"dataset.batch_size={config.dataset.batch_size}{samples}, {told}: a training step",
+        f"dataset.batch_size={config.dataset.batch_size}{samples}, {layers}: a training step",
         NUMBERS_A_WEIGHT * weights + kept,
     )

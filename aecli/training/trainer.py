@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from omegaconf import DictConfig
 
 from aecli.build import build
@@ -19,6 +19,7 @@ from aecli.runs.checkpoint import AtomicCheckpointIO
 from aecli.runs.paths import BEST, CHECKPOINTS, LAST
 from aecli.runs.rebuilt import rebuilt
 from aecli.training.callbacks import (
+    BestEpoch,
     Events,
     KeepConfiguration,
     KeepRandomState,
@@ -31,6 +32,12 @@ from aecli.training.speed import Arithmetic
 from aecli.training.threads import Threads
 
 MONITOR = "val/loss"
+
+
+def own_callbacks(config: DictConfig) -> tuple[BestEpoch, Timer]:
+    """Return the callbacks of a training that are asked for their results at its end."""
+    # By epoch: a run ends, and goes on, with whole ones. Lightning adds no timer beside this one.
+    return BestEpoch(config.objective), Timer(config.trainer.get("max_time"), interval="epoch")
 
 
 def build_trainer(
@@ -80,7 +87,7 @@ def build_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,  # batches are split in data/
     )
-    storage.rebuilt = partial(rebuilt, trainer=trainer)
+    storage.rebuilt = partial(rebuilt, trainer=trainer, epochs=config.trainer.max_epochs)
     EpochLoop.put_into(trainer)
     return trainer
 

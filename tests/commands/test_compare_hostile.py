@@ -19,7 +19,8 @@ from torch.utils.tensorboard import SummaryWriter
 from aecli.commands.compare import charts, groups, main, tables
 from aecli.errors import SettingError
 from aecli.runs import records
-from tests.commands.test_compare import make
+from tests.commands.made import make
+from tests.hostile import put
 
 WEIRD = (
     None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**19, 10**400, "", "x" * 9_000,
@@ -114,15 +115,7 @@ def test_weird_settings_and_metrics_reach_no_spreadsheet_page_or_chart(runs, tmp
 def test_what_is_no_ordinary_file_is_left_out_at_once(runs, caplog, capsys, name, kind):
     path = runs / "1_x" / name
     path.unlink()
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "huge":
-        with path.open("wb") as file:
-            file.truncate(10 * 1024**3)
-    else:
-        path.symlink_to({"device": "/dev/zero", "loop": path, "nowhere": "gone"}[kind])
+    put(path, kind)
     start = time.monotonic()
     main(["runs"])
     assert time.monotonic() - start < 2

@@ -78,7 +78,7 @@ def test_hparams_are_the_settings_that_a_run_has(runs, variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_saved_is_what_was_trained(runs, variant, images):
-    first, second = (load(find(str(runs / variant), "")[0]).model for _ in range(2))
+    first, second = (load(find(str(runs / variant))[0]).model for _ in range(2))
     assert not first.training
     with torch.no_grad():
         assert torch.equal(first.reconstruct(images), second.reconstruct(images))
@@ -90,7 +90,7 @@ def test_what_is_saved_is_what_was_trained(runs, variant, images):
 def test_validation_metrics_are_those_of_the_best_checkpoint(runs):
     from aecli.evaluation import metrics
 
-    loaded = load(find(str(runs / "dae"), "")[0])
+    loaded = load(find(str(runs / "dae"))[0])
     values = metrics.reconstruction(loaded.model, loaded.data.batches("validation"))
     assert values["loss"] == pytest.approx(read_metrics(runs / "dae")["val"]["loss"], rel=1e-5)
     assert values["mse"] == pytest.approx(read_metrics(runs / "dae")["val"]["mse"], rel=1e-5)
@@ -162,7 +162,7 @@ def test_eval_of_other_classes_and_of_the_last_checkpoint(runs):
     assert test["checkpoint"] == "last.ckpt"
     assert test["probe_error"] < 10
     assert test["probe_error_pixels"] < 2  # zeros and ones are easily told apart
-    loaded = load(find(str(runs / "sparse_ae"), "")[0])
+    loaded = load(find(str(runs / "sparse_ae"))[0])
     labelled = loaded.labelled_data([0, 1], 50)
     assert len(labelled.splits["train"].images.labels) == 50
     assert set(labelled.splits["test"].images.labels.tolist()) == {0, 1}
@@ -228,6 +228,15 @@ def test_sample_writes_a_picture_and_arrays_and_overwrites_nothing(runs, variant
         ("vae", ["kind=interpolate", "images=[0,360]"], "images=360: .* from 0 to 359"),
         ("vae", ["kind=traverse", "images=[0,1]"], "takes one test image"),
         ("vae", ["kind=traverse", "steps=1"], "steps=1"),
+        ("vae", ["kind=traverse", "n=21"], r"n=21: .* from 1 to 20 \(the units of the code\)"),
+        ("vae", ["kind=reconstruct", "n=361"], r"n=361: .* to 360 \(the test set's images\)"),
+        ("vae", ["kind=reconstruct", "steps=3"], "steps=3: goes with kind=interpolate, manifold, "),
+        ("vae", ["kind=prior", "span=2"], "span=2.0: goes with kind=manifold, traverse, not prior"),
+        ("vae", ["kind=manifold", "n=3"], "n=3: goes with kind=prior, reconstruct, interpolate, "),
+        ("vae", ["kind=manifold", "span=2"], "span=2.0: a model with a prior spans that"),
+        ("vae", ["kind=interpolate", "n=3", "classes=[0,1]"], "n=3: classes=… makes one row"),
+        ("vae", ["output_dir=''"], "output_dir='': must be a folder"),
+        ("vae", ["output_dir=elsewhere"], "output_dir=elsewhere: goes with run=latest, not with"),
         ("vae", ["density=gmm", "kind=traverse"], "density=gmm: goes with kind=prior, not"),
         ("vae", ["kind=interpolate", "images=[0,1]", "classes=[0,1]"], "one of the two"),
         ("vae", ["device=tpu"], "device=tpu"),

@@ -204,7 +204,7 @@ def run(directory, mnist, name, *overrides):
     config, choices = configure(f"experiment={name}", f"dataset.root={mnist}", *overrides)
     torch.set_num_threads(2)
     train(config, directory, choices)
-    (found,) = find(str(directory), "")
+    (found,) = find(str(directory))
     config.eval.pictures = False
     values = evaluate(found, config.eval, config.seed, root=str(mnist))
     assert read_metrics(directory)["choices"]["experiment"] == name

@@ -110,12 +110,12 @@ def test_a_checkpoint_tells_its_configuration(tmp_path):
 def test_a_run_of_another_version_is_refused(tmp_path):
     last = tmp_path / "checkpoints" / "last.ckpt"
     torch.save(trained(tmp_path, "model=ae", "trainer.max_epochs=1") | {"epoch": 0}, last)
-    assert State.read(tmp_path).stored().choices["model"] == "ae"
+    assert State.read(tmp_path).resumable().choices["model"] == "ae"
     checkpoint = read(last)
     checkpoint["aecli"]["version"] = "0.0.1"
     torch.save(checkpoint, last)
     with pytest.raises(SettingError, match=r"was made by aecli 0\.0\.1, and this is"):
-        State.read(tmp_path).stored()
+        State.read(tmp_path).resumable()
 
 
 @pytest.mark.parametrize(

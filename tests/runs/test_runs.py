@@ -28,10 +28,10 @@ def test_find_takes_a_directory_a_file_a_sweep_and_latest(tmp_path):
     make_run(tmp_path / "vae-digits" / "2")  # the newest, but with nothing to load
     for age, path in enumerate([new, other, old]):
         os.utime(path / ".hydra" / "config.yaml", (10**9 - age, 10**9 - age))
-    assert find(str(old), "") == [Run(old, old / "checkpoints" / "best.ckpt")]
+    assert find(str(old)) == [Run(old, old / "checkpoints" / "best.ckpt")]
     last = old / "checkpoints" / "last.ckpt"
-    assert find(str(last), "") == [Run(old, last)]
-    assert [run.directory for run in find(str(tmp_path / "sweeps" / "now"), "")] == [new, other]
+    assert find(str(last)) == [Run(old, last)]
+    assert [run.directory for run in find(str(tmp_path / "sweeps" / "now"))] == [new, other]
     assert find("latest", str(tmp_path))[0].directory == new
 
 
@@ -47,7 +47,7 @@ def test_find_says_what_is_missing(tmp_path, spec, message):
     make_run(tmp_path / "half")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SettingError, match=message):
-        find(str(tmp_path / spec), "")
+        find(str(tmp_path / spec))
     with pytest.raises(SettingError, match="run=latest: no run with a checkpoint"):
         find("latest", str(tmp_path))
 
@@ -201,7 +201,7 @@ def test_weights_that_are_not_finite_are_refused(trained, tmp_path):
 def test_results_of_a_lone_checkpoint_go_beside_it_into_a_folder_of_their_own(tmp_path):
     (tmp_path / "metrics.json").write_text("mine")
     (tmp_path / "a.ckpt").touch()
-    assert find(str(tmp_path / "a.ckpt"), "")[0].directory == tmp_path / "a-aecli"
+    assert find(str(tmp_path / "a.ckpt"))[0].directory == tmp_path / "a-aecli"
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", "null", '{"test": 3'])

@@ -49,9 +49,10 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises `SettingError` if there are no such runs.
     """
-    asked = _parser().parse_args(arguments)
-    if asked.output:
-        files.refuse_existing(asked.output)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    parser.refuse_run(asked.runs)
+    output = _new_folder(asked.output)
     filters = [text for text in asked.runs if "=" in text and not os.path.lexists(text)]
     specs = [text for text in asked.runs if text not in filters]
     directories = records.find(specs, OUTPUTS)
@@ -78,11 +79,11 @@ def main(arguments: Sequence[str]) -> None:
         *_notes(ranked, metric, instead_of, marked, repeated, len(found) - len(ranked)),
     ]
     print("\n".join(one_line(note, LONGEST_NOTE) for note in notes))  # noqa: T201
-    if asked.output:
-        _write(asked.output, ranked, keys, metric, table, notes)
+    if output is not None:
+        _write(output, ranked, keys, metric, table, notes)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="aecli compare",
         description=DESCRIPTION,
@@ -100,10 +101,24 @@ def _parser() -> argparse.ArgumentParser:
         help="sort by this: val/loss, test/mse … (default: val/loss, or val/elbo or val/mse if"
         " the losses do not compare)",
     )
-    parser.add_argument(
-        "--output", type=Path, help="new or empty folder for CSV, Markdown and pictures"
-    )
+    parser.add_argument("--output", help="new or empty folder for CSV, Markdown and pictures")
     return parser
+
+
+def _new_folder(asked: str | None) -> Path | None:
+    """Return the folder that `--output` names, None without it.
+
+    Raises `SettingError` if it cannot be made.
+    """
+    if asked is None:
+        return None
+    if not asked:
+        raise SettingError("--output '': must be the path of a new or an empty folder")
+    try:
+        files.refuse_existing(Path(asked))
+    except SettingError as error:
+        raise SettingError(f"--output {error}") from error
+    return Path(asked)
 
 
 def _records(found: Sequence[Group]) -> list[Record]:
