@@ -10,7 +10,8 @@ import pytest
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from aecli.overrides import WIRED, groups, options
+from aecli.options import groups, options
+from aecli.overrides import WIRED
 from aecli.training.arguments import CHECKS, REFUSED
 from tests.commandline import aecli
 from tests.conftest import configure
