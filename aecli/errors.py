@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from aecli.text import one_line
@@ -151,6 +152,10 @@ def shortened(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str) and NO_TEXT.fullmatch(value):
         return f"'{value}'"
+    if isinstance(value, list | tuple):
+        value = f"[{','.join(map(shortened, value[:LONGEST]))}]"
+    elif isinstance(value, Mapping):
+        value = f"{{{','.join(f'{k}:{shortened(v)}' for k, v in islice(value.items(), LONGEST))}}}"
     return one_line(" ".join(str(value).split()), LONGEST)
 
 

@@ -68,12 +68,11 @@ def plain(error: Exception, command: str) -> str:
     if isinstance(error, SettingError):
         return str(error)
     text, cause = str(error), error.__cause__
-    if isinstance(error, OSError):
-        return of_system(error)
-    if isinstance(cause, OSError):
-        return of_system(cause)
     if isinstance(error, MissingConfigException) and (said := _no_such_option(error)):
         return said
+    for failure in (error, cause):
+        if isinstance(failure, OSError) and not isinstance(failure, HydraException):
+            return of_system(failure)
     if "Unexpected type for root: NoneType" in text:
         words = [word for word in sys.argv if key_of(word).partition(".")[0] in GOES_WITH]
         needed = {GOES_WITH[key_of(word).partition(".")[0]] for word in words}
@@ -134,7 +133,10 @@ def _reason(error: Any) -> str:
         if found := re.fullmatch(pattern, text):
             text = words(found) if callable(words) else found.expand(words)
             break
-    return f"stands for {shortened(value[1])}; {text}" if stands_for and value else text
+    if not (stands_for and value):
+        return text
+    shown = {"None": "null", "True": "true", "False": "false"}.get(value[1], shortened(value[1]))
+    return f"stands for {shown}; {text}"
 
 
 def _of_structure(error: Any, word: str) -> str:

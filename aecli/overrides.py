@@ -139,8 +139,10 @@ def _checked(override: "Override", line: Line) -> int:
     if line.command == "train":
         _check_wiring(typed, key)
     _check_option(override, typed, key, line)
-    is_plain = key == "launcher" and override.value() == "basic"
-    if line.runs and not line.is_sweep and is_below(key, OF_A_SWEEP) and not is_plain:
+    of_a_sweep = is_below(key, OF_A_SWEEP)
+    if key == "launcher":
+        of_a_sweep = override.value() != "basic" and override.value() in options("launcher")
+    if of_a_sweep and line.runs and not line.is_sweep:
         raise SettingError(f"{typed}: has an effect in a sweep only; add -m")
     if not override.is_sweep_override():
         return 1
