@@ -114,7 +114,7 @@ def _grammar(key: str, value: str) -> str:
             " sweeper=optuna also as interval(FROM,TO) or tag(log, interval(FROM,TO))"
         )
     if re.search(r"(^|[\[{,])\s*,|,\s*($|[\]}])", value):
-        return "a value is missing beside a comma; several are typed as a,b and a list as [a,b]"
+        return "a value is missing beside a comma; a list is [1,2], without spaces or in quotes"
     quoted = quote(f'{key}="{value}"')
     return (
         "a value with spaces or special characters goes in quotes, as in"
