@@ -19,14 +19,13 @@ SET_HERE = (
 )
 """What aecli or Hydra set themselves, and what lies below."""
 OF_A_SWEEP = (
-    "launcher",
     "hydra/launcher",
     "hydra.launcher",
     "hydra/sweeper",
     "hydra.sweeper",
     "hydra.sweep",
 )
-"""What has an effect in a sweep only, and what lies below."""
+"""What has an effect in a sweep only, and what lies below; so does another launcher=."""
 
 
 def is_below(key: str, parents: Sequence[str]) -> bool:
