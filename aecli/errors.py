@@ -125,7 +125,7 @@ def check_list(
     if not value and not may_be_empty:
         raise refused(key, value, f"a list of at least one value, such as {example}")
     checked: list[T] = []
-    for item in value:
+    for place, item in enumerate(value):
         try:
             checked.append(each(key, item))
         except SettingError as error:
@@ -133,7 +133,7 @@ def check_list(
                 raise
             allowed = f"a list, such as {example}; each value must be {error.allowed}"
             raise refused(key, value, allowed) from None
-        if distinct and item in checked[:-1]:
+        if distinct and item in list(value)[:place]:
             raise SettingError(f"{key}={shortened(value)}: {item} stands there twice")
     return checked
 

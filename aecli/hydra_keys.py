@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aecli.errors import SettingError
-from aecli.options import options
+from aecli.options import NAME, options
 
 SET_HERE = (
     "hydra.callbacks.new_directory",
@@ -47,7 +47,7 @@ def check_hydra_key(typed: str, key: str, value: Any) -> None:
         name = value.removesuffix("_now")
         if name in options(group):
             raise SettingError(f"{typed}: is typed as {group}={name}")
-    if key != group and not (isinstance(value, str) and value):
+    if key != group and not (isinstance(value, str) and NAME.fullmatch(value)):
         raise SettingError(f"{typed}: must be the name of an option")
     if key == "hydra.run.dir" and Path(str(value)).name in ("", ".."):
         raise SettingError(f"{typed}: must be a new directory, such as hydra.run.dir=mine")

@@ -50,6 +50,10 @@ REASONS: dict[str, str | Callable[[re.Match[str]], str]] = {
         f"must be {KINDS.get(m[1], m[1])}"
     ),
     r"(?s:.*)field '.*' is not Optional(?s:.*)": "must not be null",
+    r"Value '(?s:.*)' is not a valid (\w+) \(type \w+\)": lambda m: (
+        f"must be {KINDS.get(m[1], m[1])}"
+    ),
+    r"Invalid value assigned: \w+ is not a ListConfig.*": "must be a list, such as [1,2]",
     r"Invalid value '(?s:.*)', expected one of \[(.*)\]": r"must be one of \1",
     r"Cannot assign \w+ to Dict\[.*\]": "must be {NAME: VALUE}",
     r"Interpolation key '(.*)' not found": r"there is no setting \1",
@@ -146,7 +150,7 @@ def _of_structure(error: Any, word: str) -> str:
     kinds = [error.ref_type]
     if is_dataclass(error.object_type) and error.key:
         hint = get_type_hints(error.object_type).get(str(error.key))
-        kinds += [hint, *get_args(hint)]
+        kinds = [hint, *get_args(hint)]
     names = [field.name for kind in kinds if is_dataclass(kind) for field in fields(kind)]
     if not names:
         return "must be {NAME: VALUE}"
@@ -184,6 +188,8 @@ def _of_hydra(error: Exception) -> str:
     lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
     text = "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
     text = one_line(text or type(error).__name__, 400)
+    if unknown := re.search(r"unexpected keyword argument '(\w+)'", text):
+        text = f"there is no setting {unknown[1]}"
     theirs = " ".join(_of_hydras(sys.argv[3:]))
     return f"{theirs}: {text}" if theirs and theirs not in text else text
 

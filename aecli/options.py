@@ -1,6 +1,10 @@
 """The groups of `conf/` and their options, such as `vae` of `model`. No torch here."""
 
+import re
 from importlib.resources import files
+
+NAME = re.compile(r"[\w-]+(/[\w-]+)*")
+"""What the name of an option looks like: no path, and no file."""
 
 
 def groups() -> list[str]:

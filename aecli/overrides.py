@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aecli.errors import SettingError, shortened
 from aecli.flags import COMPLETION, SHOW, SWEEP, sorted_words
 from aecli.hydra_keys import OF_A_SWEEP, check_hydra_key, is_below
-from aecli.options import groups, options
+from aecli.options import NAME, groups, options
 from aecli.swept import MOST_RUNS, check_values, matching
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ WIRED = {
 """Settings that follow from others, and which: nobody sets them by themselves."""
 
 KEY = re.compile(r"(\+\+?|~)?[\w$-]+([./][\w$-]+)*(@[\w.:-]*)?", re.ASCII)
-OPTION = re.compile(r"[\w-]+(/[\w-]+)*")
-"""The name of an option: no path, and no file."""
 
 
 def key_of(override: str) -> str:
@@ -139,6 +137,8 @@ def _checked(override: "Override", line: Line) -> int:
     if line.command == "train":
         _check_wiring(typed, key)
     _check_option(override, typed, key, line)
+    if key == "hydra.run.dir" and (line.is_sweep or line.command != "train"):
+        raise SettingError(f"{typed}: is the folder of a single training; it has no effect here")
     of_a_sweep = is_below(key, OF_A_SWEEP)
     if key == "launcher":
         of_a_sweep = override.value() != "basic" and override.value() in options("launcher")
@@ -181,7 +181,7 @@ def _check_option(override: "Override", typed: str, key: str, line: Line) -> Non
     if override.is_add() or override.is_force_add():
         raise SettingError(f"{typed}: a group is chosen without the +, as in {typed.lstrip('+')}")
     for value in _chosen(override):
-        if not isinstance(value, str) or not OPTION.fullmatch(value):
+        if not isinstance(value, str) or not NAME.fullmatch(value):
             raise SettingError(f"{typed}: must be one of {', '.join(options(key))}")
 
 

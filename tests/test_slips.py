@@ -1,4 +1,4 @@
-"""Slips of the finger: whatever is typed gets a run, or one plain line that says what is allowed."""
+"""Slips of the finger: what is typed gets a run, or one plain line that says what is allowed."""
 
 import random
 import shlex
