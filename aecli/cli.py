@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, NoReturn
 
 from aecli.distributed import end_children, launched, rank
@@ -34,6 +34,7 @@ COMMANDS = {
 PLAIN_COMMANDS = {"compare": "aecli.commands.compare", "verify": "aecli.commands.verify"}
 """The commands that need no configuration, each with the module whose `main` takes the words."""
 
+HELP = {"-h", "--help"}
 RERUN = "--experimental-rerun"
 """A flag of Hydra's that unpickles a file."""
 
@@ -74,7 +75,7 @@ def main() -> None:
         word = sys.argv[1]
     if word in ("-sc", "--shell_completion", "--shell-completion"):
         word = _completed_command()
-    if word in ("-h", "--help", "help"):
+    if word in (*HELP, "help"):
         print(USAGE, end="")  # noqa: T201
         sys.exit(0)
     if "--version" in sys.argv[1:]:
@@ -146,8 +147,6 @@ def _run(command: str) -> None:
     wants_traceback = _prepare_hydra()
     import hydra
 
-    from aecli.messages import plain
-
     job = _job(command, wants_traceback)
     raise_on_signals()
     try:
@@ -161,6 +160,8 @@ def _run(command: str) -> None:
             raise stopped from None
         if wants_traceback:
             raise
+        from aecli.messages import plain
+
         _fail(1, plain(error, command))
 
 
@@ -180,6 +181,7 @@ def _prepare_hydra() -> bool:
     import logging
     import threading
 
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.hydra import Hydra
     from hydra.core.plugins import Plugins
 
@@ -192,6 +194,10 @@ def _prepare_hydra() -> bool:
         # Only -m asks for a sweep. Hydra would compose the whole configuration to look whether
         # something in it does, and then compose it again.
         Hydra.get_mode = lambda self, **_: None  # type: ignore[method-assign]
+    if HELP.intersection(sys.argv):
+        # The help lists the options of every group twice, each time in a new copy of the store.
+        options = cache(ConfigLoaderImpl.get_group_options)
+        ConfigLoaderImpl.get_group_options = options  # type: ignore[assignment, method-assign]
     # TensorBoard's thread hands its errors, such as a full disk, to whoever writes next.
     threading.excepthook = lambda thread: logging.warning("in a thread: %s", thread.exc_value)
     # Further processes of this run inherit the variable as it is set below.

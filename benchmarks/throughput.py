@@ -35,7 +35,7 @@ from aecli import __version__, progress
 from aecli.commands.train import train
 from aecli.config import composed
 from aecli.data import Batch, InMemoryDataModule
-from benchmarks import bare, evaluation, others, processes, scaling, several
+from benchmarks import bare, checkpoints, evaluation, others, processes, scaling, several
 
 OUTPUTS = Path("outputs") / "throughput"
 LONG = 1000
@@ -115,6 +115,10 @@ MEASUREMENTS = [
         at_least=True,
     ),
     Measurement("an image of 600,000 over one of 6,000", scaling.per_image, "ratio", 1.1, 3),
+    Measurement("saving a checkpoint over without its checksum", checkpoints.saving, "ratio", 1.03),
+    Measurement(
+        "loading a checkpoint over without its checksum", checkpoints.loading, "ratio", 1.03
+    ),
     Measurement("aecli compare of 1,000 runs", several.compare, "s", 10, 3),
     Measurement(
         "2 jobs by joblib over one after the other", several.jobs_side_by_side, "ratio", 1, 3

@@ -33,6 +33,7 @@ FLOORS = (
         "text",
         "untrusted",
         "randomness",
+        "threads",
     ),
     ("__init__",),
 )

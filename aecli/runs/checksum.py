@@ -11,7 +11,6 @@ import hashlib
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,5 +63,7 @@ def _sums(tensor: Tensor) -> bytes:
     """Return the sums of the blocks of a tensor's bytes, and the bytes that fill no block."""
     data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
     whole = len(data) // (8 * BLOCK) * 8 * BLOCK
-    words = data[:whole].view(np.uint64).reshape(-1, BLOCK)
-    return np.add.reduce(words, axis=1).tobytes() + data[whole:].tobytes()
+    # Viewed by NumPy, which takes any address; added by torch, which takes all cores, and lets
+    # 64-bit words overflow as unsigned ones do.
+    words = torch.from_numpy(data[:whole].view("int64")).view(-1, BLOCK)
+    return words.sum(dim=1).numpy().tobytes() + data[whole:].tobytes()

@@ -2,7 +2,7 @@
 
 Hydra's own plugin for Optuna brings a version from 2021, whose storage on a database fails with
 today's SQLAlchemy, cannot end bad runs early and numbers the runs of a resumed study from 0 again.
-Imported by the command line: neither torch nor Optuna before a sweep starts.
+Optuna is imported where a study is opened.
 """
 
 import logging
@@ -28,7 +28,7 @@ from aecli.sweeps.study import HEARTBEAT, identity, open_study
 from aecli.sweeps.trials import Trials
 
 
-class OptunaSweeper(Sweeper):
+class Search(Sweeper):
     """Asks a study for settings, runs a job with them, tells the study what came out."""
 
     def setup(

@@ -1,0 +1,76 @@
+"""How many threads torch computes with: no more than there are cores free of other programs.
+
+OpenMP's threads wait for each other by spinning. Where another program holds one of the cores, all
+of them wait for the one that has none: of two trainings on the same two cores, each then takes ten
+times as long as alone, and not twice. With one thread less nobody waits.
+"""
+
+import time
+from functools import cache
+
+import psutil
+import torch
+
+EVERY = 0.5
+"""Seconds between two looks at the cores."""
+
+
+class FreeCores:
+    """Looks at what other programs take of the cores that this process may run on."""
+
+    def __init__(self) -> None:
+        process = psutil.Process()
+        count = psutil.cpu_count() or 1
+        self.cores = process.cpu_affinity() if hasattr(process, "cpu_affinity") else range(count)
+        self._before = self._look()
+
+    def _look(self) -> tuple[float, float, float]:
+        """Return the seconds on the clock, of all programs on the cores, and of this one."""
+        times = psutil.cpu_times(percpu=True)
+        idle = sum(times[core].idle + getattr(times[core], "iowait", 0.0) for core in self.cores)
+        now = time.monotonic()
+        return now, now * len(self.cores) - idle, time.process_time()
+
+    def count(self) -> float:
+        """Return the mean number of cores free of other programs since the last look."""
+        now, busy, own = self._look()
+        then, busy_then, own_then = self._before
+        self._before = now, busy, own
+        others = (busy - busy_then - (own - own_then)) / (now - then)
+        return len(self.cores) - max(others, 0.0)
+
+
+class Sharing:
+    """Sets the threads of this process, up to `most`, to the number of free cores now and then."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._cores = FreeCores()
+        self._next = time.monotonic() + EVERY
+        self._shared = False
+
+    def look(self) -> bool:
+        """Set the threads if it is time to look again; costs next to nothing otherwise.
+
+        Return whether they are fewer than `most` for the first time.
+        """
+        now = time.monotonic()
+        if now < self._next or self.most == 1:
+            return False
+        self._next = now + EVERY
+        threads = max(1, min(self.most, round(self._cores.count())))
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+        first = threads < self.most and not self._shared
+        self._shared = self._shared or first
+        return first
+
+
+@cache
+def _of_this_process() -> Sharing:
+    return Sharing(torch.get_num_threads())
+
+
+def share_cores() -> None:
+    """Leave the cores that other programs take to them: for a loop of an evaluation to call."""
+    _of_this_process().look()

@@ -1,0 +1,48 @@
+"""The threads of a training: fewer where they do not help, or would take what others hold."""
+
+import logging
+
+import pytest
+import torch
+
+from aecli.commands.train import train
+from aecli.config import composed
+from aecli.threads import Sharing
+from aecli.training.threads import LEAST_WORK
+
+SHORT = ("model=ae", "trainer.max_epochs=1", "pictures_every=0")
+CHOICES = {"model": "ae", "dataset": "digits"}
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """Return a list that grows with every look at the free cores."""
+    seen = []
+    monkeypatch.setattr(Sharing, "look", lambda self: seen.append(self))
+    return seen
+
+
+@pytest.mark.parametrize(("deterministic", "looks_at_all"), [("false", True), ("true", False)])
+def test_cores_are_shared_unless_every_bit_counts(tmp_path, looks, deterministic, looks_at_all):
+    settings = (*SHORT, f"trainer.deterministic={deterministic}")
+    train(composed("train", *settings), tmp_path, CHOICES)
+    assert bool(looks) == looks_at_all
+
+
+@pytest.mark.parametrize(("hidden", "expected"), [(8, 1), (400, 2)])
+def test_a_small_network_takes_one_thread(tmp_path, caplog, looks, hidden, expected):
+    caplog.set_level(logging.INFO)
+    torch.set_num_threads(2)
+    train(composed("train", *SHORT, f"network.hidden=[{hidden}]"), tmp_path, CHOICES)
+    said = "threads: 1 of 2, since the network is small" in caplog.text
+    assert said == (expected == 1)
+    assert 32 * 2 * 64 * 8 < LEAST_WORK < 32 * 2 * 64 * 400
+    assert torch.get_num_threads() == 2
+
+
+def test_the_threads_are_back_after_a_training_that_failed(tmp_path, monkeypatch):
+    torch.set_num_threads(2)
+    monkeypatch.setattr(Sharing, "look", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(composed("train", *SHORT, "network.hidden=[8]"), tmp_path, CHOICES)
+    assert torch.get_num_threads() == 2
