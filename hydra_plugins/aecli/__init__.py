@@ -16,7 +16,8 @@ class OptunaSweeper(Sweeper):
         """Take what Hydra gives to a sweeper."""
         from aecli.sweeps.sweeper import Search
 
-        self._search = Search(**given)
+        self._search = Search()
+        self._search.setup(**given)
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the jobs of a sweep."""
