@@ -259,7 +259,7 @@ def _other_class(labels: Tensor, index: Tensor) -> Tensor:
 
 def _pair(key: str, values: list[int]) -> list[int]:
     number = partial(check_int, low=0)
-    return check_list(key, values, number, f"{key}=[3,8]", length=2, distinct=True)
+    return check_list(key, values, number, "[3,8]", length=2, distinct=True)
 
 
 def _square(n: int) -> int:
