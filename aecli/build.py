@@ -4,6 +4,7 @@ A configuration may come out of a checkpoint that a stranger made, so a `_target
 called only if it is a part of aecli.
 """
 
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aecli.config import plain
 from aecli.errors import SettingError, shortened
 from aecli.messages import of_omegaconf
+from aecli.overrides import WIRED
 from aecli.size import check_fits
 from aecli.text import one_line
 
@@ -127,5 +129,24 @@ def _mistake(error: InstantiationException, key: str, node: dict[str, Any]) -> S
         return cause
     if isinstance(cause, RuntimeError) and "overflowed" in str(cause):
         return SettingError(f"{sizes(node)}: the weights are more than fits in any memory")
+    if unknown := re.search(
+        r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(cause)
+    ):
+        return _no_such_setting(node, key, *unknown.groups())
     message = " ".join(str(cause).split()) or type(cause).__name__
     return SettingError(f"{key}: {one_line(message, 1000)}")
+
+
+def _no_such_setting(node: dict[str, Any], key: str, kind: str, name: str) -> SettingError:
+    """Return the error of a setting that a part, of the class `kind`, does not have."""
+    parts = {key: node} | {k: inside for k, inside in node.items() if isinstance(inside, dict)}
+    having = {group: part for group, part in parts.items() if name in part}
+    named = [group for group, part in having.items() if part["_target_"].endswith(f".{kind}")]
+    group = (named or list(having) or [key])[0]
+    part = having.get(group, {})
+    others = [
+        k for k in part if k not in (name, *parts) and k[0] != "_" and f"{group}.{k}" not in WIRED
+    ]
+    has = f"has the settings {', '.join(others)}" if others else "has no settings"
+    typed = f"{group}.{name}={shortened(part[name])}" if part else f"{group}.{name}"
+    return SettingError(f"{typed}: no such setting ({group} {has} as chosen here)")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn
 
 from aecli.distributed import end_children, launched, rank
 from aecli.signals import (
@@ -78,7 +78,7 @@ def main() -> None:
     if word in (*HELP, "help"):
         print(USAGE, end="")  # noqa: T201
         sys.exit(0)
-    if word == "--version":
+    if "--version" in sys.argv[1:]:
         from aecli import __version__
 
         print(f"aecli {__version__}")  # noqa: T201
@@ -210,12 +210,12 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
     """Return what Hydra calls with the configuration of a run, or of each job of a sweep."""
 
     def job(config: Any) -> Any:
-        from aecli.config import is_sweep
+        from aecli.config import is_sweep, refuse_unknown
         from aecli.distributed import lost_connection
 
         try:
             _forget_failure()
-            _refuse_unknown(config)
+            refuse_unknown(config)
             with importing(partial(_ending, command, advice=_advice(command))):
                 module = importlib.import_module(COMMANDS[command])
             return module.main(config)
@@ -246,24 +246,17 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
 
 def _verdict(error: Exception) -> Failure:
     """Return one line that tells a user what an error is, and whether it is a bug."""
-    from errno import EDQUOT, ENOSPC
-
     from omegaconf.errors import OmegaConfBaseException
 
     from aecli.errors import SettingError
-    from aecli.messages import of_omegaconf
-    from aecli.text import first_line
+    from aecli.messages import of_omegaconf, of_system
 
     if isinstance(error, SettingError):
         return Failure(str(error), is_bug=False)
-    if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
-        return Failure("no space left on the disk; make room", is_bug=False)
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return Failure(f"{error.filename}: {error.strerror}", is_bug=False)
+    if isinstance(error, OSError):
+        return Failure(of_system(error), is_bug=False)
     if isinstance(error, OmegaConfBaseException):
         return Failure(of_omegaconf(error), is_bug=False)
-    if isinstance(error, OSError):
-        return Failure(first_line(error), is_bug=False)
     return Failure(f"{type(error).__name__}: {error}", is_bug=True)
 
 
@@ -287,19 +280,6 @@ def _run_plain(command: str, words: list[str]) -> None:
         if is_bug or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         _fail(1, message)
-
-
-def _refuse_unknown(config: Any) -> None:
-    """Refuse root keys added by + that nothing would read."""
-    from dataclasses import fields
-
-    from omegaconf import OmegaConf
-
-    from aecli.errors import SettingError
-
-    known = [field.name for field in fields(cast(type, OmegaConf.get_type(config)))]
-    for key in set(config) - set(known):
-        raise SettingError(f"{key}: no such setting; must be one of {', '.join(known)}")
 
 
 def _fail(code: int, message: str) -> NoReturn:

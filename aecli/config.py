@@ -4,10 +4,10 @@ Also the two resolvers that name run directories. Imported by the command line: 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, cast, get_args, get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from aecli.errors import SettingError
 from aecli.overrides import key_of
 
 NAME_LENGTH = 100
@@ -197,12 +198,31 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
 
 
-def composed(command: str, *overrides: str) -> DictConfig:
-    """Return a command's configuration as this aecli has it, with `overrides` typed."""
+def composed(command: str, *overrides: str, of_hydra: bool = False) -> DictConfig:
+    """Return a command's configuration as this aecli has it, with `overrides` typed.
+
+    With `of_hydra`, Hydra's own settings are in it, too.
+    """
     register()
     composing = GlobalHydra.instance().is_initialized()
     with nullcontext() if composing else initialize_config_module("aecli.conf", version_base="1.3"):
-        return compose(command, list(overrides))
+        return compose(command, list(overrides), return_hydra_config=of_hydra)
+
+
+def refuse_unknown(config: DictConfig) -> None:
+    """Raise `SettingError` for a key that was added by + and that nothing would read."""
+    kind = OmegaConf.get_type(config)
+    _refuse_unknown(cast(Any, OmegaConf.to_container(config, resolve=False)), cast(type, kind), "")
+
+
+def _refuse_unknown(node: Mapping[str, Any], kind: type, path: str) -> None:
+    known = get_type_hints(kind)
+    for name, value in node.items():
+        if name not in known:
+            raise SettingError(f"{path}{name}: no such setting; must be one of {', '.join(known)}")
+        kinds = [k for k in (known[name], *get_args(known[name])) if is_dataclass(k)]
+        if kinds and isinstance(value, Mapping):
+            _refuse_unknown(value, cast(type, kinds[0]), f"{path}{name}.")
 
 
 def is_sweep() -> bool:

@@ -1,8 +1,11 @@
 """A user's mistake, and the checks that find one."""
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 
 from aecli.text import one_line
 
@@ -11,12 +14,28 @@ LARGEST = 2**31 - 1
 LONGEST = 80
 """Characters of a value that a message shows."""
 
+NO_TEXT = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?|true|false|null|\[.{,70}\]|\{.{,70}\}", re.I)
+"""Texts that look like another kind of value."""
+
 
 class SettingError(ValueError):
     """A setting that cannot work: its message names the key, the value and what is allowed.
 
     The command line prints it as one plain line; anything else that is raised is a bug.
     """
+
+    allowed = ""
+    """What is allowed, such as "a number above 0", if the message is made of that."""
+
+
+T = TypeVar("T")
+
+
+def refused(key: str, value: Any, allowed: str) -> SettingError:
+    """Return the error of a value that is not `allowed`, such as "a number above 0"."""
+    error = SettingError(f"{key}={shortened(value)}: must be {allowed}")
+    error.allowed = allowed
+    return error
 
 
 def check_number(
@@ -37,7 +56,7 @@ def check_number(
     fits = is_number and low <= value <= high and abs(value) <= LARGEST
     if not fits or (open_low and value == low) or (open_high and value == high):
         allowed = f"a number {_range(low, high, open_low, open_high)}".rstrip()
-        raise SettingError(f"{key}={shortened(value)}: must be {allowed}{_and_no_larger(value)}")
+        raise refused(key, value, f"{allowed}{_and_no_larger(value)}")
     return float(value)
 
 
@@ -52,14 +71,14 @@ def check_int(key: str, value: Any, low: int, high: int | None = None, why: str 
         why = why and f" ({why})"
         if high is None:
             why += _and_no_larger(value)
-        raise SettingError(f"{key}={shortened(value)}: must be a whole number {span}{why}")
+        raise refused(key, value, f"a whole number {span}{why}")
     return value
 
 
 def check_choice(key: str, value: Any, choices: Collection[str]) -> str:
     """Return `value` if it is one of `choices`; raise `SettingError` listing them otherwise."""
     if not isinstance(value, str) or value not in choices:
-        raise SettingError(f"{key}={shortened(value)}: must be one of {', '.join(choices)}")
+        raise refused(key, value, f"one of {', '.join(choices)}")
     return value
 
 
@@ -71,34 +90,72 @@ def check_seed(key: str, value: Any) -> int:
 def check_bool(key: str, value: Any) -> bool:
     """Return `value` if it is true or false."""
     if not isinstance(value, bool):
-        raise SettingError(f"{key}={shortened(value)}: must be true or false")
+        raise refused(key, value, "true or false")
     return value
 
 
 def check_list(
-    key: str, value: Any, example: str, *, may_be_empty: bool = False, length: int | None = None
-) -> list[Any]:
-    """Return `value` if it is a list, of `length` values if that is given.
+    key: str,
+    value: Any,
+    each: Callable[[str, Any], T],
+    example: str,
+    *,
+    may_be_empty: bool = False,
+    length: int | None = None,
+    distinct: bool = False,
+) -> list[T]:
+    """Return `value` if it is a list, of `length` values if that is given, as `each` returns them.
 
-    Raises `SettingError` naming `key`, the value and an `example`.
+    Args:
+        key: of the setting.
+        value: the list.
+        each: checks a value of it: called with `key` and the value.
+        example: of such a list.
+        may_be_empty: whether a list without values is one.
+        length: of the list; None for any.
+        distinct: whether a value may stand there once only.
+
+    Raises `SettingError` naming `key`, the whole list and what is allowed.
     """
-    is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-    if not is_list or not (value or may_be_empty) or length not in (None, len(value)):
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         how_many = "" if length is None else f" of {length} values"
-        raise SettingError(f"{key}={shortened(value)}: must be a list{how_many}, such as {example}")
-    return list(value)
+        raise refused(key, value, f"a list{how_many}, such as {example}")
+    if length is not None and len(value) != length:
+        raise refused(key, value, f"a list of {length} values, such as {example}")
+    if not value and not may_be_empty:
+        raise refused(key, value, f"a list of at least one value, such as {example}")
+    checked: list[T] = []
+    for place, item in enumerate(value):
+        try:
+            checked.append(each(key, item))
+        except SettingError as error:
+            if not error.allowed:
+                raise
+            allowed = f"a list, such as {example}; each value must be {error.allowed}"
+            raise refused(key, value, allowed) from None
+        if distinct and item in list(value)[:place]:
+            raise SettingError(f"{key}={shortened(value)}: {item} stands there twice")
+    return checked
 
 
 def check_shape(key: str, value: Any) -> tuple[int, ...]:
     """Return `value` if it is the shape (channels, rows, columns) of an image."""
-    sizes = check_list(key, value, "[1,28,28]", length=3)
-    return tuple(check_int(key, size, 1) for size in sizes)
+    return tuple(check_list(key, value, partial(check_int, low=1), "[1,28,28]", length=3))
 
 
 def shortened(value: Any) -> str:
-    """Return a value as a message shows it: on one line, and not all of a long one."""
+    """Return a value as a message shows it: on one line, and not all of a long one.
+
+    A text that would be taken for something else, such as '3', stands in quotes.
+    """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and NO_TEXT.fullmatch(value):
+        return f"'{value}'"
+    if isinstance(value, list | tuple):
+        value = f"[{','.join(map(shortened, value[:LONGEST]))}]"
+    elif isinstance(value, Mapping):
+        value = f"{{{','.join(f'{k}:{shortened(v)}' for k, v in islice(value.items(), LONGEST))}}}"
     return one_line(" ".join(str(value).split()), LONGEST)
 
 

@@ -2,17 +2,23 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from typing import Any
+from errno import EDQUOT, EFBIG, EIO, ENOSPC
+from typing import Any, get_args, get_type_hints
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, GrammarParseError, OmegaConfBaseException
 
 from aecli.config import composed
-from aecli.errors import SettingError
-from aecli.overrides import groups, key_of, options
+from aecli.errors import SettingError, shortened
+from aecli.options import groups, options
+from aecli.overrides import WIRED, key_of
+from aecli.text import first_line, one_line
 
 HIDDEN = ("_", "hydra")
 """Keys that are Hydra's own."""
@@ -24,75 +30,223 @@ GOES_WITH = {
 """Settings of `aecli train` that exist only beside another one."""
 NOTES = ("object_type=", "full_key:", "reference_type=", "See https")
 """What OmegaConf adds about its own types."""
+KINDS = {
+    "Integer": "a whole number",
+    "Float": "a number",
+    "Boolean": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "string": "text",
+}
+"""OmegaConf's types in words."""
+REASONS: dict[str, str | Callable[[re.Match[str]], str]] = {
+    r"Value '(?s:.*)' of type '\w+' could not be converted to (\w+)": lambda m: (
+        f"must be {KINDS.get(m[1], m[1])}"
+    ),
+    r"Cannot convert '\w+' to (\w+): (?s:.*)": lambda m: f"must be {KINDS.get(m[1], m[1])}",
+    r"Incompatible value '(?s:.*)' for field of type '(\w+)'": lambda m: (
+        f"must be {KINDS.get(m[1], m[1])}"
+    ),
+    r"(?s:.*)field '.*' is not Optional(?s:.*)": "must not be null",
+    r"Value '(?s:.*)' is not a valid (\w+) \(type \w+\)": lambda m: (
+        f"must be {KINDS.get(m[1], m[1])}"
+    ),
+    r"Invalid value assigned: \w+ is not a ListConfig.*": "must be a list, such as [1,2]",
+    r"Invalid value '(?s:.*)', expected one of \[(.*)\]": r"must be one of \1",
+    r"Cannot assign \w+ to Dict\[.*\]": "must be {NAME: VALUE}",
+    r"Interpolation key '(.*)' not found": r"there is no setting \1",
+    r"Recursive interpolation detected": "it refers to itself",
+    r"KeyError raised .*: \"Environment variable '(.*)' not found\"": (
+        r"the environment variable \1 is not set"
+    ),
+    r"Unsupported interpolation type (.*)": r"there is no resolver \1",
+    r"\w+ raised while resolving interpolation: (.*)": r"cannot be resolved: \1",
+}
+"""What OmegaConf says, as patterns, and the same in the words of a command line."""
 
 
 def plain(error: Exception, command: str) -> str:
     """Return an error about what was typed as one line: key, value, what is allowed."""
     if isinstance(error, SettingError):
         return str(error)
-    cause = error.__cause__
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.partition("/")
-        if launcher := re.fullmatch(r"launcher/(\w+)", name):
-            extra = "slurm" if launcher[1].startswith("submitit") else "sweep"
-            return f'launcher={launcher[1]}: not installed; pip install -e ".[{extra}]"'
-        known = options(group) if group == "experiment" else error.options
-        if known:
-            return f"{group}={name}: must be one of {', '.join(known)}"
-    if "Unexpected type for root: NoneType" in str(error):
+    text, cause = str(error), error.__cause__
+    if isinstance(error, MissingConfigException) and (said := _no_such_option(error)):
+        return said
+    for failure in (error, cause):
+        if isinstance(failure, OSError) and not isinstance(failure, HydraException):
+            return of_system(failure)
+    if "Unexpected type for root: NoneType" in text:
         words = [word for word in sys.argv if key_of(word).partition(".")[0] in GOES_WITH]
         needed = {GOES_WITH[key_of(word).partition(".")[0]] for word in words}
         return f"{', '.join(words)}: goes with {', '.join(sorted(needed))}"
-    unknown = re.match(r"Could not override '([^']*)'", str(error))
+    if there := re.match(r"Could not append to config. An item is already at '([^']*)'", text):
+        return f"{_typed(there[1]) or there[1]}: is a setting already; leave out the +"
+    unknown = re.match(r"Could not override '([^']*)'", text)
     if unknown and isinstance(cause, ConfigKeyError | AttributeError):
-        return _no_such_setting(unknown[1], command)
+        inner = getattr(cause, "full_key", None) or ""
+        is_inside = inner.startswith(f"{unknown[1]}.")
+        return _no_such_setting(inner if is_inside else unknown[1], command)
+    merging = re.match(r"Error merging override (.*)", text, re.DOTALL)
     if isinstance(cause or error, OmegaConfBaseException):
-        return of_omegaconf(cause or error)
-    lines = [line.strip() for line in f"{error}\n{cause or ''}".splitlines()]
-    return "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
+        return of_omegaconf(cause or error, merging[1] if merging else None)
+    return _of_hydra(error)
 
 
-def of_omegaconf(error: Any) -> str:
-    """Return an error of OmegaConf's, which knows the setting's key, as one line."""
+def of_system(error: OSError) -> str:
+    """Return an error of the operating system as one line that names the file.
+
+    Where a write fails the system names no file: the run's directory stands for it.
+    """
+    full = error.errno in (ENOSPC, EDQUOT)
+    place = error.filename
+    if place is None and (full or error.errno in (EIO, EFBIG)) and HydraConfig.initialized():
+        hydra = HydraConfig.get()
+        place = hydra.sweep.dir if hydra.mode == RunMode.MULTIRUN else hydra.run.dir
+    if full:
+        return f"{place or 'the disk'}: no space left on the disk; make room"
+    return f"{place}: {error.strerror}" if place and error.strerror else first_line(error)
+
+
+def of_omegaconf(error: Any, word: str | None = None) -> str:
+    """Return an error of OmegaConf's as one line; `word` is the override that caused it."""
+    key = str(error.full_key or "")
+    if word is None:
+        word = _typed(key) if key else " ".join(w for w in sys.argv[1:] if "${" in w) or None
+    if word is None:
+        return f"{key}: {_reason(error)}" if key else _reason(error)
+    typed, typed_key = shortened(word), key_of(word)
+    if key and typed_key.startswith(f"{key}."):
+        return f"{typed}: no such setting; {key} has one value"
+    if re.search("not a subclass of|Cannot merge|Cannot assign", str(error).splitlines()[0]):
+        return f"{typed}: {_of_structure(error, word)}"
+    inside = key if typed_key and key.startswith((f"{typed_key}.", f"{typed_key}[")) else ""
+    return f"{typed}: {f'{inside} ' if inside else ''}{_reason(error)}"
+
+
+def _reason(error: Any) -> str:
+    """Return what OmegaConf says, in the words of a command line."""
+    if isinstance(error, GrammarParseError):
+        return "not understood; another setting is typed as '${NAME}', text with a $ as '\\${…'"
     lines = [line.strip() for line in str(error).splitlines()]
-    told = "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
-    told = re.sub(r"field '.*' is not Optional", "must not be null", told)
-    key = error.full_key
-    # An interpolation is resolved later, where OmegaConf has lost its key.
-    typed = [word for word in sys.argv if (key_of(word) == key if key else "${" in word)]
-    key = key or ", ".join(typed)
-    return f"{typed[-1] if typed else key}: {told}" if key else told
+    text = "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
+    text, stands_for = re.subn(r"^While dereferencing interpolation '.*?': ", "", text)
+    value = re.match(r"(?:Value|Incompatible value) '(.*?)'( of type| for field)", text)
+    for pattern, words in REASONS.items():
+        if found := re.fullmatch(pattern, text):
+            text = words(found) if callable(words) else found.expand(words)
+            break
+    if not (stands_for and value):
+        return text
+    shown = {"None": "null", "True": "true", "False": "false"}.get(value[1], shortened(value[1]))
+    return f"stands for {shown}; {text}"
+
+
+def _of_structure(error: Any, word: str) -> str:
+    """Return what to type where one value stands for several settings, or the reverse."""
+    if word.partition("=")[2].lstrip().startswith("{"):
+        return "must be a list, such as [1,2], or a single value"
+    kinds = [error.ref_type]
+    if is_dataclass(error.object_type) and error.key:
+        hint = get_type_hints(error.object_type).get(str(error.key))
+        kinds = [hint, *get_args(hint)]
+    names = [field.name for kind in kinds if is_dataclass(kind) for field in fields(kind)]
+    if not names:
+        return "must be {NAME: VALUE}"
+    return f"has the settings {', '.join(names)}; type {key_of(word)}.{names[0]}=VALUE"
+
+
+def _typed(key: str) -> str | None:
+    """Return the word that set a key: the key itself, one above it, or one below it."""
+    words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    for related in (
+        lambda typed: typed == key,
+        lambda typed: key.startswith(f"{typed}."),
+        lambda typed: typed.startswith(f"{key}."),
+    ):
+        if found := [word for word in words if related(key_of(word))]:
+            return found[-1]
+    return None
+
+
+def _no_such_option(error: MissingConfigException) -> str:
+    file = error.missing_cfg_file or ""
+    launcher = re.fullmatch(r"(?:hydra/)?launcher/(\w+)", file)
+    if launcher and launcher[1] in options("launcher"):
+        extra = "slurm" if launcher[1].startswith("submitit") else "sweep"
+        return f'launcher={launcher[1]}: not installed; pip install -e ".[{extra}]"'
+    group, _, name = file.partition("/")
+    if group == "hydra":
+        group, _, name = file.rpartition("/")
+    known = options(group) if group == "experiment" else error.options
+    return f"{group}={name}: must be one of {', '.join(known)}" if known else ""
+
+
+def _of_hydra(error: Exception) -> str:
+    """Return what else Hydra, or a launcher of it, says, and the words typed that are theirs."""
+    lines = [line.strip() for line in f"{error}\n{error.__cause__ or ''}".splitlines()]
+    text = "; ".join(line.rstrip(".") for line in lines if line and not line.startswith(NOTES))
+    text = one_line(text or type(error).__name__, 400)
+    if unknown := re.search(r"unexpected keyword argument '(\w+)'", text):
+        text = f"there is no setting {unknown[1]}"
+    theirs = " ".join(_of_hydras(sys.argv[3:]))
+    return f"{theirs}: {text}" if theirs and theirs not in text else text
+
+
+def _of_hydras(words: Sequence[str]) -> list[str]:
+    """Return the words of a line that are for Hydra and its launchers, flags with their values."""
+    found, follows = [], False
+    for word in words:
+        is_flag = word.startswith("-")
+        if is_flag or follows or key_of(word).startswith(("hydra", "launcher", "sweeper")):
+            found.append(word)
+        follows = is_flag and word not in ("-m", "--multirun")
+    return [shortened(word) for word in found if word not in ("-m", "--multirun")]
 
 
 def _no_such_setting(key: str, command: str) -> str:
+    if key.startswith("launcher."):
+        return f"{key}: no such setting; those of a launcher are typed as hydra.{key}=VALUE"
+    if key.startswith("sweeper.space."):
+        name = key.removeprefix("sweeper.space.")
+        return f"{key}: cannot be added; type the values to search themselves, as {name}=1,2"
+    of_hydra = key.startswith("hydra.")
     choices = [word for word in sys.argv if key_of(word) in groups() and "," not in word]
     try:
-        config = OmegaConf.to_container(composed(command, *choices), resolve=False)
+        config = composed(command, *choices, of_hydra=of_hydra)
     except (HydraException, OmegaConfBaseException):  # one of the choices is a mistake, too
-        config = OmegaConf.to_container(composed(command), resolve=False)
-    assert isinstance(config, dict)
-    node: Any = config
+        config = composed(command, of_hydra=of_hydra)
+    root: Any = OmegaConf.to_container(config, resolve=False)
+    node, reached = root, list[str]()
     *path, last = key.split(".")
-    reached: list[str] = []
     for name in path:
         if not isinstance(node, Mapping) or not isinstance(node.get(name), Mapping):
             break
         node = node[name]
         reached.append(name)
-    known = [name for name in node if not name.startswith(HIDDEN)]
+    where = ".".join(reached)
+    known = [name for name in node if _is_shown(name, where)]
     settings = f"has the settings {', '.join(known)}" if known else "has no settings"
-    where = ".".join(reached) or "this command"
-    hint = _similar(last, ".".join(path), config)
-    return f"{key}: no such setting{hint} ({where} {settings} as chosen here)"
+    hint = "" if of_hydra else _similar(last, where, root, known)
+    return f"{key}: no such setting{hint} ({where or 'this command'} {settings} as chosen here)"
 
 
-def _similar(name: str, parent: str, config: Mapping[Any, Any]) -> str:
+def _is_shown(name: str, where: str) -> bool:
+    return not name.startswith(HIDDEN) and f"{where}.{name}" not in WIRED
+
+
+def _similar(name: str, where: str, config: Mapping[Any, Any], here: Sequence[str]) -> str:
     """Return a hint at a setting of a similar name, in the same place or in another."""
-    node = config.get(parent) if parent else config
-    here = [key for key in node or () if not key.startswith(HIDDEN)]
-    paths = {key: f"{parent}.{key}" if parent else key for key in here}
-    for group, inside in config.items():
-        if isinstance(inside, Mapping):
-            paths |= {k: f"{group}.{k}" for k in inside if k not in paths and k[0] != "_"}
-    close = get_close_matches(name, paths, n=1)
-    return f"; did you mean {paths[close[0]]}?" if close else ""
+    close = [f"{where}.{near}" if where else near for near in get_close_matches(name, here, n=1)]
+    elsewhere = {
+        k: f"{group}.{k}"
+        for group, inside in config.items()
+        if isinstance(inside, Mapping)
+        for k in inside
+        if _is_shown(str(k), group)
+    }
+    # In another place than the one that was typed only what is nearly the same.
+    likeness = 0.9 if where else 0.6
+    close += [elsewhere[near] for near in get_close_matches(name, elsewhere, 1, likeness)]
+    return f"; did you mean {close[0]}?" if close else ""

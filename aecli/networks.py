@@ -5,6 +5,7 @@ pre-activations `(B, outputs)`, codes `(B, code_dim)`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple
@@ -22,6 +23,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "softplus": nn.Softplus,
 }
+
+
+_size = partial(check_int, low=1)
 
 
 class EncoderDecoder(NamedTuple):
@@ -58,8 +62,7 @@ class MLP:
         batch_norm: bool = False,
     ) -> None:
         self.shape = check_shape("dataset.shape", shape)
-        sizes = check_list("network.hidden", hidden, "[400] or []", may_be_empty=True)
-        self.hidden = [check_int("network.hidden", size, 1) for size in sizes]
+        self.hidden = check_list("network.hidden", hidden, _size, "[400] or []", may_be_empty=True)
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
         self.tied = check_bool("network.tied", tied)
         self.batch_norm = check_bool("network.batch_norm", batch_norm)
@@ -125,8 +128,7 @@ class Conv:
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int], activation: str) -> None:
         self.shape = check_shape("dataset.shape", shape)
-        sizes = check_list("network.channels", channels, "[32,64]")
-        self.channels = [check_int("network.channels", size, 1) for size in sizes]
+        self.channels = check_list("network.channels", channels, _size, "[32,64]")
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:

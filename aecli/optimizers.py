@@ -65,11 +65,9 @@ Course = Callable[[float], float]
 FACTOR = 0.1
 
 
-def steps_down(steps: Sequence[Any], factor: Any) -> Course:
-    """Return the course that falls by `factor` after each of the shares `steps`."""
-    within = partial(check_number, low=0, high=1, open_low=True)
-    shares = [within("optimizer.steps", share, open_high=True) for share in steps]
-    factor = within("optimizer.step_factor", factor)
+def steps_down(shares: Sequence[float], factor: Any) -> Course:
+    """Return the course that falls by `factor` after each of the `shares`."""
+    factor = check_number("optimizer.step_factor", factor, low=0, high=1, open_low=True)
     return lambda done: factor ** sum(done >= share for share in shares)
 
 
@@ -99,7 +97,7 @@ def _history(key: str, value: Any) -> int:
 
 
 def _betas(key: str, value: Any) -> tuple[float, ...]:
-    return tuple(_share(key, beta) for beta in check_list(key, value, "[0.9,0.999]", length=2))
+    return tuple(check_list(key, value, _share, "[0.9,0.999]", length=2))
 
 
 def _line_search(key: str, value: Any) -> str | None:
@@ -152,7 +150,16 @@ class Optimization:
     ) -> None:
         self.algorithm = ALGORITHMS[check_choice("optimizer.algorithm", algorithm, ALGORITHMS)]
         self.schedule = check_choice("optimizer.schedule", schedule, SCHEDULES)
-        given = check_list("optimizer.steps", steps, "[0.5,0.75]", may_be_empty=schedule != "steps")
+        inside = partial(check_number, low=0, high=1, open_low=True, open_high=True)
+        may_be_empty = schedule != "steps"
+        given = check_list(
+            "optimizer.steps",
+            steps,
+            inside,
+            "[0.5,0.75]",
+            may_be_empty=may_be_empty,
+            distinct=True,
+        )
         if schedule == "steps":
             self.course = steps_down(given, step_factor)
         elif given or step_factor != FACTOR:

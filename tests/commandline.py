@@ -7,6 +7,7 @@ what is imported, other processes.
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,24 @@ from hydra.core.hydra_config import HydraConfig
 from aecli.cli import main
 
 COMMAND = (sys.executable, "-m", "aecli")
+
+
+FOREIGN = re.compile(
+    r"DictConfig|ListConfig|Integer|Optional\b|subclass|defaults list|append to|Multiple values"
+    r"|force-add|Sweeper does|NoneType|__init__|keyword argument|dataloader|dereferenc|raised while"
+    r"|of type '|Errno|Interpolation|Could not|Cannot|Error\b|Exception|Traceback|backend found"
+)
+"""Words of Hydra, OmegaConf, Lightning and Python that say nothing to who typed a setting."""
+
+
+def is_one_line(answer: CompletedProcess[str]) -> bool:
+    """Tell whether a command was refused by one line in the words of a command line."""
+    return (
+        answer.returncode in (1, 2)
+        and answer.stderr.startswith("aecli: ")
+        and answer.stderr.count("\n") == 1
+        and not FOREIGN.search(answer.stderr)
+    )
 
 
 def aecli(*words: str, cwd: Path, **environment: str) -> CompletedProcess[str]:

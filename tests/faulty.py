@@ -34,11 +34,12 @@ class Disk:
             self.writes.append(f"{kind} {place}")
             fails = len(self.writes) == self.failing
         if fails:
-            self.fail(place)
+            self.fail(kind, place)
 
-    def fail(self, place: str) -> None:
-        """Raise the error."""
-        raise OSError(self.error, os.strerror(self.error), place)
+    def fail(self, kind: str, place: str) -> None:
+        """Raise the error; where bytes are written the system names no file."""
+        named = () if kind == "write" else (place,)
+        raise OSError(self.error, os.strerror(self.error), *named)
 
 
 class _Raw(io.FileIO):

@@ -29,7 +29,7 @@ from tests.whole import contents
 class Deadly(Disk):
     """Kills the process that writes, instead of failing."""
 
-    def fail(self, place: str) -> None:
+    def fail(self, kind: str, place: str) -> None:
         """End at once, as by `kill -9`."""
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -74,3 +74,20 @@ def check(case, place, number, error, expected, where):
     assert again.returncode == 0, (where, again.stderr)
     # A sample that was written before TensorBoard failed is there twice.
     assert expected.items() <= result(place, case).items(), where
+
+
+class Full(Disk):
+    """A disk that is full for what Hydra writes at the start of a run."""
+
+    def count(self, kind, path):
+        super().count(kind, path)
+        if kind == "write" and ".hydra" in str(path):
+            self.fail(kind, str(path))
+
+
+def test_a_full_disk_at_the_start_names_the_run(tmp_path):
+    with failing(Full(tmp_path, error=errno.ENOSPC)):
+        done = aecli("train", "trainer=debug", cwd=tmp_path)
+    assert done.returncode == 1
+    named = r"aecli: \S*outputs/vae-digits/\S+: no space left on the disk; make room\n"
+    assert re.fullmatch(named, done.stderr), done.stderr

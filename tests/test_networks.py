@@ -54,7 +54,7 @@ def test_of_two_outputs_per_unit_the_first_are_tied():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MLP((1, 8, 8), [0], "relu"), "network.hidden=0"),
+        (lambda: MLP((1, 8, 8), [0], "relu"), r"network.hidden=\[0\]: .* each value"),
         (lambda: MLP((1, 8, 8), 400, "relu"), "network.hidden=400: must be a list"),
         (lambda: MLP((1, 8, 8), [4], "swish"), "network.activation=swish: must be one of relu"),
         (lambda: MLP((1, 8, 8), [4], "relu", tied="yes"), "network.tied=yes"),

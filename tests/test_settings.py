@@ -10,9 +10,10 @@ import pytest
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 
-from aecli.overrides import WIRED, groups, options
+from aecli.options import groups, options
+from aecli.overrides import WIRED
 from aecli.training.arguments import CHECKS, REFUSED
-from tests.commandline import aecli
+from tests.commandline import aecli, is_one_line
 from tests.conftest import configure
 
 FEW = ("abc", "-1", "null", "1e300")
@@ -114,12 +115,7 @@ SETTINGS = list(settings())
 
 def one_line(answer: Any, key: str) -> bool:
     names = [key.lstrip("+"), *(["run=latest"] if key == "output_dir" else [])]  # looked for in it
-    return (
-        answer.stderr.startswith("aecli: ")
-        and answer.stderr.count("\n") == 1
-        and any(name in answer.stderr for name in names)
-        and answer.returncode in (1, 2)
-    )
+    return is_one_line(answer) and any(name in answer.stderr for name in names)
 
 
 def check(command: str, words: list[str], key: str, values: Sequence[str], cwd: Path) -> None:
@@ -310,67 +306,6 @@ def test_wiring_is_what_conf_fills_in_from_other_settings():
                 if str(value).startswith("${") and not str(value).startswith("${oc.env")
             }
     assert wired == set(WIRED) - {"dataset.shape", "dataset.source"}
-
-
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("--model vae", "aecli: --model vae: no such flag; settings are typed as model=vae"),
-        ("--model=vae", "aecli: --model=vae: no such flag; settings are typed as model=vae"),
-        ("--experimental-rerun x.pickle", "aecli: --experimental-rerun: runs"),
-        ("--cfg", "aecli: --cfg: --cfg must be followed by one of job, hydra, all"),
-        ("--cfg jop", "aecli: --cfg jop: --cfg must be followed by one of job, hydra, all"),
-        ("--config-dir", "aecli: --config-dir: needs a value after it"),
-        ("-m=3", "aecli: -m=3: -m takes no value"),
-        ("latest", "aecli: latest: must be SETTING=VALUE, such as model=vae"),
-        ("resume latest", "aecli: resume: must be SETTING=VALUE, such as resume=latest"),
-        ("model.beta 4", "aecli: model.beta: must be SETTING=VALUE, such as model.beta=4"),
-        ("output_dir=ünï", """as in 'output_dir="ünï"'"""),
-        (
-            "~output_dir",
-            "aecli: ~output_dir: a setting cannot be taken away; set it, as in output_",
-        ),
-        ("model@x=vae", "aecli: model@x=vae: a group has one place here; leave out the @"),
-        ("hydra.run.dir=.", "aecli: hydra.run.dir=.: must be a new directory"),
-        ("model=[vae]", "aecli: model=[vae]: must be one of ae, dae, iwae"),
-        ("model=null", "aecli: model=null: must be one of ae, dae, iwae"),
-        ("model=ae,vae", "aecli: model=ae,vae: several values are a sweep, which needs -m"),
-        ("+model._partial_=true", "aecli: +model._partial_=true: is no setting"),
-        ("model._target_=os.system", "aecli: model._target_=os.system: is no setting"),
-        ("dataset.source=null", "aecli: dataset.source=null: follows from other settings; choose"),
-        ("dataset.shape=3", "aecli: dataset.shape=3: follows from other settings; choose dataset"),
-        (
-            "sparsity=kl sparsity.units=7",
-            "aecli: sparsity.units=7: follows from other settings; se",
-        ),
-        ("model.network=null", "aecli: model.network=null: follows from other settings; choose"),
-        ("-m sweeper=basic,optuna", "aecli: sweeper=basic,optuna: must be one value for the whole"),
-        ("-m seed=range(0,0)", "aecli: seed=range(0,0): is an empty range"),
-        ("-m seed=range(0,1e9)", "aecli: seed=range(0,1e9): makes more than 100,000 runs"),
-        ("-m seed=range(0,1000) model.beta=range(0,1000)", "makes more than 100,000 runs"),
-        ("trainer.logger=false", "aecli: trainer.logger: no such setting"),
-        ("+trainer.logger=false", "aecli: trainer.logger=false: cannot be set: aecli sets it"),
-        ("+trainer.strategy=ddp_spawn", "aecli: trainer.strategy=ddp_spawn: must be one of auto"),
-        ("trainer.devices=2", "aecli: trainer.devices=2: several need trainer=ddp"),
-        ("+model.beta=1 model=iwae", "aecli: model.beta=1: the bound of model=iwae has no β"),
-        (
-            "model.code_dim=2147483647",
-            "aecli: model.code_dim=2147483647, network.hidden=[400]: the",
-        ),
-        ("network.hidden=[2147483647,2147483647]", "network.hidden=[2147483647, 2147483647]"),
-        ("model.samples=2000000000", "model.samples=2000000000"),
-        ("optimizer.eps=0", "optimizer.eps=0 divides by 0"),
-        ("eval.batch_size=3", "aecli: eval.batch_size=3: goes with an experiment=…"),
-        ("sweeper.trials=3", "aecli: sweeper.trials=3: goes with sweeper=optuna"),
-    ],
-)
-def test_a_slip_gets_one_line(line, told, tmp_path):
-    words = () if "model" in line or "hidden" in line else ("trainer=debug",)
-    done = aecli("train", *words, *line.split(), cwd=tmp_path)
-    assert done.returncode in (1, 2)
-    assert told in done.stderr
-    assert done.stderr.startswith("aecli: ")
-    assert done.stderr.count("\n") == 1
 
 
 def test_flags_may_stand_anywhere(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -13,7 +14,14 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, files
-from aecli.errors import SettingError, check_choice, check_int, check_number, check_seed
+from aecli.errors import (
+    SettingError,
+    check_choice,
+    check_int,
+    check_list,
+    check_number,
+    check_seed,
+)
 from aecli.evaluation import metrics
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
@@ -287,9 +295,8 @@ def _other_class(labels: Tensor, index: Tensor) -> Tensor:
 
 
 def _pair(key: str, values: list[int]) -> list[int]:
-    if len(values) != 2:
-        raise SettingError(f"{key}={list(values)}: kind=interpolate takes two, such as {key}=[3,8]")
-    return list(values)
+    number = partial(check_int, low=0)
+    return check_list(key, values, number, "[3,8]", length=2, distinct=True)
 
 
 def _square(n: int) -> int:

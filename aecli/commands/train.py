@@ -35,7 +35,7 @@ from aecli.runs.paths import BEST, LAST, as_typed, checkpoint_path, lock, shown
 from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
-from aecli.training.arguments import check_arguments
+from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.callbacks import BestEpoch
 from aecli.training.memory import check_memory
 from aecli.training.speed import FASTEST, Arithmetic, fastest_step
@@ -128,6 +128,8 @@ def train(
     check_arguments(plain(config.trainer))
     data: InMemoryDataModule = build(config, "dataset")
     data.setup("fit")
+    batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
+    check_limits(plain(config.trainer), batches)
     check_memory(config, data)
     model: Autoencoder = build(config, "model")
     pretraining: Pretraining = build(config, "pretraining")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
@@ -212,8 +213,8 @@ class InMemoryDataModule(pl.LightningDataModule):
         self.test_size = _or_all("dataset.test_size", test_size)
         self.classes = classes
         if classes is not None:
-            for label in check_list("dataset.classes", classes, "[3,8]"):
-                check_int("dataset.classes", label, 0)
+            label = partial(check_int, low=0)
+            check_list("dataset.classes", classes, label, "[3,8]", distinct=True)
         self.split_seed = check_seed("dataset.split_seed", split_seed)
         self.binarize = check_choice("dataset.binarize", binarize, BINARIZE)
         self.binarize_seed = check_seed("dataset.binarize_seed", binarize_seed)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from aecli.data import Batch
-from aecli.errors import SettingError, check_choice, check_number
+from aecli.errors import check_choice, check_list, check_number
 from aecli.models import VAE, Autoencoder, Losses
 from aecli.models.accumulators import Means
 from aecli.noise import Noise
@@ -83,13 +83,6 @@ def ssim(output: Tensor, image: Tensor) -> Tensor | None:
     return values[..., border:-border, border:-border].mean()
 
 
-def _noise(kind: type[Noise], level: float) -> Noise:
-    try:
-        return kind(check_number("eval.noise_levels", level, low=0))
-    except SettingError as error:
-        raise SettingError(f"eval.noise_levels: {level:g}: {error}") from error
-
-
 @torch.no_grad()
 def noisy_reconstruction(
     model: Autoencoder, batches: Iterable[Batch], noise: str, levels: Sequence[float]
@@ -99,7 +92,13 @@ def noisy_reconstruction(
     The input is the grey image corrupted by a noise of each level (its std, or its amount).
     """
     kind = NOISES[check_choice("eval.noise", noise, NOISES)]
-    noises = {level: _noise(kind, level) for level in levels}
+
+    def of_level(key: str, level: float) -> Noise:
+        return kind(check_number(key, level, low=0))
+
+    key = "eval.noise_levels"
+    made = check_list(key, levels, of_level, "[0.1,0.3]", may_be_empty=True, distinct=True)
+    noises = dict(zip(levels, made, strict=True))
     if not noises:
         return {}
     means = Means()

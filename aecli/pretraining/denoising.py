@@ -1,6 +1,7 @@
 """Stacked denoising autoencoders."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
@@ -33,8 +34,8 @@ class Denoising(Greedy):
         self.momentum = check_number(
             "pretraining.momentum", momentum, low=0, high=1, open_high=True
         )
-        shares = check_list("pretraining.amounts", amounts, "[0.1,0.2,0.3]")
-        self.amounts = [check_number("pretraining.amounts", m, low=0, high=1) for m in shares]
+        share = partial(check_number, low=0, high=1)
+        self.amounts = check_list("pretraining.amounts", amounts, share, "[0.1,0.2,0.3]")
 
     def learner(self, layer: Layer) -> Learner:
         """Return the denoising autoencoder of this layer."""

@@ -1,6 +1,7 @@
 """Restricted Boltzmann machines."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
@@ -42,10 +43,8 @@ class RBM(Greedy):
         super().__init__(epochs, batch_size)
         self.lr = check_number("pretraining.lr", lr, low=0, open_low=True)
         self.linear_lr = check_number("pretraining.linear_lr", linear_lr, low=0, open_low=True)
-        both = check_list("pretraining.momentum", momentum, "[0.5,0.9]", length=2)
-        self.momentum = [
-            check_number("pretraining.momentum", m, low=0, high=1, open_high=True) for m in both
-        ]
+        share = partial(check_number, low=0, high=1, open_high=True)
+        self.momentum = check_list("pretraining.momentum", momentum, share, "[0.5,0.9]", length=2)
         self.weight_decay = check_number("pretraining.weight_decay", weight_decay, low=0)
 
     def learner(self, layer: Layer) -> Learner:

@@ -17,6 +17,7 @@ from aecli.distributed import agree, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
 from aecli.files import refuse_links
 from aecli.messages import of_omegaconf
+from aecli.overrides import key_of
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
 from aecli.sweeps.slurm import watch_by_squeue
 from aecli.sweeps.study import without_password
@@ -124,7 +125,10 @@ def _claim(config: DictConfig, node: DictConfig) -> str:
     try:
         return str(make_new(Path(node.dir)))
     except OSError as error:
-        raise SettingError(f"output_dir: {error.filename}: {error.strerror}") from error
+        typed = [key_of(word) for word in config.hydra.overrides.hydra]
+        own = next((key for key in typed if key in ("hydra.run.dir", "hydra.sweep.dir")), None)
+        key = own or "output_dir"
+        raise SettingError(f"{key}: {error.filename}: {error.strerror}") from error
 
 
 def _take(config: DictConfig) -> str:

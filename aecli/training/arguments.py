@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from aecli.errors import (
     check_int,
     check_list,
     check_number,
+    refused,
     shortened,
 )
 from aecli.training.speed import FASTEST
@@ -30,8 +32,7 @@ def _strategy(key: str, value: Any) -> None:
 
 def _devices(key: str, value: Any) -> None:
     if isinstance(value, list):
-        for number in check_list(key, value, "[0,1]"):
-            check_int(key, number, 0)
+        check_list(key, value, partial(check_int, low=0), "[0,1]", distinct=True)
     elif value != "auto":
         if not isinstance(value, int):
             raise SettingError(
@@ -62,12 +63,11 @@ def _time(key: str, value: Any) -> None:
 
 def _limit(key: str, value: Any) -> None:
     """A whole number of batches, or a share of them."""
-    if isinstance(value, float):
-        check_number(key, value, low=0, high=1, open_low=True)
-    elif not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SettingError(
-            f"{key}={shortened(value)}: must be a whole number of batches of at least 1, or a share"
-            " of them in ]0, 1]"
+    is_share = isinstance(value, float) and 0 < value <= 1
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not is_share and not is_count:
+        raise refused(
+            key, value, "a whole number of batches of at least 1, or a share of them in ]0, 1]"
         )
 
 
@@ -176,6 +176,9 @@ def check_arguments(trainer: Mapping[str, Any]) -> None:
             f"trainer.check_val_every_n_epoch={every}: must be at most"
             f" trainer.max_epochs={given['max_epochs']}"
         )
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if given["accelerator"] == "gpu" and not has_gpu:
+        raise SettingError("trainer.accelerator=gpu: no GPU is here; choose trainer=cpu")
     on_cpu = given["accelerator"] == "cpu" or not torch.cuda.is_available()
     if isinstance(given["devices"], list) and on_cpu:
         raise SettingError(f"trainer.devices={given['devices']}: a list is of GPUs")
@@ -184,3 +187,18 @@ def check_arguments(trainer: Mapping[str, Any]) -> None:
             raise SettingError(f"trainer.devices={given['devices']}: several need trainer=ddp")
         if given.get("num_nodes", 1) > 1:
             raise SettingError(f"trainer.num_nodes={given['num_nodes']}: several need trainer=ddp")
+
+
+def check_limits(trainer: Mapping[str, Any], batches: Mapping[str, int]) -> None:
+    """Refuse a share of the batches of an epoch that is less than one of them.
+
+    `batches` says how many there are: of "train" and of "val".
+    """
+    for name, count in batches.items():
+        share = trainer.get(f"limit_{name}_batches")
+        if isinstance(share, float) and share * count < 1:
+            raise refused(
+                f"trainer.limit_{name}_batches",
+                share,
+                f"at least {1 / count:.2g}, one of the {count} batches of an epoch",
+            )

@@ -223,7 +223,7 @@ def test_sample_writes_a_picture_and_arrays_and_overwrites_nothing(runs, variant
         ("dae", ["kind=dream"], f"kind=dream: must be one of {', '.join(KINDS)}"),
         ("dae", ["kind=prior", "density=flow"], "density=flow"),
         ("vae", ["n=0"], "n=0"),
-        ("vae", ["kind=interpolate", "classes=[3]"], r"classes=\[3\]: .* two"),
+        ("vae", ["kind=interpolate", "classes=[3]"], r"classes=\[3\]: must be a list of 2"),
         ("vae", ["kind=interpolate", "classes=[3,77]"], "classes=77: no such class"),
         ("vae", ["kind=interpolate", "images=[0,360]"], "images=360: .* from 0 to 359"),
         ("vae", ["kind=traverse", "images=[0,1]"], "takes one test image"),

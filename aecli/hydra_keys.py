@@ -1,0 +1,81 @@
+"""The settings of Hydra's own that are typed, `hydra.NAME` and `hydra/GROUP`. No torch here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aecli.errors import SettingError
+from aecli.options import NAME, options
+
+SET_HERE = (
+    "hydra.callbacks.new_directory",
+    "hydra.callbacks.failures",
+    "hydra.job.config_name",
+    "hydra.job.id",
+    "hydra.job.num",
+    "hydra.job.override_dirname",
+    "hydra.overrides",
+    "hydra.runtime",
+)
+"""What aecli or Hydra set themselves, and what lies below."""
+OF_A_SWEEP = (
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra.sweeper",
+    "hydra.sweep",
+)
+"""What has an effect in a sweep only, and what lies below; so does another launcher=."""
+
+
+def is_below(key: str, parents: Sequence[str]) -> bool:
+    """Tell whether a key is one of `parents`, or a setting in one."""
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
+
+
+def check_hydra_key(typed: str, key: str, value: Any) -> None:
+    """Raise `SettingError` for a key of Hydra's that cannot be set, or not to this value.
+
+    `typed` is the whole word, as messages show it.
+    """
+    if key == "hydra":
+        raise SettingError(f"{typed}: is no setting; Hydra's are typed as hydra.NAME=VALUE")
+    if is_below(key, SET_HERE):
+        raise SettingError(f"{typed}: cannot be set; it follows from the rest of the line")
+    group = key.removeprefix("hydra/")
+    if key in ("hydra/launcher", "hydra/sweeper") and isinstance(value, str):
+        name = value.removesuffix("_now")
+        if name in options(group):
+            raise SettingError(f"{typed}: is typed as {group}={name}")
+    if key != group and not (isinstance(value, str) and NAME.fullmatch(value)):
+        raise SettingError(f"{typed}: must be the name of an option")
+    if key == "hydra.run.dir" and Path(str(value)).name in ("", ".."):
+        raise SettingError(f"{typed}: must be a new directory, such as hydra.run.dir=mine")
+    if key == "hydra.sweep.subdir" and not _is_inside(str(value)):
+        raise SettingError(f"{typed}: must be a name in the sweep's folder for each of its runs")
+    if key == "hydra.sweeper.params":
+        raise SettingError(f"{typed}: cannot be set; type the values, as in -m seed=1,2")
+    if key == "hydra.sweeper.max_batch_size" and not (value is None or _is_count(value)):
+        raise SettingError(f"{typed}: must be a whole number of at least 1, or null")
+    if key == "hydra.launcher.n_jobs" and value == 0:
+        raise SettingError(f"{typed}: must be a whole number of at least 1, or -1 for all cores")
+    if key == "hydra.searchpath":
+        _check_search_path(typed, value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_inside(path: str) -> bool:
+    parts = Path(path).parts
+    return bool(parts) and not Path(path).is_absolute() and ".." not in parts
+
+
+def _check_search_path(typed: str, value: Any) -> None:
+    folders = value if isinstance(value, list) else [value]
+    for folder in folders:
+        if not isinstance(folder, str) or not (
+            folder.startswith("pkg://") or Path(folder.removeprefix("file://")).is_dir()
+        ):
+            raise SettingError(f"{typed}: must be a list of folders that are there")
