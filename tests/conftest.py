@@ -1,12 +1,17 @@
 """What the tests share: the options in `conf/`, composed configurations, and where MNIST is."""
 
 import os
+import signal
 from pathlib import Path
 
 # Set before torch starts its threads, for the processes that tests start, too: they share the
 # processors with other workers, and threads that wait for work would spin against those.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "100")
+
+# A shell ignores Ctrl-C for what it starts in the background, and aecli would leave it at that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
