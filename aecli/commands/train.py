@@ -135,8 +135,7 @@ def train(
     pretraining: Pretraining = build(config, "pretraining")
     model.likelihood.check(data.values())
     arithmetic = _arithmetic(config, model, data, last)
-    if arithmetic.compiled:
-        model.compile_terms()
+    arithmetic.prepare(model)
     best, timer = own_callbacks(config)
     trainer = build_trainer(config, directory, choices, [best, timer, *callbacks], arithmetic)
     log.info(_headline(choices, data, model, trainer))

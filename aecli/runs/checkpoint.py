@@ -38,8 +38,8 @@ class Stored(NamedTuple):
     """The option chosen in each group, such as {"model": "vae"}."""
     version: str
     """Of aecli."""
-    arithmetic: tuple[str, bool] | None
-    """What `trainer=fast` chose: the precision, and whether the terms are compiled."""
+    arithmetic: tuple[str, bool, bool] | None
+    """What `trainer=fast` chose, the fields of `training.speed.Arithmetic`."""
     step: int = 0
     """Optimizer steps that the checkpoint has seen."""
 
@@ -56,7 +56,7 @@ def parts(choices: Mapping[str, Any]) -> dict[str, str]:
 def pack(
     config: DictConfig,
     choices: Mapping[str, str],
-    arithmetic: tuple[str, bool] | None = None,
+    arithmetic: tuple[str, bool, bool] | None = None,
 ) -> dict[str, Any]:
     """Return what a checkpoint carries under `KEY`: plain values, so that it loads safely."""
     values = plain(config)
@@ -157,8 +157,8 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
     config.dataset.root = _known_root(source, config.dataset.get("root"))
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
-        precision, compiled = arithmetic
-        arithmetic = str(precision), bool(compiled)
+        precision, compiled, *others = arithmetic  # one more since aecli 0.3.0
+        arithmetic = str(precision), bool(compiled), bool(others and others[0])
     _check_kinds(config, where, weights)
     return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic)
 

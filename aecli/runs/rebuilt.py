@@ -184,9 +184,15 @@ def _state_of_one(model: Autoencoder) -> dict[str, Any]:
 def _state(pattern: dict[str, Any], found: Any, parameter: Tensor, where: str) -> dict[str, Any]:
     if not isinstance(found, Mapping) or found.keys() != pattern.keys():
         raise SettingError(f"{where}: must have the keys {', '.join(pattern)}")
+
+    def of_parameter(name: str) -> Tensor:
+        # Fused steps take the numbers of both as they lie in memory: so they must lie alike.
+        value = _tensor(found[name], parameter.shape, parameter.dtype, f"{where}.{name}")
+        return torch.empty_like(parameter, device="cpu").copy_(value)
+
     return {
         name: (
-            _tensor(found[name], parameter.shape, parameter.dtype, f"{where}.{name}")
+            of_parameter(name)
             if isinstance(known, Tensor) and known.shape == torch.Size(SAMPLE)
             else like(known, found[name], f"{where}.{name}")
         )

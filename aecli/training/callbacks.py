@@ -67,7 +67,7 @@ class KeepConfiguration(Callback):
         self,
         config: DictConfig,
         choices: Mapping[str, str],
-        arithmetic: tuple[str, bool] | None = None,
+        arithmetic: tuple[str, bool, bool] | None = None,
     ) -> None:
         self.packed = pack(config, choices, arithmetic)
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aecli.data import InMemoryDataModule
 from aecli.models import Autoencoder
@@ -26,8 +26,9 @@ STEPS = 20
 """Steps in each of these timings."""
 HOPELESS = 3
 """A candidate this many times slower than the best is dropped after its first timing."""
-COMPILE_PAYS = 600.0
-"""Seconds of training from which on compiling, which takes about one minute, is tried."""
+COMPILE_PAYS = 120.0
+"""Seconds of training from which on compiling is tried, which takes 10 to 60 seconds; what it makes
+is kept on the disk, and takes 3 the next time."""
 
 
 class Arithmetic(NamedTuple):
@@ -37,9 +38,19 @@ class Arithmetic(NamedTuple):
     """As Lightning names it."""
     compiled: bool
     """Whether `torch.compile` compiled the terms of the loss."""
+    channels_last: bool = False
+    """Whether the weights of convolutions lie in memory with their channels last."""
 
     def __str__(self) -> str:
-        return self.precision + (" compiled" if self.compiled else "")
+        parts = {"compiled": self.compiled, "channels last": self.channels_last}
+        return " ".join([self.precision, *(name for name, holds in parts.items() if holds)])
+
+    def prepare(self, model: Autoencoder) -> None:
+        """Let a model compute its terms in this arithmetic; Lightning takes the precision."""
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if self.compiled:
+            model.compile_terms()
 
 
 def fastest_step(
@@ -56,12 +67,15 @@ def fastest_step(
         return full
     with torch.random.fork_rng():
         x = next(iter(data.shuffled("train", data.batch_size, lambda: 0))).x.to(device)
-        timed = _time(model, x, [full, Arithmetic(MIXED, compiled=False)])
+        candidates = [full, Arithmetic(MIXED, compiled=False)]
+        if any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules()):
+            candidates += [one._replace(channels_last=True) for one in candidates]
+        timed = _time(model, x, candidates)
         best = min(timed, key=timed.__getitem__)
         seconds = steps * timed[best]
         if seconds > COMPILE_PAYS and model.is_steady:
             log.info("compiling, for a training of about %.0f minutes", seconds / 60)
-            timed |= _time(model, x, [best, Arithmetic(best.precision, compiled=True)])
+            timed |= _time(model, x, [best, best._replace(compiled=True)])
             best = min(timed, key=timed.__getitem__)
     times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in timed.items())
     log.info("fastest: %s (a step takes: %s)", best, times)
@@ -104,8 +118,7 @@ class _Stepper:
 
     def __init__(self, model: Autoencoder, x: Tensor, arithmetic: Arithmetic) -> None:
         self.model, self.x = deepcopy(model).to(x.device).train(), x
-        if arithmetic.compiled:
-            self.model.compile_terms()
+        arithmetic.prepare(self.model)
         self.mixed = arithmetic.precision == MIXED
         self.optimizer = model.optimization.optimizer(self.model.parameters())
 

@@ -1,6 +1,7 @@
 """Which arithmetic is chosen, and that looking for it changes nothing."""
 
 import shutil
+import warnings
 from collections import Counter
 from types import SimpleNamespace
 
@@ -37,9 +38,14 @@ class Clock:
     def perf_counter(self):
         return self.now
 
-    def pass_step(self, compiled):
+    def pass_step(self, model):
         precision = MIXED if torch.is_autocast_enabled("cpu") else FULL
-        arithmetic = Arithmetic(precision, compiled)
+        weights = [weight for weight in model.parameters() if weight.ndim == 4]
+        arithmetic = Arithmetic(
+            precision,
+            hasattr(model, "is_compiled"),
+            bool(weights) and all(not weight.is_contiguous() for weight in weights[1:-1]),
+        )
         self.asked[arithmetic] += 1
         self.now += self.seconds[arithmetic]
 
@@ -53,7 +59,7 @@ def clock(monkeypatch):
     clock.seconds[full._replace(compiled=True)] = 0.004
 
     def timed(self, x):
-        clock.pass_step(hasattr(self, "is_compiled"))
+        clock.pass_step(self)
         return terms(self, x)
 
     monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=clock.perf_counter))
@@ -89,6 +95,42 @@ def test_steps_of_another_kind_stay_as_they_are(clock, overrides):
     model, data = parts(*overrides)
     assert fastest_step(model, data, CPU, steps=1e6) == Arithmetic(FULL, compiled=False)
     assert not clock.asked
+
+
+def test_convolutions_are_timed_in_both_layouts_of_the_memory(clock):
+    model, data = parts("model=vae")
+    fastest_step(model, data, CPU, steps=100)
+    assert {candidate.channels_last for candidate in clock.asked} == {False}
+    config, _ = configure("model=vae", "network=conv")
+    model = build(config, "model")
+    full, mixed = Arithmetic(FULL, compiled=False), Arithmetic(MIXED, compiled=False)
+    for slower in (full, mixed):
+        clock.seconds[slower._replace(channels_last=True)] = 0.9 * clock.seconds[slower]
+    assert fastest_step(model, data, CPU, steps=100) == mixed._replace(channels_last=True)
+    assert str(mixed._replace(channels_last=True, compiled=True)) == (
+        "bf16-mixed compiled channels last"
+    )
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_resumed_training_lies_in_memory_as_before(tmp_path, monkeypatch, channels_last):
+    chosen = Arithmetic(FULL, compiled=False, channels_last=channels_last)
+    monkeypatch.setattr("aecli.commands.train.fastest_step", lambda *_: chosen)
+    ends = []
+    for epochs in ((2,), (1, 2)):
+        settings = ("model=ae", "network=conv", "network.channels=[3,5]", "dataset.train_size=64")
+        config, choices = configure("trainer=fast", "pictures_every=0", *settings)
+        folder, last = tmp_path / str(len(epochs)), None
+        for end in epochs:
+            config.trainer.max_epochs = end
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists")
+                train(config, folder, choices, last)
+            last = folder / "checkpoints" / "last.ckpt"
+        ends.append(torch.load(last, weights_only=True)["state_dict"])
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    lies_so = ends[0]["encoder.2.weight"].is_contiguous(memory_format=torch.channels_last)
+    assert lies_so == channels_last
 
 
 def test_looking_changes_neither_weights_nor_random_numbers():
