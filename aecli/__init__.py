@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aecli.runs.load import Loaded
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 
 def load(
