@@ -34,6 +34,9 @@ WIDEST_INTEGER = 64
 INTERPOLATION = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 """The one form that is followed in a file: to a key of the same file."""
 
+DATA = "${oc.env:AECLI_DATA,null}"
+"""What conf/ says of `dataset.root`, and with it the `.hydra/config.yaml` of a run."""
+
 _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
 
 
@@ -164,7 +167,7 @@ def check_tree(tree: Any, where: str) -> None:
 def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a configuration with every `${key}` replaced by what stands at that key of it.
 
-    Nothing else is followed: a file must not read the environment, or call a resolver.
+    Nothing else is followed but `DATA`: a file must not read the environment, or call a resolver.
     Raises `SettingError` for other interpolations, unknown keys, circles, and what unfolds to
     more than any configuration of aecli.
     """
@@ -180,6 +183,8 @@ def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
             return [follow(value, depth + 1) for value in node]
         if not isinstance(node, str) or "${" not in node:
             return node
+        if node == DATA:
+            return os.environ.get("AECLI_DATA")
         found = INTERPOLATION.fullmatch(node)
         if not found:
             raise SettingError(f"{where}: {one_line(node)}: only ${{key}} is followed in a file")

@@ -1,12 +1,13 @@
 import json
 import random
 import socket
+from pathlib import Path
 
 import pytest
 import yaml
 
 from aecli.errors import SettingError
-from aecli.untrusted import MOST_NODES, check_tree, read_bytes, read_json, read_yaml, resolved
+from aecli.untrusted import DATA, MOST_NODES, check_tree, read_bytes, read_json, read_yaml, resolved
 from tests.hostile import STRANGE, bounded, is_one_plain_line, put, refusal
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -144,10 +145,22 @@ def test_interpolations_of_a_file_are_followed_within_it():
     assert resolved(tree, "x")["e"] == [1, 3]
 
 
+def test_the_folder_of_the_data_is_the_one_variable_that_a_file_may_name(monkeypatch):
+    conf = Path(__file__).parents[1] / "conf" / "dataset"
+    named = {line for path in conf.glob("*.yaml") for line in path.read_text().splitlines()}
+    (line,) = {line.strip() for line in named if "${oc" in line}
+    assert DATA in line
+    monkeypatch.setenv("AECLI_DATA", "/data")
+    assert resolved({"dataset": {"root": DATA}}, "x") == {"dataset": {"root": "/data"}}
+    monkeypatch.delenv("AECLI_DATA")
+    assert resolved({"dataset": {"root": DATA}}, "x") == {"dataset": {"root": None}}
+
+
 @pytest.mark.parametrize(
     "value",
     [
         "${oc.env:HOME}",
+        "${oc.env:AECLI_DATA,${oc.env:HOME}}",
         "${oc.decode:'[1]'}",
         "${${a}:HOME}",
         "${a}${a}",
