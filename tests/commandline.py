@@ -137,5 +137,7 @@ def as_a_process() -> Iterator[None]:
 
 
 def _clear() -> None:
+    if loky := sys.modules.get("joblib.externals.loky"):
+        loky.get_reusable_executor().shutdown(wait=True)  # its processes stay in their folder
     GlobalHydra.instance().clear()
     HydraConfig.instance().cfg = None
