@@ -52,6 +52,13 @@ def get_mode():
     return list(inspect.signature(Hydra.get_mode).parameters)[:1] == ["self"]
 
 
+def group_options():
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    names = ["self", "group_name", "results_filter"]
+    return list(inspect.signature(ConfigLoaderImpl.get_group_options).parameters)[:3] == names
+
+
 def hparams_triple():
     from torch.utils.tensorboard.summary import hparams
 
@@ -94,6 +101,7 @@ def watcher():
 
 KNOWN = {
     "Hydra": get_mode,  # of hydra._internal: its get_mode composes the configuration once too often
+    "ConfigLoaderImpl": group_options,
     "_DataFetcher": data_fetcher,
     "_TrainingEpochLoop": epoch_loop,
     "_num_ready_batches_reached": epoch_loop,
