@@ -6,7 +6,7 @@ times as long as alone, and not twice. With one thread less nobody waits.
 """
 
 import time
-from functools import cache
+from typing import Any
 
 import psutil
 import torch
@@ -27,9 +27,9 @@ class FreeCores:
     def _look(self) -> tuple[float, float, float]:
         """Return the seconds on the clock, of all programs on the cores, and of this one."""
         times = psutil.cpu_times(percpu=True)
-        idle = sum(times[core].idle + getattr(times[core], "iowait", 0.0) for core in self.cores)
-        now = time.monotonic()
-        return now, now * len(self.cores) - idle, time.process_time()
+        # Where nothing is counted, as in some sandboxes, no core is busy.
+        busy = sum(map(_busy, (times[core] for core in self.cores if core < len(times))))
+        return time.monotonic(), busy, time.process_time()
 
     def count(self) -> float:
         """Return the mean number of cores free of other programs since the last look."""
@@ -38,6 +38,12 @@ class FreeCores:
         self._before = now, busy, own
         others = (busy - busy_then - (own - own_then)) / (now - then)
         return len(self.cores) - max(others, 0.0)
+
+
+def _busy(times: Any) -> float:
+    """Return the seconds in which a core did something; guests are among the users' programs."""
+    idle = ("idle", "iowait", "guest", "guest_nice")
+    return sum(times) - sum(getattr(times, name, 0.0) for name in idle)
 
 
 class Sharing:
@@ -64,13 +70,3 @@ class Sharing:
         first = threads < self.most and not self._shared
         self._shared = self._shared or first
         return first
-
-
-@cache
-def _of_this_process() -> Sharing:
-    return Sharing(torch.get_num_threads())
-
-
-def share_cores() -> None:
-    """Leave the cores that other programs take to them: for a loop of an evaluation to call."""
-    _of_this_process().look()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections import namedtuple
 
 import psutil
 import pytest
@@ -11,6 +12,8 @@ import torch
 from aecli import threads
 from aecli.threads import FreeCores, Sharing
 
+Times = namedtuple("Times", "user guest idle iowait")
+
 
 class Clock:
     """Time, and what the cores have done, as a test sets them."""
@@ -18,6 +21,7 @@ class Clock:
     def __init__(self, monkeypatch, cores):
         self.now, self.own, self.others = 0.0, 0.0, 0.0
         self.cores = cores
+        self.counts = True
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(time, "process_time", lambda: self.own)
         monkeypatch.setattr(psutil, "cpu_times", self.cpu_times)
@@ -31,9 +35,11 @@ class Clock:
 
     def cpu_times(self, percpu):
         assert percpu
+        if not self.counts:
+            return [Times(0.0, 0.0, 0.0, 0.0)] * self.cores
         busy = (self.own + self.others) / self.cores
-        times = type("Times", (), {"idle": self.now - busy, "iowait": 0.0})()
-        return [times] * self.cores
+        guests = busy / 3  # counted among the users' programs, too
+        return [Times(busy, guests, self.now - busy - 1.0, 1.0)] * self.cores
 
     def run(self, seconds, others):
         """Let time pass, with this many other threads that want a core."""
@@ -72,6 +78,15 @@ def test_no_more_threads_than_asked_for(monkeypatch):
     clock.run(threads.EVERY, others=0)
     sharing.look()
     assert clock.threads == 3
+
+
+def test_all_threads_where_the_system_counts_nothing(monkeypatch):
+    clock = Clock(monkeypatch, cores=4)
+    clock.counts = False
+    sharing = Sharing(4)
+    clock.run(threads.EVERY, others=4)
+    sharing.look()
+    assert clock.threads == 4
 
 
 def test_between_two_looks_nothing_is_asked(monkeypatch):

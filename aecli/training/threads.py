@@ -1,6 +1,7 @@
 """How many threads a training computes with."""
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -42,7 +43,8 @@ class Threads(Callback):
             log.info("threads: %d of %d, since the network is small", most, self.before)
             torch.set_num_threads(most)
         if not self.stay:
-            self.sharing = Sharing(most)
+            with suppress(OSError):  # some systems do not say what their cores do
+                self.sharing = Sharing(most)
 
     @override
     def on_train_batch_start(self, *args: Any) -> None:

@@ -46,3 +46,11 @@ def test_the_threads_are_back_after_a_training_that_failed(tmp_path, monkeypatch
     with pytest.raises(ZeroDivisionError):
         train(composed("train", *SHORT, "network.hidden=[8]"), tmp_path, CHOICES)
     assert torch.get_num_threads() == 2
+
+
+def test_a_system_that_does_not_say_what_its_cores_do(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError("/proc/stat")
+
+    monkeypatch.setattr("psutil.cpu_times", refuse)
+    train(composed("train", *SHORT), tmp_path, CHOICES)
