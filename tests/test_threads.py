@@ -72,21 +72,16 @@ def test_threads_come_back_and_the_first_change_is_said_once(monkeypatch):
     assert said == [(False, 2), (True, 1), (False, 1), (False, 2), (False, 2), (False, 1)]
 
 
-def test_no_more_threads_than_asked_for(monkeypatch):
+@pytest.mark.parametrize(("most", "others", "counts"), [(3, 0, True), (8, 8, False)])
+def test_no_more_threads_than_asked_for_and_all_where_nothing_is_counted(
+    monkeypatch, most, others, counts
+):
     clock = Clock(monkeypatch, cores=8)
-    sharing = Sharing(3)
-    clock.run(threads.EVERY, others=0)
+    clock.counts = counts
+    sharing = Sharing(most)
+    clock.run(threads.EVERY, others)
     sharing.look()
-    assert clock.threads == 3
-
-
-def test_all_threads_where_the_system_counts_nothing(monkeypatch):
-    clock = Clock(monkeypatch, cores=4)
-    clock.counts = False
-    sharing = Sharing(4)
-    clock.run(threads.EVERY, others=4)
-    sharing.look()
-    assert clock.threads == 4
+    assert clock.threads == most
 
 
 def test_between_two_looks_nothing_is_asked(monkeypatch):

@@ -39,6 +39,7 @@ from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.callbacks import BestEpoch
 from aecli.training.memory import check_memory
 from aecli.training.speed import FASTEST, Arithmetic, fastest_step
+from aecli.training.threads import Threads, multiplications
 from aecli.training.trainer import build_trainer, check_together, own_callbacks
 
 log = logging.getLogger(__name__)
@@ -134,10 +135,12 @@ def train(
     model: Autoencoder = build(config, "model")
     pretraining: Pretraining = build(config, "pretraining")
     model.likelihood.check(data.values())
+    threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
     arithmetic = _arithmetic(config, model, data, last)
     arithmetic.prepare(model)
     best, timer = own_callbacks(config)
-    trainer = build_trainer(config, directory, choices, [best, timer, *callbacks], arithmetic)
+    own = [best, timer, threads, *callbacks]
+    trainer = build_trainer(config, directory, choices, own, arithmetic)
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
 
 from aecli.data import InMemoryDataModule
+from aecli.models import Autoencoder
 from aecli.threads import Sharing
 
 log = logging.getLogger(__name__)
@@ -17,17 +19,29 @@ LEAST_WORK = 1_000_000
 """Multiplications of a forward pass for each thread: with fewer, one thread less is as fast."""
 
 
-class Threads(Callback):
-    """Trains with fewer threads where the network is small, or while other programs take cores.
+def multiplications(model: Autoencoder, data: InMemoryDataModule) -> float:
+    """Return the multiplications in a forward pass of a training batch."""
+    x = data.splits["train"].images.pixels[:1].float()
+    counter = FlopCounterMode(display=False)
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), counter:
+        model.eval().terms(x)
+    model.train()
+    batch = data.batch_size or len(data.splits["train"])
+    return batch * counter.get_total_flops() / 2  # an addition goes with each
 
-    How small is a matter of the settings, and stays. The free cores are looked at again and again.
+
+class Threads(Callback):
+    """Trains with fewer threads where there is little work, or while other programs take cores.
+
+    How much work there is follows from the settings. The free cores are looked at again and again.
 
     Args:
+        work: the multiplications in a forward pass of a batch.
         stay: never change the number during a training. The last bits of a sum depend on it.
     """
 
-    def __init__(self, stay: bool) -> None:
-        self.stay = stay
+    def __init__(self, work: float, stay: bool) -> None:
+        self.work, self.stay = work, stay
         self.before = torch.get_num_threads()
         self.sharing: Sharing | None = None
 
@@ -35,10 +49,7 @@ class Threads(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.strategy.root_device.type != "cpu" or trainer.world_size > 1:
             return
-        data: InMemoryDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        batch = data.batch_size or len(data.splits["train"])
-        work = batch * sum(p.numel() for p in pl_module.parameters() if p.ndim > 1)
-        most = max(1, min(self.before, round(work / LEAST_WORK)))
+        most = max(1, min(self.before, round(self.work / LEAST_WORK)))
         if most < self.before:
             log.info("threads: %d of %d, since the network is small", most, self.before)
             torch.set_num_threads(most)

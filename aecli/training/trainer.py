@@ -29,7 +29,6 @@ from aecli.training.callbacks import (
 from aecli.training.loop import EpochLoop
 from aecli.training.progress_bar import Progress
 from aecli.training.speed import Arithmetic
-from aecli.training.threads import Threads
 
 MONITOR = "val/loss"
 
@@ -76,7 +75,6 @@ def build_trainer(
             StopOnSigterm(),
             TensorBoardPages(config, choices, every),
             Progress(),
-            Threads(stay=bool(config.trainer.deterministic)),
             *_checkpoints(directory),
             *_early_stopping(config.early_stopping),
         ],
