@@ -71,7 +71,8 @@ def main(folder: Path, name: str, moments: int) -> None:
         status = _wait(_start(_words(case, place), place))
         if "start it anew" in _told(place) or "start the sweep anew" in _told(place):
             status = _wait(_start(case.words, place))
-        assert status == 0, (where, _told(place))
+        # Killed after its last write, a training was done, and resuming it says so.
+        assert status == 0 or "is done, " in _told(place), (where, _told(place))
         made = result(place, case)
         if name == "sample":  # one that was killed after its last write has left a whole sample
             assert set(expected.values()) <= set(made.values()), where
