@@ -1,0 +1,125 @@
+"""What a source reads, and the data card: what a run has to know to read more of the same."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aecli.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Records:
+    """N examples as a source has read them."""
+
+    data: Any
+    """What a card turns into numbers: an array `(N, …)`, or a table of N rows."""
+    labels: Tensor | None = None
+    """`(N,)`, int64; None: the examples have no labels."""
+    classes: tuple[str, ...] = ()
+    """The names of labels 0, 1, …; empty where a label is its own name."""
+    ids: np.ndarray | None = None
+    """`(N,)`: how a user finds an example again, such as its file; None: by its row number."""
+    splits: Mapping[str, Tensor] = field(default_factory=dict)
+    """Row numbers of the splits that the source has itself: of "train", "validation", "test"."""
+    understood: str = ""
+    """What was found, in a line for the user; empty where there is nothing to say."""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class Card(ABC):
+    """The data card: how examples become the model's numbers, and come back in the user's units.
+
+    What it holds was fitted to the training split. It is kept in the checkpoint, so that new data
+    is read as the run's own was, and checked against it.
+    """
+
+    kind: ClassVar[str]
+    """The name under which a checkpoint keeps cards of this class."""
+    shape: tuple[int, ...]
+    """Of an example as the model sees it: `(D,)` or `(C, H, W)`."""
+    features: list[dict[str, Any]] | None = None
+    """The columns behind the D numbers of a table's row, for `likelihood=mixed`; else None."""
+
+    @abstractmethod
+    def stored(self, data: Any) -> Tensor:
+        """Return what is kept of data that was read, `(N, *shape)`: bytes, halves or floats.
+
+        Raises `SettingError` for data that does not go with the card, naming what differs.
+        """
+
+    @abstractmethod
+    def scaled(self, stored: Tensor) -> Tensor:
+        """Return what the model sees, a new float32 tensor `(B, *shape)`."""
+
+    @abstractmethod
+    def restored(self, x: Tensor) -> Any:
+        """Return examples `(B, *shape)` that a model has made in the user's units."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: numbers, texts, tensors, lists and dicts of them."""
+
+    @classmethod
+    @abstractmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the card of a `state`; raise `SettingError`, or any error, if it is none."""
+
+
+class Source(Protocol):
+    """Anything that reads examples."""
+
+    def read(self, root: str | None, card: Card | None) -> Records:
+        """Return the examples; `root` is where files lie or shall lie.
+
+        With a `card` they are new examples for a run: read as its own were.
+        """
+
+    def fit(self, records: Records, rows: Tensor) -> Card:
+        """Return the card of the records whose training split is `rows`, `(n,)` row numbers."""
+
+
+class Scaled(Card):
+    """x = v / scale, of images whose bytes stand for grey values.
+
+    Args:
+        shape: of an example.
+        scale: the stored value that stands for 1.
+    """
+
+    kind = "scaled"
+
+    def __init__(self, shape: Sequence[int], scale: float) -> None:
+        self.shape = tuple(shape)
+        self.scale = scale
+
+    def stored(self, data: Any) -> Tensor:
+        """Return the bytes as they are."""
+        values = torch.as_tensor(data)
+        if values.shape[1:] != self.shape:
+            found = list(values.shape[1:])
+            raise SettingError(f"dataset.shape={list(self.shape)}: the images are {found}")
+        return values
+
+    def scaled(self, stored: Tensor) -> Tensor:
+        """Return grey values in [0, 1]."""
+        return stored.float().div_(self.scale)
+
+    def restored(self, x: Tensor) -> np.ndarray:
+        """Return bytes."""
+        return (x * self.scale).round_().clamp_(0, self.scale).byte().numpy(force=True)
+
+    def state(self) -> dict[str, Any]:
+        """Return the shape and the scale."""
+        return {"shape": list(self.shape), "scale": self.scale}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Self:
+        """Return the card of a state."""
+        return cls(tuple(map(int, state["shape"])), float(state["scale"]))
