@@ -30,6 +30,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "rows",
         "text",
         "untrusted",
         "randomness",
