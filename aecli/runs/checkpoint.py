@@ -187,7 +187,7 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
         raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
     own = _own_dataset(choices["dataset"])
-    config.dataset._target_ = own["_target_"]
+    config.dataset["_target_"] = own["_target_"]
     if "source" in own:
         config.dataset.source = source = OmegaConf.create(own["source"])
         config.dataset.root = _known_root(source, config.dataset.get("root"))
