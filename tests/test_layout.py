@@ -30,6 +30,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "codes",
         "rows",
         "text",
         "untrusted",
