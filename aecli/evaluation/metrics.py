@@ -46,7 +46,7 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
     losses = Losses(model)
     for batch in batches:
         image, output = batch.original, model.reconstruct(batch.original)
-        error = (output - image).square().flatten(1)
+        error = model.likelihood.errors(output, image).flatten(1)
         mse = error.mean(dim=1)
         similarity = ssim(output, image)
         quality = {
@@ -66,7 +66,7 @@ def ssim(output: Tensor, image: Tensor) -> Tensor | None:
     images a uniform one of 7×7, and None for images that are smaller still.
     """
     side = min(image.shape[-2:])
-    if side < UNIFORM:
+    if image.dim() < 4 or side < UNIFORM:
         return None
     fits = side >= GAUSSIAN
     border = (GAUSSIAN if fits else UNIFORM) // 2
@@ -106,7 +106,8 @@ def noisy_reconstruction(
         errors = {}
         for level, noise_ in noises.items():
             corrupted = noise_.corrupt(batch.original, batch.draws.of(f"noise {level}"))
-            error = (model.reconstruct(corrupted) - batch.original).square().mean()
+            output = model.reconstruct(corrupted)
+            error = model.likelihood.errors(output, batch.original).mean()
             errors[f"mse_{noise}_{level:g}"] = error
         means.add(errors, len(batch.original))
     return means.compute()
