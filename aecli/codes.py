@@ -49,7 +49,7 @@ class CodeFile:
             size_of(path)
         except FileNotFoundError:
             raise SettingError(f"codes={path}: no such file") from None
-        self.count = sum(len(codes.z) for codes in self._pieces())
+        self.count = sum(len(z) for _, z in self._pieces())
         if not self.count:
             raise SettingError(f"codes={path}: holds no rows")
 

@@ -4,7 +4,7 @@ Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outsid
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+from aecli.text import chart_label
 
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
@@ -70,6 +72,28 @@ def code_map(points: np.ndarray, labels: np.ndarray, title: str, axis: str) -> F
         if isinstance(handle, PathCollection):
             handle.set_sizes([40])
     axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
+    return figure
+
+
+def histogram(values: Mapping[str, np.ndarray], axis: str, mark: float | None = None) -> Figure:
+    """Return histograms of values `(n,)` by their names, as densities, and a line at `mark`.
+
+    What lies above 99.5 % of all values is counted at the right end.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    every = np.concatenate(list(values.values()))
+    ends = float(every.min()), float(np.quantile(every, 0.995))
+    bins = np.histogram_bin_edges(np.clip(every, *ends), bins=50)
+    for name, part in values.items():
+        label = f"{chart_label(name)} ({len(part):,})"
+        axes.hist(np.clip(part, *ends), bins=list(bins), density=True, alpha=0.6, label=label)
+    if mark is not None:
+        axes.axvline(
+            mark, color="black", linestyle="--", linewidth=1, label=f"threshold {mark:.4g}"
+        )
+    axes.legend()
+    axes.set(xlabel=axis, ylabel="density")
     return figure
 
 

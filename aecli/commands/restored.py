@@ -41,7 +41,10 @@ def new_examples(out: Path, config: DictConfig, card: Card, count: int) -> Itera
                 f"out={out}: is a folder for images, and the run's examples are"
                 f" {list(card.shape)}; name a file, such as out={out}.npy"
             )
-        with files.new_folder(out) as folder, beside(lambda args: _save(folder, *args)) as add:
+        with (
+            files.new_folder(out) as folder,
+            beside(lambda args: save_pictures(folder, *args)) as add,
+        ):
             yield lambda columns, x: add((columns["id"], card.restored(x)))
     else:
         with new_rows(out, count, "x", config.overwrite) as add_rows:
@@ -65,7 +68,7 @@ def _with(columns: Columns, restored: Any, out: Path) -> Columns:
     return {name if name not in own else f"{name}_": c for name, c in columns.items()} | own
 
 
-def _save(folder: Path, ids: np.ndarray, images: Any) -> None:
+def save_pictures(folder: Path, ids: np.ndarray, images: Any) -> None:
     """Write images `(B, C, H, W)` as PNG files under their ids, which may have folders in them."""
     for name, image in zip(ids, images, strict=True):
         wanted = folder / _inside(str(name))
