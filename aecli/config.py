@@ -227,9 +227,14 @@ class DecodeConfig:
 
 
 @dataclass
-class DataConfig(TrainConfig):
+class DataConfig:
     """`conf/data.yaml`."""
 
+    dataset: Any = MISSING
+    trainer: Any = MISSING
+    network: Any = MISSING
+    likelihood: Any = MISSING
+    output_dir: str = MISSING
     out: str | None = None
     overwrite: bool = False
 

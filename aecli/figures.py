@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from aecli.text import chart_label
+from aecli.text import chart_label, one_line
 
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
@@ -94,6 +94,27 @@ def histogram(values: Mapping[str, np.ndarray], axis: str, mark: float | None = 
         )
     axes.legend()
     axes.set(xlabel=axis, ylabel="density")
+    return figure
+
+
+def histograms(values: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Return a histogram of each column's values `(n,)`; bars of the commonest, if it has texts."""
+    across = min(5, len(values))
+    down = -(-len(values) // across)
+    figure = Figure(figsize=(2.4 * across, 0.4 + 1.8 * down), layout="constrained")
+    places = figure.subplots(down, across, squeeze=False).flatten()
+    for place, (name, column) in zip(places, values.items(), strict=False):
+        place.set_title(one_line(chart_label(name), 24), fontsize=8)
+        place.tick_params(labelsize=7)
+        if column.dtype.kind in "fiub":
+            place.hist(column.astype(float), bins=30)
+        else:
+            texts, counts = np.unique(column.astype(str), return_counts=True)
+            most = counts.argsort()[::-1][:8]
+            place.barh([one_line(chart_label(text), 12) for text in texts[most]], counts[most])
+    for place in places[len(values) :]:
+        place.set_visible(False)
+    figure.suptitle(chart_label(title), fontsize=9)
     return figure
 
 
