@@ -140,6 +140,7 @@ class DataPlace:
     """Where the data files lie now."""
 
     root: str | None = None
+    file: str | None = None
 
 
 @dataclass
@@ -169,16 +170,15 @@ class SampleConfig:
     span: float | None = None
     density: str | None = None
     images: list[int] | None = None
-    classes: list[int] | None = None
+    classes: list[Any] | None = None
     out: str | None = None
     overwrite: bool = False
 
 
 @dataclass
 class NewData(DataPlace):
-    """New examples for a run: what its data set calls their file, and the names in it."""
+    """New examples for a run: where they lie, and what stands in which column or array."""
 
-    file: str | None = None
     id: str | None = None
     ids: str | None = None
     label: str | None = None

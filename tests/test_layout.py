@@ -32,6 +32,7 @@ FLOORS = (
         "files",
         "codes",
         "rows",
+        "archive",
         "text",
         "untrusted",
         "randomness",

@@ -41,7 +41,7 @@ def main(config: DictConfig) -> None:
     data: DataModule = build(config, "dataset")
     records = data.source.read(data.root, None)
     rows = data.splitting(records)
-    found = summary(records.data)
+    found = summary(records)
     if records.understood:
         log.info(records.understood)
     name = HydraConfig.get().runtime.choices["dataset"]
@@ -103,12 +103,10 @@ def _columns(columns: list[Column]) -> Table:
 
 def _picture(data: DataModule, records: Records, train: Tensor) -> bytes:
     """Return a contact sheet of images or, of other examples, the histograms of their columns."""
-    if len(records.data.shape) == 4:
-        card = data.source.fit(records, train)
+    card = None if hasattr(records.data, "columns") else data.source.fit(records, train)
+    if card is not None and len(card.shape) == 3:
         stored = card.stored(chosen(records.data, IMAGES))
         images = card.scaled(torch.as_tensor(stored))
-        # A colour is three of the channels; a fourth says where the image is transparent.
-        images = images[:, : 3 if images.shape[1] > 2 else 1]
         return figures.png(figures.grid(images, max(1, round(len(images) ** 0.5))))
     some = chosen(records.data, DRAWN)
     named = dict(_values(some))

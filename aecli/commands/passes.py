@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from aecli.data import Batch, DataModule
-from aecli.errors import SettingError, check_int, shortened
+from aecli.errors import SettingError, check_int
 from aecli.runs.find import find
-from aecli.runs.load import Loaded, load
+from aecli.runs.load import Loaded, check_places, load
 from aecli.runs.paths import shown
 
 log = logging.getLogger(__name__)
@@ -79,15 +79,7 @@ def examples(loaded: Loaded, config: DictConfig) -> Pass:
     that do not go with its data card.
     """
     size, seed = check_int("batch_size", config.batch_size, 1), config.get("seed")
-    typed = {key: value for key, value in config.dataset.items() if value is not None}
-    own = loaded.config.dataset
-    for key, value in typed.items():
-        if key not in own:
-            takes = " and ".join(f"dataset.{k}=…" for k in config.dataset if k in own)
-            raise SettingError(
-                f"dataset.{key}={shortened(value)}: the run was trained on"
-                f" dataset={loaded.choices['dataset']}, which takes {takes}"
-            )
+    typed, own = check_places(loaded.config, config.dataset), loaded.config.dataset
     if not typed:
         return Pass(loaded.data, list(loaded.data.splits), size, seed)
     if "source" in own:  # a data set that everybody knows: where it lies now

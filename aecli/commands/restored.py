@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aecli import files
 from aecli.commands.places import file_for, folder_for, is_folder
-from aecli.data import Card
+from aecli.data import Card, Scaled
 from aecli.errors import SettingError, shortened
 from aecli.rows import Columns, beside, new_rows
 
@@ -45,7 +45,7 @@ def new_examples(out: Path, config: DictConfig, card: Card, count: int) -> Itera
             files.new_folder(out) as folder,
             beside(lambda args: save_pictures(folder, *args)) as add,
         ):
-            yield lambda columns, x: add((columns["id"], card.restored(x)))
+            yield lambda columns, x: add((columns["id"], pixels(x, card)))
     else:
         with new_rows(out, count, "x", config.overwrite) as add_rows:
             yield lambda columns, x: add_rows(_with(columns, card.restored(x), out))
@@ -92,12 +92,23 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 """Endings that an image's name loses for that of the PNG file that is written."""
 
 
+def pixels(x: Tensor, card: Card) -> np.ndarray:
+    """Return images of a model `(B, C, H, W)` as bytes or, where their files had 16 bits, those.
+
+    Grey values in [0, 1] become bytes; so do all that are not kept as the numbers of pixels.
+    """
+    values = card.restored(x)
+    if isinstance(card, Scaled) or values.dtype not in (np.uint8, np.uint16):
+        return (x.clamp(0, 1) * 255).round_().byte().numpy(force=True)
+    if values.shape == x.shape:
+        return values
+    # An array's own layout: rows and columns alone, or its channels last.
+    return values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
+
+
 def _picture(image: np.ndarray) -> Image.Image:
     """Return an image `(C, H, W)` of bytes or, if it is grey, of 16 bits."""
-    if image.dtype not in (np.uint8, np.uint16) or (image.dtype == np.uint16 and len(image) > 1):
-        raise SettingError(
-            f"out: images of {len(image)} channels of {image.dtype} go in no PNG file; name a file,"
-            " such as out=examples.npy"
-        )
-    pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
-    return Image.fromarray(pixels.squeeze(-1) if len(image) == 1 else pixels)
+    if image.dtype == np.uint16 and len(image) > 1:
+        image = (image >> 8).astype(np.uint8)  # no PNG that Pillow writes has more
+    turned = np.ascontiguousarray(image.transpose(1, 2, 0))
+    return Image.fromarray(turned.squeeze(-1) if len(image) == 1 else turned)

@@ -3,12 +3,16 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Any
 
 import numpy as np
 
-CHUNK = 4096
-"""Examples that are looked at together."""
+from aecli.data.records import Records
+from aecli.data.splits import release
+
+CHUNK = 16 << 20
+"""Bytes that are looked at together."""
 
 
 @dataclass
@@ -49,9 +53,10 @@ class Summary:
     """Of a table."""
 
 
-def summary(data: Any) -> Summary:
+def summary(records: Records) -> Summary:
     """Return what the examples that a source has read are like: an array `(N, …)`, or a table."""
-    return _of_table(data) if hasattr(data, "columns") else _of_array(data)
+    data = records.data
+    return _of_table(data) if hasattr(data, "columns") else _of_array(data, records.mapping)
 
 
 def chosen(data: Any, count: int) -> Any:
@@ -60,17 +65,20 @@ def chosen(data: Any, count: int) -> Any:
     return data.iloc[rows] if hasattr(data, "columns") else data[rows]
 
 
-def _of_array(data: Any) -> Summary:
+def _of_array(data: Any, mapping: mmap | None) -> Summary:
     shape = tuple(data.shape[1:])
     low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
     total, missing, hashes = 0.0, 0, []
-    for start in range(0, len(data), CHUNK):
-        rows = np.asarray(data[start : start + CHUNK])
+    together = max(1, CHUNK // max(1, data[0].nbytes))
+    for start in range(0, len(data), together):
+        rows = np.asarray(data[start : start + together])
         if rows.dtype.kind == "f":
             missing += int(np.isnan(rows).sum())
         low, high = np.fmin(low, rows.min(axis=0)), np.fmax(high, rows.max(axis=0))
         total += float(np.nansum(rows, dtype=np.float64))
         hashes.append(np.fromiter(_hashes(rows), np.uint64, len(rows)))
+        if mapping is not None:
+            release(mapping)
     values = len(data) * max(1, low.size) - missing
     return Summary(
         count=len(data),

@@ -38,8 +38,8 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
     - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `clean_loss` where they exist (see
       `aecli.models.Losses`): on x, binarized if so set;
     - `mse`: mean over the pixels of the squared error; `sse`: its sum over the pixels of an
-      image, the unit of Hinton & Salakhutdinov 2006; `psnr`: 10 log₁₀(1 / mse) of an image, in
-      dB; `ssim`: structural similarity (Wang et al. 2004): of the grey image's reconstruction,
+      image, the unit of Hinton & Salakhutdinov 2006; of images alone `psnr`: 10 log₁₀(1 / mse), in
+      dB, and `ssim`: structural similarity (Wang et al. 2004): of the grey image's reconstruction,
       unclipped for the errors, against that grey image, as means over images;
     - `mean_activation`, `l0` (active units per image) and `dead_share` of the code.
     """
@@ -52,8 +52,9 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
         quality = {
             "mse": mse.mean(),
             "sse": error.sum(dim=1).mean(),
-            "psnr": (-10 * mse.clamp_min(1e-12).log10()).mean(),
         }
+        if image.dim() == 4:
+            quality["psnr"] = (-10 * mse.clamp_min(1e-12).log10()).mean()
         losses.add(batch, quality | ({} if similarity is None else {"ssim": similarity}))
     return losses.compute() | losses.activity.compute()
 
