@@ -29,6 +29,9 @@ WIRED = {
     "network.shape": "choose dataset=…",
     "dataset.shape": "choose dataset=…",
     "dataset.source": "choose dataset=…",
+    "dataset.features": "choose dataset=…",
+    "likelihood.features": "choose dataset=…",
+    "noise.features": "choose dataset=…",
     "sparsity.units": "set model.code_dim=…",
 }
 """Settings that follow from others, and which: nobody sets them by themselves."""
