@@ -105,7 +105,9 @@ def test_probabilities_of_a_category_sum_to_one_and_a_density_integrates_to_one(
 
 
 def test_settings():
-    assert math.exp(Mixed(PLAIN, 0.3, learn_sigma=True).log_sigma[0]) == pytest.approx(0.3)
+    assert (
+        Mixed(PLAIN, 0.3, learn_sigma=True).log_sigma.tolist() == [pytest.approx(math.log(0.3))] * 3
+    )
     assert not list(Mixed(PLAIN, 0.3, learn_sigma=False).parameters())
     with pytest.raises(SettingError, match="likelihood=mixed: is for the columns of a table"):
         Mixed(None, 1.0, learn_sigma=True)

@@ -117,7 +117,9 @@ def test_missing_entries(people, tmp_path, missing):
         assert data.shape == (7 + 4,)
         assert not x[no_height, 0].any()
         assert not x[no_colour][:, 2:5].any()
-        there = torch.from_numpy(training[["height", "children", "colour", "tall"]].notna().values)
+        there = torch.from_numpy(
+            training[["height", "children", "colour", "tall"]].notna().to_numpy().copy()
+        )
         assert torch.equal(x[:, 7:].bool(), there)
         return
     filled = training["height"].mean() if missing == "mean" else training["height"].median()
@@ -251,8 +253,8 @@ def test_more_bad_files(people, tmp_path):
         module(tmp_path / "none.csv").setup()
     with pytest.raises(SettingError, match=r"must end in one of \.csv"):
         module(tmp_path / "people.xlsx").setup()
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(SettingError, match="no regular file"):
-        (tmp_path / "folder.csv").mkdir()
         module(tmp_path / "folder.csv").setup()
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(gzip.compress(b"a,b\n1,2\n" * 100)[:-20])
