@@ -45,6 +45,8 @@ class Card(ABC):
     """The name under which a checkpoint keeps cards of this class."""
     shape: tuple[int, ...]
     """Of an example as the model sees it: `(D,)` or `(C, H, W)`."""
+    raw_type: torch.dtype = torch.float32
+    """Of the examples that an exported graph takes."""
     features: list[dict[str, Any]] | None = None
     """The columns behind the D numbers of a table's row, for `likelihood=mixed`; else None."""
 
@@ -70,6 +72,21 @@ class Card(ABC):
     @abstractmethod
     def restored(self, x: Tensor) -> Any:
         """Return examples `(B, *shape)` that a model has made in the user's units."""
+
+    def raw(self, stored: Tensor) -> Tensor:
+        """Return stored examples as an exported graph takes them, of the type `raw_type`."""
+        return stored.to(self.raw_type)
+
+    def from_raw(self, raw: Tensor) -> Tensor:
+        """Return what the model sees of `raw` examples: by tensor operations alone, for a graph."""
+        return self.scaled(raw)
+
+    def to_raw(self, x: Tensor) -> Tensor:
+        """Return `x` `(B, *shape)` in the user's units: float32, before `restored` rounds them.
+
+        By tensor operations alone, for a graph.
+        """
+        raise SettingError(f"export: is not made for data of the kind {self.kind}")
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -114,6 +131,7 @@ class Scaled(Card):
     """
 
     kind = "scaled"
+    raw_type = torch.uint8
 
     def __init__(self, shape: Sequence[int], scale: float) -> None:
         self.shape = tuple(shape)
@@ -137,7 +155,11 @@ class Scaled(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return bytes."""
-        return (x * self.scale).round_().clamp_(0, self.scale).byte().numpy(force=True)
+        return self.to_raw(x).round_().clamp_(0, self.scale).byte().numpy(force=True)
+
+    def to_raw(self, x: Tensor) -> Tensor:
+        """Return grey values of the range of the bytes."""
+        return x * self.scale
 
     def state(self) -> dict[str, Any]:
         """Return the shape and the scale."""
