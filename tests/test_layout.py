@@ -30,6 +30,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "archive",
         "text",
         "untrusted",
         "randomness",
