@@ -48,8 +48,6 @@ class Card(ABC):
     """The name under which a checkpoint keeps cards of this class."""
     shape: tuple[int, ...]
     """Of an example as the model sees it: `(D,)` or `(C, H, W)`."""
-    raw_type: torch.dtype = torch.float32
-    """Of the examples that an exported graph takes."""
     features: list[dict[str, Any]] | None = None
     """The columns behind the D numbers of a table's row, for `likelihood=mixed`; else None."""
 
@@ -76,16 +74,21 @@ class Card(ABC):
     def restored(self, x: Tensor) -> Any:
         """Return examples `(B, *shape)` that a model has made in the user's units."""
 
-    def raw(self, stored: Tensor) -> Tensor:
-        """Return stored examples as an exported graph takes them, of the type `raw_type`."""
-        return stored.to(self.raw_type)
+    @property
+    def given_type(self) -> torch.dtype:
+        """Of the examples that an exported graph takes: bytes or floats."""
+        return torch.float32
 
-    def from_raw(self, raw: Tensor) -> Tensor:
-        """Return what the model sees of `raw` examples: by tensor operations alone, for a graph."""
-        return self.scaled(raw)
+    def given(self, stored: Tensor) -> Tensor:
+        """Return stored examples as an exported graph takes them, of `given_type`."""
+        return stored.to(self.given_type)
 
-    def to_raw(self, x: Tensor) -> Tensor:
-        """Return `x` `(B, *shape)` in the user's units: float32, before `restored` rounds them.
+    def entering(self, given: Tensor) -> Tensor:
+        """Return what the model sees of examples: by tensor operations alone, for a graph."""
+        return self.scaled(given)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return `x` `(B, *shape)` in the user's units, as floats, before `restored` rounds them.
 
         By tensor operations alone, for a graph.
         """
@@ -134,7 +137,6 @@ class Scaled(Card):
     """
 
     kind = "scaled"
-    raw_type = torch.uint8
 
     def __init__(self, shape: Sequence[int], scale: float) -> None:
         self.shape = tuple(shape)
@@ -158,9 +160,14 @@ class Scaled(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return bytes."""
-        return self.to_raw(x).round_().clamp_(0, self.scale).byte().numpy(force=True)
+        return self.leaving(x).round_().clamp_(0, self.scale).byte().numpy(force=True)
 
-    def to_raw(self, x: Tensor) -> Tensor:
+    @property
+    def given_type(self) -> torch.dtype:
+        """Bytes."""
+        return torch.uint8
+
+    def leaving(self, x: Tensor) -> Tensor:
         """Return grey values of the range of the bytes."""
         return x * self.scale
 

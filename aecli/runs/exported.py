@@ -2,8 +2,8 @@
 
 What the data card does (÷ 255, standardization, one-hot) is inside the graph, and the number of
 examples is free. The encoder maps `x` to `code`, the decoder `code` to `reconstruction`, and all of
-the model `x` to both. `x` are examples as `Card.raw` says, `reconstruction` the mean of p(x|z) as
-`Card.to_raw` says: float32, not rounded.
+the model `x` to both. `x` are examples as `Card.given` says, `reconstruction` the mean of p(x|z) as
+`Card.leaving` says: float32, not rounded.
 """
 
 import io
@@ -52,7 +52,7 @@ class Encoder(Graph):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the code."""
-        return (self.model.encode(self.card.from_raw(x)),)
+        return (self.model.encode(self.card.entering(x)),)
 
 
 class Decoder(Graph):
@@ -63,7 +63,7 @@ class Decoder(Graph):
 
     def forward(self, code: Tensor) -> tuple[Tensor, ...]:
         """Return the mean of p(x|z)."""
-        return (self.card.to_raw(self.model.decode(code).mean),)
+        return (self.card.leaving(self.model.decode(code).mean),)
 
 
 class All(Graph):
@@ -74,8 +74,8 @@ class All(Graph):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return both."""
-        code = self.model.encode(self.card.from_raw(x))
-        return code, self.card.to_raw(self.model.decode(code).mean)
+        code = self.model.encode(self.card.entering(x))
+        return code, self.card.leaving(self.model.decode(code).mean)
 
 
 PARTS: dict[str, type[Graph]] = {"encoder": Encoder, "decoder": Decoder, "all": All}
