@@ -30,6 +30,8 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "codes",
+        "rows",
         "archive",
         "text",
         "untrusted",
