@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -37,9 +38,14 @@ class Graph(nn.Module):
 
     takes: str
     gives: tuple[str, ...]
+    unused: str | None = None
+    """The half of the model that the file shall not hold."""
 
     def __init__(self, model: Autoencoder, card: Card) -> None:
         super().__init__()
+        if self.unused is not None:
+            model = deepcopy(model)
+            delattr(model, self.unused)
         self.model = model
         self.card = card
 
@@ -49,6 +55,7 @@ class Encoder(Graph):
 
     takes = "x"
     gives = ("code",)
+    unused = "decoder"
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the code."""
@@ -60,6 +67,7 @@ class Decoder(Graph):
 
     takes = "code"
     gives = ("reconstruction",)
+    unused = "encoder"
 
     def forward(self, code: Tensor) -> tuple[Tensor, ...]:
         """Return the mean of p(x|z)."""

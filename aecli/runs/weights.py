@@ -35,13 +35,13 @@ class Rebuilt(NamedTuple):
 
 def write_folder(loaded: Loaded, folder: Path) -> None:
     """Write the three files of a run into an empty folder."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
     state = _without(loaded.card.state(), tensors)
     # Tied layers share their weights in memory, which safetensors does not know.
     weights = {name: one.clone().contiguous() for name, one in loaded.model.state_dict().items()}
-    save_file(weights | tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(weights | tensors))
     packed = pack(loaded.config, loaded.choices)
     config = {key: packed[key] for key in ("version", "choices", "config")}
     (folder / CONFIG).write_text(json.dumps(config, indent=1))
