@@ -33,6 +33,7 @@ COMMANDS = {
     "reconstruct": "aecli.commands.reconstruct",
     "decode": "aecli.commands.decode",
     "data": "aecli.commands.data",
+    "export": "aecli.commands.export",
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
@@ -54,6 +55,7 @@ aecli trains, evaluates, uses and compares autoencoders.
   aecli score  run=latest out=scores.csv       how unusual each example is
   aecli reconstruct run=latest out=clean/      what the model makes of each example
   aecli decode run=latest codes=codes.csv out=images/      examples from codes
+  aecli export run=latest out=model.onnx       the model as a file for other programs
   aecli compare                      the runs of the newest sweep, side by side
   aecli verify [RUN ...]             whether the files of runs are undamaged
 

@@ -239,6 +239,18 @@ class DataConfig:
     overwrite: bool = False
 
 
+@dataclass
+class ExportConfig:
+    """`conf/export.yaml`."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    dataset: DataPlace = field(default_factory=DataPlace)
+    out: str | None = None
+    overwrite: bool = False
+    part: str = MISSING
+
+
 def label(overrides: Sequence[str], *without: str) -> str:
     """Return what was typed as the end of a folder's name, such as `_model-vae_seed-1`, or "".
 
@@ -317,5 +329,6 @@ def register() -> None:
     store.store(name="score_schema", node=ScoreConfig)
     store.store(name="decode_schema", node=DecodeConfig)
     store.store(name="data_schema", node=DataConfig)
+    store.store(name="export_schema", node=ExportConfig)
     OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)
     OmegaConf.register_new_resolver("code_dim", code_dim, replace=True)

@@ -78,6 +78,26 @@ class Card(ABC):
     def restored(self, x: Tensor) -> Any:
         """Return examples `(B, *shape)` that a model has made in the user's units."""
 
+    @property
+    def given_type(self) -> torch.dtype:
+        """Of the examples that an exported graph takes: bytes or floats."""
+        return torch.float32
+
+    def given(self, stored: Tensor) -> Tensor:
+        """Return stored examples as an exported graph takes them, of `given_type`."""
+        return stored.to(self.given_type)
+
+    def entering(self, given: Tensor) -> Tensor:
+        """Return what the model sees of examples: by tensor operations alone, for a graph."""
+        return self.scaled(given)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return `x` `(B, *shape)` in the user's units, as floats, before `restored` rounds them.
+
+        By tensor operations alone, for a graph.
+        """
+        raise SettingError(f"export: is not made for data of the kind {self.kind}")
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: numbers, texts, tensors, lists and dicts of them."""
@@ -144,7 +164,16 @@ class Scaled(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return bytes."""
-        return (x * self.scale).round_().clamp_(0, self.scale).byte().numpy(force=True)
+        return self.leaving(x).round_().clamp_(0, self.scale).byte().numpy(force=True)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Bytes."""
+        return torch.uint8
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return grey values of the range of the bytes."""
+        return x * self.scale
 
     def state(self) -> dict[str, Any]:
         """Return the shape and the scale."""
