@@ -210,7 +210,8 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
     """Return what Hydra calls with the configuration of a run, or of each job of a sweep."""
 
     def job(config: Any) -> Any:
-        from aecli.config import is_sweep, refuse_unknown
+        from aecli import plugins
+        from aecli.config import is_sweep, refuse_unknown, typed_plugins
         from aecli.distributed import lost_connection
 
         try:
@@ -218,6 +219,7 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
             refuse_unknown(config)
             with importing(partial(_ending, command, advice=_advice(command))):
                 module = importlib.import_module(COMMANDS[command])
+                plugins.trust(typed_plugins(config))
             return module.main(config)
         except Exception as error:
             if stopped := signal_behind(error):

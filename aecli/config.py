@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from aecli.errors import SettingError
+from aecli.errors import SettingError, shortened
 from aecli.overrides import key_of
 
 NAME_LENGTH = 100
@@ -131,6 +131,7 @@ class TrainConfig:
     output_dir: str = MISSING
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     pictures_every: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -149,6 +150,7 @@ class EvalConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     device: str = MISSING
     seed: int = 0
+    plugins: list[str] = field(default_factory=list)
     eval: EvalSettings = field(default_factory=EvalSettings)
 
 
@@ -161,6 +163,7 @@ class SampleConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     device: str = MISSING
     seed: int = 0
+    plugins: list[str] = field(default_factory=list)
     kind: str = MISSING
     n: int | None = None
     steps: int | None = None
@@ -175,7 +178,8 @@ def label(overrides: Sequence[str], *without: str) -> str:
 
     `without` is left out, and so are the settings that say where things lie.
     """
-    unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", *without}
+    unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", "plugins"}
+    unwanted |= {*without}
     keys = [key_of(override) for override in overrides]
     kept = [
         re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", override)
@@ -223,6 +227,20 @@ def _refuse_unknown(node: Mapping[str, Any], kind: type, path: str) -> None:
         kinds = [k for k in (known[name], *get_args(known[name])) if is_dataclass(k)]
         if kinds and isinstance(value, Mapping):
             _refuse_unknown(value, cast(type, kinds[0]), f"{path}{name}.")
+
+
+def typed_plugins(config: DictConfig) -> list[str]:
+    """Return the plugins of a configuration of the command line.
+
+    Raises `SettingError` if a file of settings names them and the user has not.
+    """
+    names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    if names and "plugins" not in map(key_of, cast(list[str], typed)):
+        raise SettingError(
+            f"plugins={shortened(names)}: stands in a file of settings; type it if you trust it"
+        )
+    return names
 
 
 def is_sweep() -> bool:

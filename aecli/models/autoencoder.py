@@ -1,7 +1,7 @@
 """The autoencoder, and what every variant shares: the step, the metrics, the optimizer."""
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -13,19 +13,11 @@ from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.models.accumulators import Activity, Means
 from aecli.models.losses import Losses, Terms
-from aecli.networks import EncoderDecoder, TiedLinear
+from aecli.networks import Network, TiedLinear
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.randomness import TORCH, Draws
 from aecli.sparsity import Sigmoid, Sparsity
-
-
-class Network(Protocol):
-    """The plan of an encoder and a decoder, as in `aecli.networks`."""
-
-    def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
-        """Return an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
-
 
 UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
 """What an encoder and a decoder that can be pretrained are made of."""
@@ -64,6 +56,7 @@ class Autoencoder(pl.LightningModule):
         optimizer: Optimization,
     ) -> None:
         super().__init__()
+        _check_part("network", network, Network)
         _check_part("noise", noise, Noise)
         _check_part("sparsity", sparsity, Sparsity)
         _check_part("likelihood", likelihood, Likelihood)

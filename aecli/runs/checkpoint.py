@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__, files
+from aecli import __version__, files, plugins
 from aecli.build import build
 from aecli.config import TrainConfig, composed, plain
 from aecli.data import InMemoryDataModule
@@ -62,6 +62,7 @@ def pack(
     values = plain(config)
     if values["dataset"].get("root"):
         values["dataset"]["root"] = str(Path(values["dataset"]["root"]).expanduser().resolve())
+    values["plugins"] = list(dict.fromkeys([*values.get("plugins", []), *plugins.used(values)]))
     return {
         "version": __version__,
         "config": values,
@@ -147,6 +148,7 @@ def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
 
 def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
     where = f"run={one_line(path)}"
+    plugins.require(packed["config"].get("plugins", []), where)
     choices = {str(group): str(option) for group, option in packed["choices"].items()}
     if not all(re.fullmatch(r"\w+(/\w+)*", option) for option in choices.values()):
         raise SettingError(f"{where}: its choices are no names of options")

@@ -28,6 +28,7 @@ ELSEWHERE = (
     "eval",
     "published",
     "objective",
+    "plugins",
     "sweeper",
 )
 """Root keys that are no settings of the model, its data or its training."""

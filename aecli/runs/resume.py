@@ -19,7 +19,7 @@ from aecli.untrusted import read_yaml
 LENGTH = "trainer.max_epochs"
 PARTS = ("model", "network", "noise", "sparsity", "likelihood", "optimizer", "trainer", "seed")
 """Keys that must match before a job of a sweep may use a checkpoint."""
-GOES_WITH = {"resume", "output_dir", LENGTH}
+GOES_WITH = {"resume", "output_dir", "plugins", LENGTH}
 """Settings that may be typed with resume=…"""
 
 
