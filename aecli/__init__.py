@@ -3,7 +3,7 @@
 >>> import aecli
 >>> run = aecli.load("latest")
 >>> batch = next(iter(run.data.batches("test")))
->>> codes = run.model.encode(batch.image)
+>>> codes = run.model.encode(batch.original)
 """
 
 from typing import TYPE_CHECKING

@@ -37,8 +37,8 @@ PARTS = (
 """The modules and packages whose public classes a configuration may name."""
 
 BASES = {
-    "dataset": "aecli.data.InMemoryDataModule",
-    "source": "aecli.data.sources.Source",
+    "dataset": "aecli.data.DataModule",
+    "source": "aecli.data.Source",
     "likelihood": "aecli.likelihoods.Likelihood",
     "model": "aecli.models.Autoencoder",
     "network": "aecli.networks.Network",

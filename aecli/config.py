@@ -1,12 +1,14 @@
 """The root keys of the three configurations: those that no constructor checks.
 
-Also the two resolvers that name run directories. Imported by the command line: no torch here.
+Also the resolvers: the names of run directories, and a size of the code. Imported by the command
+line: no torch here.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, is_dataclass
+from math import prod
 from typing import Any, cast, get_args, get_type_hints
 
 from hydra import compose, initialize_config_module
@@ -243,6 +245,11 @@ def typed_plugins(config: DictConfig) -> list[str]:
     return names
 
 
+def code_dim(most: int, shape: Sequence[int] | None) -> int:
+    """Return a size of the code for examples of a shape: `most`, and no more than half of them."""
+    return most if shape is None else min(most, -(-prod(shape) // 2))
+
+
 def is_sweep() -> bool:
     """Return whether Hydra runs the jobs of a sweep in this process, or is about to."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
@@ -258,3 +265,4 @@ def register() -> None:
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="sample_schema", node=SampleConfig)
     OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)
+    OmegaConf.register_new_resolver("code_dim", code_dim, replace=True)

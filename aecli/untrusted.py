@@ -37,6 +37,9 @@ INTERPOLATION = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 DATA = "${oc.env:AECLI_DATA,null}"
 """What conf/ says of `dataset.root`, and with it the `.hydra/config.yaml` of a run."""
 
+CODE_DIM = re.compile(r"\$\{code_dim:(\d{1,9}),\$\{dataset\.shape\}\}")
+"""What conf/ says of `model.code_dim`, of a run that has not read its data yet."""
+
 _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
 
 
@@ -167,7 +170,8 @@ def check_tree(tree: Any, where: str) -> None:
 def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a configuration with every `${key}` replaced by what stands at that key of it.
 
-    Nothing else is followed but `DATA`: a file must not read the environment, or call a resolver.
+    Nothing else is followed but `DATA` and `CODE_DIM`: a file must not read the environment, or
+    call a resolver.
     Raises `SettingError` for other interpolations, unknown keys, circles, and what unfolds to
     more than any configuration of aecli.
     """
@@ -185,6 +189,8 @@ def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
             return node
         if node == DATA:
             return os.environ.get("AECLI_DATA")
+        if sized := CODE_DIM.fullmatch(node):
+            return int(sized[1])
         found = INTERPOLATION.fullmatch(node)
         if not found:
             raise SettingError(f"{where}: {one_line(node)}: only ${{key}} is followed in a file")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 
 
 class Bare:
@@ -29,7 +29,7 @@ class Bare:
         self,
         loss: Callable[[nn.Module, nn.Module, Tensor], Tensor],
         model: pl.LightningModule,
-        data: InMemoryDataModule,
+        data: DataModule,
     ) -> None:
         self.loss = loss
         self.encoder, self.decoder = copy.deepcopy(nn.ModuleList([model.encoder, model.decoder]))
@@ -62,10 +62,10 @@ class Bare:
         return float(total / count)
 
 
-def images(data: InMemoryDataModule) -> Tensor:
+def images(data: DataModule) -> Tensor:
     """Return the training images as one tensor in [0, 1]."""
-    train = data.splits["train"].images
-    return train.pixels / train.maximum
+    train = data.splits["train"]
+    return train.examples.card.scaled(train.values)
 
 
 def learning_rate(model: pl.LightningModule) -> float:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from benchmarks import bare
 
 
 class Pythae:
     """An epoch of pythae's `BaseTrainer` with its `VAE`, on grey images."""
 
-    def __init__(self, model: pl.LightningModule, data: InMemoryDataModule) -> None:
+    def __init__(self, model: pl.LightningModule, data: DataModule) -> None:
         from pythae.data.datasets import BaseDataset
         from pythae.models import VAE, VAEConfig
         from pythae.models.base.base_utils import ModelOutput
@@ -50,7 +50,7 @@ class Pythae:
         settings = VAEConfig(
             input_dim=data.shape, latent_dim=model.code_dim, reconstruction_loss="bce"
         )
-        images, labels = bare.images(data), data.splits["train"].images.labels
+        images, labels = bare.images(data), data.splits["train"].labels
         self.folder = tempfile.TemporaryDirectory()
         self.trainer = BaseTrainer(
             VAE(settings, Encoder(encoder), Decoder(decoder)),
@@ -105,7 +105,7 @@ class PlainLightning:
     A `DataLoader` over a `TensorDataset`, `self.log` in each step, the default progress bar.
     """
 
-    def __init__(self, model: pl.LightningModule, data: InMemoryDataModule) -> None:
+    def __init__(self, model: pl.LightningModule, data: DataModule) -> None:
         encoder, decoder = copy.deepcopy(nn.ModuleList([model.encoder, model.decoder]))
         self.module = Script(encoder, decoder, bare.learning_rate(model))
         images = TensorDataset(bare.images(data))

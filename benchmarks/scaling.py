@@ -26,7 +26,7 @@ class Resized(pl.Callback):
         splits = trainer.datamodule.splits
         split = splits["train"]
         index = torch.arange(self.size) % len(split)
-        splits["train"] = replace(split, images=split.images.at(index), ids=split.ids[index])
+        splits["train"] = replace(split, rows=split.rows[index])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""

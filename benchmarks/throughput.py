@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from aecli import __version__, progress
 from aecli.commands.train import train
 from aecli.config import composed
-from aecli.data import Batch, InMemoryDataModule
+from aecli.data import Batch, DataModule
 from benchmarks import bare, beside, checkpoints, evaluation, others, processes, scaling, several
 
 OUTPUTS = Path("outputs") / "throughput"
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
     name: str
     settings: tuple[str, ...]
-    loop: Callable[[pl.LightningModule, InMemoryDataModule], Loop]
+    loop: Callable[[pl.LightningModule, DataModule], Loop]
     goal: float
     same: float = 1e-4
     """Largest relative difference between the losses of the two after the first epoch."""
@@ -162,9 +162,7 @@ class Pairs(pl.Callback):
     knows no pause): what else the machine does then slows both down alike.
     """
 
-    def __init__(
-        self, loop: Callable[[pl.LightningModule, InMemoryDataModule], Loop], pairs: int
-    ) -> None:
+    def __init__(self, loop: Callable[[pl.LightningModule, DataModule], Loop], pairs: int) -> None:
         self.build, self.pairs = loop, pairs
         self.seconds: list[tuple[float, float]] = []
         self.losses: list[tuple[float, float]] = []

@@ -32,7 +32,7 @@ def test_the_example_of_the_package_runs(outputs, monkeypatch):
     (example,) = doctest.DocTestFinder(recurse=False).find(aecli, "aecli", globs=names)
     assert doctest.DocTestRunner().run(example, clear_globs=False).attempted == 4
     codes, model = example.globs["codes"], example.globs["run"].model
-    assert codes.shape == (len(example.globs["batch"].image), model.code_dim)
+    assert codes.shape == (len(example.globs["batch"].original), model.code_dim)
     assert not model.training
 
 

@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from aecli.data import Batches
-from aecli.data.module import Split
-from aecli.data.sources import Images
 from aecli.runs.metrics_file import read_metrics
 from aecli.training.callbacks import KeepRandomState
 from tests.commandline import COMMAND, aecli, started
+from tests.data.grey import split_of
 from tests.events import scalars
 
 SHORT = ("network.hidden=[16]", "trainer.max_epochs=3", "pictures_every=2")
@@ -122,7 +121,7 @@ def test_srun_starts_them_too(tmp_path):
     [
         (("trainer.devices=4096",), "trainer.devices=4096: there are"),
         (("trainer.devices=2", "model=pca"), "this model or optimizer takes one process"),
-        (("trainer.devices=2", "dataset.batch_size=1"), "1 images for each of 2 processes"),
+        (("trainer.devices=2", "dataset.batch_size=1"), "1 examples for each of 2 processes"),
         (("trainer.devices=2", "trainer.precision=fastest"), "is measured on one device"),
         (
             ("trainer.devices=2", "model=ae", "network.activation=sigmoid", "pretraining=rbm"),
@@ -148,27 +147,23 @@ def test_processes_without_trainer_ddp_are_told_of_it(tmp_path):
 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_the_parts_of_a_batch_are_the_batch(dynamic):
-    images = Images(torch.arange(23, dtype=torch.uint8).view(23, 1, 1, 1), torch.arange(23), 255)
+    split = split_of(torch.arange(23, dtype=torch.uint8).view(23, 1, 1, 1), torch.arange(23))
     whole, *parts = (
-        list(Batches(Split(images, torch.arange(23)), 5, CPU, lambda: 3, dynamic, part))
-        for part in ((0, 1), (0, 2), (1, 2))
+        list(Batches(split, 5, CPU, lambda: 3, dynamic, part)) for part in ((0, 1), (0, 2), (1, 2))
     )
     assert len(whole) == len(parts[0]) == len(parts[1]) == 5
     for batch, first, second in zip(whole, *parts, strict=True):
         torch.testing.assert_close(batch.label, torch.cat([first.label, second.label]))
-        torch.testing.assert_close(batch.image, torch.cat([first.image, second.image]))
+        torch.testing.assert_close(batch.original, torch.cat([first.original, second.original]))
         for part in (first, second):
             assert part.weight == 2 * len(part.label) / len(batch.label)
         assert batch.weight == 1
 
 
 def test_the_draws_of_a_part_are_those_of_its_images():
-    images = Images(torch.zeros(23, 1, 1, 1, dtype=torch.uint8), torch.arange(23), 255)
+    split = split_of(torch.zeros(23, 1, 1, 1, dtype=torch.uint8), torch.arange(23))
     whole, *parts = (
-        [
-            batch.draws.normal(batch.x)
-            for batch in Batches(Split(images, torch.arange(23)), 5, CPU, part=part)
-        ]
+        [batch.draws.normal(batch.x) for batch in Batches(split, 5, CPU, part=part)]
         for part in ((0, 1), (0, 2), (1, 2))
     )
     for batch, first, second in zip(whole, *parts, strict=True):

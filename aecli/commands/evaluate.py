@@ -154,7 +154,7 @@ def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[s
     if protocol == "none":
         return None
     data = loaded.labelled_data(settings.classes, settings.train_size)
-    if len(data.splits["train"].images.labels.unique()) < 2:
+    if len(data.splits["train"].labels.unique()) < 2:
         log.info("eval.protocol=%s: left out, the training images have one class only", protocol)
         return None
     if protocol == "finetune":
@@ -167,12 +167,12 @@ def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tens
     """Return the run's pictures by name."""
     model = loaded.model
     batch = next(iter(loaded.data.batches("test", SHOWN)))
-    rows = [("input", batch.image), ("output", model.reconstruct(batch.image))]
+    rows = [("input", batch.original), ("output", model.reconstruct(batch.original))]
     for level in levels:
-        corrupted = NOISES[noise](level).corrupt(batch.image, batch.draws.of(f"noise {level}"))
+        corrupted = NOISES[noise](level).corrupt(batch.original, batch.draws.of(f"noise {level}"))
         rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
     pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
-    if (weights := _filters(model, batch.image.shape[1:])) is not None:
+    if (weights := _filters(model, batch.original.shape[1:])) is not None:
         pictures["filters"] = figures.filters(weights[:SHOWN_FILTERS], columns=10)
     points, labels = (rows.numpy() for rows in metrics.codes(model, loaded.data.batches("test")))
     if min(points.shape) >= 2:

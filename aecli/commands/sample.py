@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -114,11 +115,11 @@ def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
 
 def _check_memory(loaded: Loaded, config: DictConfig) -> None:
     """Refuse more images than there is memory for, as arrays and in their picture."""
-    images = loaded.data.splits["test"].images.pixels
+    shape = loaded.card.shape
     rows = config.steps if config.kind == "manifold" else config.n
     count = rows * (config.steps or 1)
     typed = ", ".join(f"{k}={config[k]}" for k in ("n", "steps") if config[k] is not None)
-    pixels = images[0].numel() * max(1, figures.SMALLEST / images.shape[-1]) ** 2
+    pixels = prod(shape) * max(1, figures.SMALLEST / shape[-1]) ** 2
     check_fits(f"{typed}: {count:,} images", COPIES * 4 * count * pixels)
 
 
@@ -278,7 +279,7 @@ def _test_images(loaded: Loaded, number: int | None) -> tuple[Tensor, Tensor]:
     """Return the first `number` images of the test set, all if None, and their labels."""
     total = len(loaded.data.splits["test"])
     batch = next(iter(loaded.data.batches("test", min(number or total, total))))
-    return batch.image.to(loaded.model.device), batch.label
+    return batch.original.to(loaded.model.device), batch.label
 
 
 def _test_image(loaded: Loaded, number: int) -> Tensor:

@@ -15,23 +15,23 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__
+from aecli import __version__, files
 from aecli.build import build
 from aecli.commands.evaluate import evaluate
 from aecli.config import is_sweep, plain
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
 from aecli.models import Autoencoder
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
-from aecli.runs.checkpoint import parts, stored
+from aecli.runs.checkpoint import Stored, parts, stored
 from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
-from aecli.runs.paths import BEST, LAST, as_typed, checkpoint_path, lock, shown
+from aecli.runs.paths import BEST, CONFIG, LAST, as_typed, checkpoint_path, lock, shown
 from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
@@ -127,8 +127,14 @@ def train(
     torch.set_flush_denormal(True)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     check_arguments(plain(config.trainer))
-    data: InMemoryDataModule = build(config, "dataset")
+    before = stored(last) if last else None
+    data: DataModule = build(config, "dataset")
+    if before and before.data:
+        data.of_run(*before.data)
     data.setup("fit")
+    if data.understood:
+        log.info(data.understood)
+    _fill(config, data, directory)
     batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
     check_limits(plain(config.trainer), batches)
     check_memory(config, data)
@@ -136,7 +142,7 @@ def train(
     pretraining: Pretraining = build(config, "pretraining")
     model.likelihood.check(data.values())
     threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
-    arithmetic = _arithmetic(config, model, data, last)
+    arithmetic = _arithmetic(config, model, data, before)
     arithmetic.prepare(model)
     best, timer = own_callbacks(config)
     own = [best, timer, threads, *callbacks]
@@ -158,15 +164,27 @@ def train(
     _say(results, trainer, directory)
 
 
+def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
+    """Write what was found in the data into the configuration, for the parts that need it."""
+    assert data.card is not None, "set up first"
+    found = {"shape": list(data.card.shape), "features": data.card.features}
+    new = [key for key in found if key in config.dataset and config.dataset[key] is None]
+    for key in new:
+        config.dataset[key] = found[key]
+    if new and rank() == 0:
+        config.model.code_dim = config.model.code_dim  # the number, and not how it is found
+        files.write(directory / CONFIG, OmegaConf.to_yaml(config))  # read by `aecli compare`
+
+
 def _arithmetic(
-    config: DictConfig, model: Autoencoder, data: InMemoryDataModule, last: Path | None
+    config: DictConfig, model: Autoencoder, data: DataModule, before: Stored | None
 ) -> Arithmetic:
     """Return the arithmetic of a training: as set, as before, or the fastest on its device."""
     settings = config.trainer
     if settings.precision != FASTEST:
         return Arithmetic(settings.precision, compiled=False)
-    if last and (chosen := stored(last).arithmetic):
-        return Arithmetic(*chosen)
+    if before and before.arithmetic:
+        return Arithmetic(*before.arithmetic)
     epochs = check_int("trainer.max_epochs", settings.max_epochs, 0)
     keys = ("accelerator", "devices", "strategy")
     try:  # Fabric takes the device that a Trainer of the same settings will take
@@ -182,7 +200,7 @@ def _arithmetic(
 
 
 def _pretrain(
-    pretraining: Pretraining, trainer: pl.Trainer, model: Autoencoder, data: InMemoryDataModule
+    pretraining: Pretraining, trainer: pl.Trainer, model: Autoencoder, data: DataModule
 ) -> float:
     """Train layer by layer, if so set; return the seconds that it took."""
     start = time.monotonic()
@@ -196,7 +214,7 @@ def _pretrain(
 def _fit(
     trainer: pl.Trainer,
     model: Autoencoder,
-    data: InMemoryDataModule,
+    data: DataModule,
     directory: Path,
     last: Path | None,
 ) -> None:
@@ -267,15 +285,16 @@ def quieten() -> None:
 
 
 def _headline(
-    choices: Mapping[str, str], data: InMemoryDataModule, model: Autoencoder, trainer: pl.Trainer
+    choices: Mapping[str, str], data: DataModule, model: Autoencoder, trainer: pl.Trainer
 ) -> str:
     device = trainer.strategy.root_device
     threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    images = {name: len(split) for name, split in data.splits.items()}
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    what = "images" if data.card is not None and len(data.card.shape) == 3 else "rows"
     return (
-        f"{choices['model']} on {choices['dataset']}: {images['train']:,} training and"
-        f" {images['validation']:,} validation images, {_parameters(model):,} parameters,"
+        f"{choices['model']} on {choices['dataset']}: {sizes['train']:,} training and"
+        f" {sizes['validation']:,} validation {what}, {_parameters(model):,} parameters,"
         f" {device.type}{threads}{several}"
     )
 

@@ -1,6 +1,21 @@
-"""Data: sources of images, and the in-memory DataModule that makes batches of them."""
+"""Data: sources of examples, data cards, and the DataModule that makes batches of them."""
 
-from aecli.data.module import Batch, Batches, InMemoryDataModule
-from aecli.data.sources import Digits, IDXFiles, Images
+from aecli.data.batches import Batch, Batches
+from aecli.data.module import DataModule
+from aecli.data.records import Card, Records, Scaled, Source
+from aecli.data.sources import Digits, IDXFiles
+from aecli.data.splits import Examples, Split
 
-__all__ = ["Batch", "Batches", "Digits", "IDXFiles", "Images", "InMemoryDataModule"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Card",
+    "DataModule",
+    "Digits",
+    "Examples",
+    "IDXFiles",
+    "Records",
+    "Scaled",
+    "Source",
+    "Split",
+]

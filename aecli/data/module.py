@@ -1,221 +1,72 @@
-"""One DataModule for every data set: images stay bytes in memory and become batches by an index."""
+"""The DataModule: a source's examples, split, and made batches of."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import repeat
-from typing import NamedTuple
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
-from aecli.data.sources import Images, Source
-from aecli.errors import SettingError, check_choice, check_int, check_list, check_seed, check_shape
-from aecli.randomness import TORCH, Draws, FixedDraws, derived_seed
+from aecli.data.batches import Batches
+from aecli.data.records import Card, Records, Source
+from aecli.data.splits import Examples, Split, Splitting
+from aecli.errors import SettingError, check_choice, check_int, check_seed, check_shape
+from aecli.randomness import derived_seed
 
 BINARIZE = ("none", "round", "fixed", "dynamic")
 EVALUATED_AT_ONCE = 5000
-"""Images in a batch of an evaluation, where training takes the whole set at once."""
-PREPARED_AT_ONCE = 512
-"""Images that are made ready together, where a batch has fewer."""
+"""Examples in a batch of an evaluation, where training takes the whole set at once."""
+CHUNK = 512
+"""Examples that are looked at together where all of them are."""
+NEW = "new"
+"""The split of examples that a run was not trained on."""
 
 
-class Batch(NamedTuple):
-    """B images."""
-
-    x: Tensor
-    """`(B, C, H, W)`: what the model sees and its loss is taken on, binarized if so set."""
-    image: Tensor
-    """`(B, C, H, W)`: the grey images in [0, 1]; the same tensor as `x` if not binarized."""
-    label: Tensor
-    """`(B,)`, int64."""
-    weight: float = 1.0
-    """Of a batch split over W processes: B · W / (images of all of them), the factor on this
-    process's mean that makes the mean over the processes the mean over the images."""
-    draws: Draws = TORCH
-    """Random numbers for these images: their own in an evaluation, torch's in training."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images of a split and, where it was drawn once and for all, their binary form."""
-
-    images: Images
-    ids: Tensor
-    """`(N,)`, int64: the row of each image in its source, those of the test set after those of
-    the training set."""
-    binary: Tensor | None = None
-    """`(N, C, H, W)`, uint8, 0 or 1."""
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device) -> "Split":
-        """Return the same split with its images on `device`."""
-        binary = None if self.binary is None else self.binary.to(device)
-        return Split(self.images.to(device), self.ids, binary)
-
-
-class Batches:
-    """The batches of a split: one index operation for a few of them, where the split lies.
+class DataModule(pl.LightningDataModule):
+    """Training, validation and test split of a source.
 
     Args:
-        split: the images.
-        batch_size: B; the last batch may be smaller. In training a last batch of one image joins
-            the batch before it, since one image has no variance to normalize by.
-        device: where the batches go.
-        seed: gives the seed of the next pass, for its order and its `dynamic` binarization;
-            None for the split's own order.
-        dynamic: draw x ~ Bernoulli(image) anew in each pass.
-        part: (r, W): the r-th of W parts of each batch, for process r of W.
-        draw_seed: of the images' own draws, in a pass in the split's order.
-    """
-
-    def __init__(
-        self,
-        split: Split,
-        batch_size: int,
-        device: torch.device,
-        seed: Callable[[], int] | None = None,
-        dynamic: bool = False,
-        part: tuple[int, int] = (0, 1),
-        draw_seed: int = 0,
-    ) -> None:
-        self.split = split
-        self.batch_size = batch_size
-        self.device = device
-        self.seed = seed
-        self.dynamic = dynamic
-        self.part = part
-        self.draw_seed = draw_seed
-
-    def __len__(self) -> int:
-        return len(self._ends) + 1
-
-    @property
-    def _ends(self) -> range:
-        """Where each batch ends, but for the last."""
-        alone = 1 if self.seed is not None and self.batch_size > 1 else 0
-        return range(self.batch_size, len(self.split) - alone, self.batch_size)
-
-    @property
-    def last(self) -> int:
-        """How many images the last batch has."""
-        return len(self.split) - (self._ends[-1] if self._ends else 0)
-
-    def __iter__(self) -> Iterator[Batch]:
-        images, binary = self.split.images, self.split.binary
-        count, home = len(images), images.pixels.device
-        order, generator = torch.arange(count, device=home), None
-        if self.seed is not None:
-            seed = self.seed()
-            shuffler = torch.Generator(home).manual_seed(seed)
-            order = torch.randperm(count, generator=shuffler, device=home)
-            generator = torch.Generator(self.device)
-            generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
-        start = 0
-        batches = order.tensor_split(list(self._ends))
-        together = max(1, PREPARED_AT_ONCE // self.batch_size)
-        for first in range(0, len(batches), together):
-            several = batches[first : first + together]
-            indices, weights, firsts = self._of_this_process(several, start)
-            index, sizes = torch.cat(indices), [len(own) for own in indices]
-            start += sum(map(len, several))
-            # On a CPU index_select takes less than half the time of pixels[index].
-            image = images.pixels.index_select(0, index).to(self.device).float()
-            image.div_(images.maximum)
-            if binary is not None:
-                x = binary.index_select(0, index).to(self.device).float()
-            elif self.dynamic:
-                x = binarized(image, generator)
-            else:
-                x = image
-            label = images.labels.index_select(0, index).to(self.device)
-            draws: Iterable[Draws] = repeat(TORCH)
-            if self.seed is None:
-                draws = [FixedDraws(self.draw_seed, first) for first in firsts]
-            parts = (x.split(sizes), image.split(sizes), label.split(sizes), weights, draws)
-            yield from map(Batch, *parts)
-
-    def _of_this_process(
-        self, batches: Sequence[Tensor], start: int
-    ) -> tuple[list[Tensor], list[float], list[int]]:
-        """Return this process's part of the indices of each batch, its weight, and its place.
-
-        The place is that of its first index in the whole order, in which the first batch has
-        `start`.
-        """
-        rank, parts = self.part
-        own, weights, firsts = [], [], []
-        for batch in batches:
-            split = batch.tensor_split(parts)
-            own.append(split[rank])
-            weights.append(parts * len(split[rank]) / len(batch))
-            firsts.append(start + sum(len(part) for part in split[:rank]))
-            start += len(batch)
-        return own, weights, firsts
-
-
-def binarized(image: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return x ~ Bernoulli(image), 0 or 1, for an image in [0, 1] of any shape."""
-    # u ~ U[0, 1): x = 1 where u < image. Three times as fast as torch.bernoulli on a CPU.
-    u = torch.rand(image.shape, generator=generator, device=image.device)
-    return torch.sub(image, u, out=u).ceil_()
-
-
-class InMemoryDataModule(pl.LightningDataModule):
-    """Training, validation and test split of a source, in memory.
-
-    Args:
-        source: where the images come from.
+        source: where the examples come from.
         root: folder of the data files; None for the platform's cache directory.
-        shape: (C, H, W) of an image, which the network is built for.
-        batch_size: images a step; None for the whole set, as L-BFGS needs it.
-        validation_size: images split off the training set, chosen by `split_seed`.
-        test_size: images to test on; None for the source's own test set, else the two sets are
-            pooled, and all splits are drawn from that.
-        classes: labels of the images that are kept, in every split; None for all. They are
-            chosen after the splits are made, so that no image of one split is in another
-            split of the same data set with other classes.
-        train_size: images to train on, drawn from those kept; None for all of them.
-        split_seed: of the splits, and of the draws of a validation; apart from the run's seed, so
-            that runs compare.
-        binarize: "none"; "round" (at half of the range); "fixed": one draw x ~ Bernoulli(image)
-            for each image, by `binarize_seed`; "dynamic": a fresh draw each epoch in training
+        shape: `[D]` or `[C, H, W]` of an example, which the network is built for; None where it is
+            found in the data.
+        batch_size: examples a step; None for the whole set, as L-BFGS needs it.
+        validation_size, test_size, classes, train_size, split_seed: see `Splitting`. `split_seed`
+            is also that of the draws of a validation; apart from the run's seed, so that runs
+            compare.
+        binarize: "none"; "round" (at half of the range); "fixed": one draw x ~ Bernoulli(original)
+            for each example, by `binarize_seed`; "dynamic": a fresh draw each epoch in training
             and the fixed one in validation and test.
         binarize_seed: of the fixed draw.
+        features: the columns behind the numbers of a row, as its card has them; not looked at.
     """
 
     def __init__(
         self,
         source: Source,
         root: str | None,
-        shape: list[int],
+        shape: Sequence[int] | None,
         batch_size: int | None,
-        validation_size: int,
+        validation_size: float | None,
         train_size: int | None = None,
-        test_size: int | None = None,
-        classes: Sequence[int] | None = None,
+        test_size: float | None = None,
+        classes: Sequence[int | str] | None = None,
         split_seed: int = 0,
         binarize: str = "none",
         binarize_seed: int = 0,
+        features: Sequence[object] | None = None,
     ) -> None:
         super().__init__()
         self.source = source
         if not isinstance(root, str | None):
             raise SettingError(f"dataset.root={root}: must be the path of a folder, or null")
         self.root = root
-        self.shape = check_shape("dataset.shape", shape)
+        self.shape = None if shape is None else check_shape("dataset.shape", shape)
         self.batch_size = _or_all("dataset.batch_size", batch_size)
-        self.validation_size = check_int("dataset.validation_size", validation_size, 1)
-        self.train_size = _or_all("dataset.train_size", train_size)
-        self.test_size = _or_all("dataset.test_size", test_size)
-        self.classes = classes
-        if classes is not None:
-            label = partial(check_int, low=0)
-            check_list("dataset.classes", classes, label, "[3,8]", distinct=True)
-        self.split_seed = check_seed("dataset.split_seed", split_seed)
+        self.splitting = Splitting(validation_size, test_size, classes, train_size, split_seed)
+        self.split_seed = split_seed
         self.binarize = check_choice("dataset.binarize", binarize, BINARIZE)
         self.binarize_seed = check_seed("dataset.binarize_seed", binarize_seed)
         if binarize_seed and binarize not in ("fixed", "dynamic"):
@@ -223,55 +74,80 @@ class InMemoryDataModule(pl.LightningDataModule):
                 f"dataset.binarize_seed={binarize_seed}: goes with dataset.binarize=fixed, dynamic"
             )
         self.splits: dict[str, Split] = {}
+        self.card: Card | None = None
+        self.fingerprint: str | None = None
+        self.class_names: tuple[str, ...] = ()
+        self.is_labelled = False
+        self.understood = ""
         self.device = torch.device("cpu")
         self.run_seed = 0
 
+    def of_run(self, card: Card | None, fingerprint: str | None) -> None:
+        """Take the data card of a run, and what tells whether the examples are still the same."""
+        self.card, self.fingerprint = card, fingerprint
+
     def setup(self, stage: str | None = None) -> None:
-        """Load, split and binarize; on a GPU that has room, move everything there.
+        """Read, split and binarize; on a GPU that has room, move everything there.
 
         For `stage="fit"` without the test split, which a training has no use for.
         """
         if not self.splits:
             self.run_seed = torch.initial_seed()  # of all processes the same, here
-            images, test_images = self.source.load(self.root)
-            if images.pixels.shape[1:] != self.shape:
+            records = self._read()
+            self._check_same(records)
+            rows = self.splitting(records)
+            card = self.card = self.card or self.source.fit(records, rows["train"])
+            if self.shape is not None and card.shape != self.shape:
                 raise SettingError(
-                    f"dataset.shape={list(self.shape)}: the images are"
-                    f" {list(images.pixels.shape[1:])}"
+                    f"dataset.shape={list(self.shape)}: the examples are {list(card.shape)}"
                 )
-            train, validation, test = self._split(images, test_images)
-            self.splits = {
-                "train": self._drawn(train, "train"),
-                "validation": self._drawn(validation, "validation"),
-            }
-            if stage != "fit":
-                self.splits["test"] = self._drawn(test, "test")
+            self.shape = card.shape
+            examples = self._examples(records, card)
+            names = ("train", "validation") if stage == "fit" else ("train", "validation", "test")
+            self.splits = {name: self._drawn(Split(examples, rows[name]), name) for name in names}
+            drawn = self.splitting.said(records)
+            self.understood = "; ".join(filter(None, (records.understood, drawn)))
         if self.trainer is not None:
             self.move(self.trainer.strategy.root_device)
+
+    def setup_new(self) -> None:
+        """Read examples that the run was not trained on, as its card says: the split "new"."""
+        assert self.card is not None, "of a run only"
+        records = self._read()
+        self.understood = records.understood
+        split = Split(self._examples(records, self.card), torch.arange(len(records)))
+        self.splits = {NEW: self._drawn(split, NEW)}
 
     def move(self, device: torch.device) -> None:
         """Send batches to `device`, and put the splits there if it has the room for them."""
         self.device = device
-        if device.type == "cuda":
-            size = sum(split.images.pixels.nbytes for split in self.splits.values())
-            # Twice for the binary form, and as much again for the network.
-            if 4 * size > torch.cuda.mem_get_info(device)[0]:
-                return
-        self.splits = {name: split.to(device) for name, split in self.splits.items()}
+        if device.type != "cuda" or not self.splits:
+            return
+        examples = next(iter(self.splits.values())).examples
+        # Twice for the binary form, and as much again for the network.
+        if 4 * examples.values.nbytes > torch.cuda.mem_get_info(device)[0]:
+            return
+        examples = examples.to(device)
+        for name, split in self.splits.items():
+            binary = None if split.binary is None else split.binary.to(device)
+            self.splits[name] = Split(examples, split.rows.to(device), binary)
 
     def values(self) -> Tensor:
-        """Return the distinct values of x in the training split, for the likelihood's check."""
+        """Return values of x in the training split that show whether a likelihood fits it."""
         if self.binarize != "none":
             return torch.tensor([0.0, 1.0])
-        images = self.splits["train"].images
-        return images.pixels.flatten().bincount().nonzero().flatten() / images.maximum
+        assert self.card is not None, "set up first"
+        split = self.splits["train"]
+        chunks = split.rows.split(CHUNK)
+        shown = [self.card.telling(split.examples.values.index_select(0, rows)) for rows in chunks]
+        return torch.cat(shown).unique()
 
     def batches(
         self, name: str, batch_size: int | None = None, draw_seed: int | None = None
     ) -> Batches:
         """Return the batches of the split `name` in its own order, binarized as in evaluation.
 
-        `draw_seed` is that of the images' own draws; None for those of a validation.
+        `draw_seed` is that of the examples' own draws; None for those of a validation.
         """
         split = self.splits[name]
         size = batch_size or self.batch_size or EVALUATED_AT_ONCE
@@ -295,9 +171,9 @@ class InMemoryDataModule(pl.LightningDataModule):
         return self._in_parts(self.batches("validation"))
 
     def check_batches(self, processes: int, least: int) -> None:
-        """Refuse a batch size that leaves a process too few images of a batch.
+        """Refuse a batch size that leaves a process too few examples of a batch.
 
-        Each of `processes` needs `least` images of a training batch, and one of validation's.
+        Each of `processes` needs `least` examples of a training batch, and one of validation's.
         """
         training = self.shuffled("train", self.batch_size, lambda: 0)
         for batches, needed in ((training, least), (self.batches("validation"), 1)):
@@ -306,7 +182,7 @@ class InMemoryDataModule(pl.LightningDataModule):
                 why = " (network.batch_norm=true)" if needed > 1 else ""
                 raise SettingError(
                     f"dataset.batch_size={self.batch_size}: every batch must have {needed}"
-                    f" images{each}{why}; the last of {len(batches.split)} images has"
+                    f" examples{each}{why}; the last of {len(batches.split)} examples has"
                     f" {batches.last}"
                 )
 
@@ -318,67 +194,50 @@ class InMemoryDataModule(pl.LightningDataModule):
     def _epoch_seed(self) -> int:
         return derived_seed(self.run_seed, self.trainer.current_epoch if self.trainer else 0)
 
-    def _split(self, train: Images, test: Images) -> tuple[Split, Split, Split]:
-        """Return the training, validation and test images.
+    def _read(self) -> Records:
+        records = self.source.read(self.root, self.card)
+        self.class_names, self.is_labelled = records.classes, records.labels is not None
+        return records
 
-        The sizes and `split_seed` alone decide which image is in which split: classes and
-        `train_size` only leave images out.
-        """
-        everything = train.joined(test)
-        kept = self._of_classes(everything.labels)
-        count = len(train) if self.test_size is None else len(everything)
-        generator = torch.Generator().manual_seed(self.split_seed)
-        order = torch.randperm(count, generator=generator)
-        tested = torch.arange(len(train), len(everything))
-        validation, rest = order.tensor_split([self.validation_size])
-        if self.test_size is not None:
-            tested, rest = rest.tensor_split([self.test_size])
-        validation, tested, rest = (ids[kept[ids]] for ids in (validation, tested, rest))
-        self._check_sizes(len(validation), len(tested), len(rest), count)
-        rest = rest[: self.train_size].sort()[0]
-        splits = [Split(everything.at(ids), ids) for ids in (rest, validation, tested)]
-        return splits[0], splits[1], splits[2]
-
-    def _of_classes(self, labels: Tensor) -> Tensor:
-        """Return which images are of the classes that are wanted, `(N,)` booleans."""
-        if self.classes is None:
-            return torch.ones_like(labels, dtype=torch.bool)
-        known = labels.unique().tolist()
-        if not set(self.classes) <= set(known):
+    def _check_same(self, records: Records) -> None:
+        """Refuse other examples than those that a run was trained on: the splits would differ."""
+        found = _fingerprint(records)
+        if self.fingerprint not in (None, found):
             raise SettingError(
-                f"dataset.classes={self.classes}: must be a list out of {known}, or null"
+                f"dataset: the {len(records):,} examples that are there now are not those of the"
+                " run's training, so that its splits cannot be made again; put those back"
             )
-        return torch.isin(labels, torch.tensor(list(self.classes)))
+        self.fingerprint = found
 
-    def _check_sizes(self, validation: int, test: int, rest: int, count: int) -> None:
-        """Refuse sizes that leave a split without an image, or too few to train on."""
-        keys = ("validation_size", "test_size", "classes", "train_size")
-        values = {key: getattr(self, key) for key in keys}
-        asked = ", ".join(f"dataset.{k}={v}" for k, v in values.items() if v is not None)
-        if rest < (self.train_size or 1):
-            left = f"; {rest} are left" if self.train_size else ""
-            raise SettingError(
-                f"{asked}: must leave images to train on, of the {count} there are{left}"
-            )
-        if not validation or not test:
-            empty = "test" if validation else "validation"
-            raise SettingError(f"{asked}: must leave images in the {empty} split")
+    def _examples(self, records: Records, card: Card) -> Examples:
+        count = len(records)
+        labels = torch.zeros(count, dtype=torch.long) if records.labels is None else records.labels
+        ids = np.arange(count) if records.ids is None else records.ids
+        return Examples(card.stored(records.data), card, labels, ids)
 
     def _drawn(self, split: Split, name: str) -> Split:
         """Return the split with its once-and-for-all binary form, if it has one."""
-        images = split.images
         if self.binarize == "none" or (self.binarize == "dynamic" and name == "train"):
             return split
-        if self.binarize == "round":
-            return replace(split, binary=(images.pixels >= (images.maximum + 1) // 2).byte())
+        values, card = split.examples.values, split.examples.card
         generator = torch.Generator().manual_seed(derived_seed(self.binarize_seed, name))
-        chunks = images.pixels.split(512)  # a float copy of the whole set would be 4 times it
-        draws = [
-            torch.bernoulli(chunk.float() / images.maximum, generator=generator).byte()
-            for chunk in chunks
-        ]
+        draws = []
+        for rows in split.rows.split(CHUNK):  # a float copy of the whole set would be 4 times it
+            original = card.scaled(values.index_select(0, rows))
+            if self.binarize == "round":
+                draws.append((original >= 0.5).byte())
+            else:
+                draws.append(torch.bernoulli(original, generator=generator).byte())
         return replace(split, binary=torch.cat(draws))
 
 
 def _or_all(key: str, value: int | None) -> int | None:
     return None if value is None else check_int(key, value, 1)
+
+
+def _fingerprint(records: Records) -> str:
+    """Return what tells one set of examples from another by their number and their names."""
+    digest = hashlib.blake2b(str(len(records)).encode(), digest_size=16)
+    if records.ids is not None:
+        digest.update("\0".join(map(str, records.ids)).encode())
+    return digest.hexdigest()

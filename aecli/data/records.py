@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aecli.errors import SettingError
+from aecli.text import one_line
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class Card(ABC):
     def scaled(self, stored: Tensor) -> Tensor:
         """Return what the model sees, a new float32 tensor `(B, *shape)`."""
 
+    def telling(self, stored: Tensor) -> Tensor:
+        """Return values of x that show whether a likelihood fits: its ends, and one in between.
+
+        `(n,)`: the smallest, the largest and, if there is one, one that is neither 0 nor 1.
+        """
+        x = self.scaled(stored).flatten()
+        return torch.cat([x.aminmax().min[None], x.aminmax().max[None], x[(x != 0) & (x != 1)][:1]])
+
     @abstractmethod
     def restored(self, x: Tensor) -> Any:
         """Return examples `(B, *shape)` that a model has made in the user's units."""
@@ -70,6 +79,17 @@ class Card(ABC):
     @abstractmethod
     def of_state(cls, state: Mapping[str, Any]) -> Self:
         """Return the card of a `state`; raise `SettingError`, or any error, if it is none."""
+
+
+def card_of(kind: str, state: Mapping[str, Any]) -> Card:
+    """Return the card that a checkpoint keeps as a `state` under `kind`.
+
+    Raises `SettingError` for an unknown kind, and whatever a made-up state can raise.
+    """
+    kinds = {card.kind: card for card in Card.__subclasses__()}
+    if kind not in kinds:
+        raise SettingError(f"its data card is of no kind that aecli knows: {one_line(kind)}")
+    return kinds[kind].of_state(state)
 
 
 class Source(Protocol):
@@ -110,6 +130,10 @@ class Scaled(Card):
     def scaled(self, stored: Tensor) -> Tensor:
         """Return grey values in [0, 1]."""
         return stored.float().div_(self.scale)
+
+    def telling(self, stored: Tensor) -> Tensor:
+        """Return all values that there are, found among the bytes."""
+        return self.scaled(stored.flatten().bincount().nonzero().flatten())
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return bytes."""

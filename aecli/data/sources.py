@@ -1,9 +1,7 @@
 """Where images come from: scikit-learn's digits, or the four IDX files of the MNIST family."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,42 +9,8 @@ from torch import Tensor
 
 from aecli.data.files import fetch, find
 from aecli.data.idx import read_idx
+from aecli.data.records import Card, Records, Scaled
 from aecli.errors import SettingError
-
-
-@dataclass(frozen=True)
-class Images:
-    """A labelled set of images, kept as the bytes that they are."""
-
-    pixels: Tensor
-    """`(N, C, H, W)`, uint8."""
-    labels: Tensor
-    """`(N,)`, int64."""
-    maximum: int
-    """The value of `pixels` that stands for 1.0."""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def at(self, index: Tensor) -> "Images":
-        """Return the images at some places, `(n,)` numbers or `(N,)` booleans."""
-        return Images(self.pixels[index], self.labels[index], self.maximum)
-
-    def joined(self, other: "Images") -> "Images":
-        """Return these images and those of another set after them."""
-        pixels = torch.cat([self.pixels, other.pixels])
-        return Images(pixels, torch.cat([self.labels, other.labels]), self.maximum)
-
-    def to(self, device: torch.device) -> "Images":
-        """Return the same images with their tensors on `device`."""
-        return Images(self.pixels.to(device), self.labels.to(device), self.maximum)
-
-
-class Source(Protocol):
-    """Anything that gives a training and a test set."""
-
-    def load(self, root: str | None) -> tuple[Images, Images]:
-        """Return the training and the test set; `root` is where files lie or shall lie."""
 
 
 class Digits:
@@ -55,19 +19,21 @@ class Digits:
     They have no split of their own: every fifth image of a fixed shuffle is the test set.
     """
 
-    def load(self, root: str | None) -> tuple[Images, Images]:
+    def read(self, root: str | None, card: Card | None) -> Records:
         """Return 1,437 training and 360 test images; `root` is not needed."""
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)
         order = np.random.default_rng(0).permutation(len(labels))
+        is_test = np.arange(len(labels)) % 5 == 0
+        order = np.concatenate([order[~is_test], order[is_test]])
         images = torch.from_numpy(pixels[order].astype(np.uint8)).view(-1, 1, 8, 8)
-        digits = torch.from_numpy(labels[order]).long()
-        test = torch.arange(len(digits)) % 5 == 0
-        return (
-            Images(images[~test], digits[~test], 16),
-            Images(images[test], digits[test], 16),
-        )
+        splits = _one_after_the_other(train=(~is_test).sum(), test=is_test.sum())
+        return Records(images, torch.from_numpy(labels[order]).long(), ids=order, splits=splits)
+
+    def fit(self, records: Records, rows: Tensor) -> Card:
+        """Return the card of images with 17 grey levels."""
+        return Scaled(records.data.shape[1:], 16)
 
 
 class IDXFiles:
@@ -97,17 +63,25 @@ class IDXFiles:
         self.sha256 = dict(sha256)
         self.shape = tuple(shape)
 
-    def load(self, root: str | None) -> tuple[Images, Images]:
-        """Return the training and the test set, downloading what is missing.
+    def read(self, root: str | None, card: Card | None) -> Records:
+        """Return the training and the test images, downloading what is missing.
 
         Raises `SettingError` if that cannot be done or if a file does not hold such images.
         """
         found = find(self.name, self.folder, self.sha256, root)
         if found is None:
             found = fetch(self.name, self.sha256, self.mirrors, root)
-        return self._read(found, "train"), self._read(found, "t10k")
+        train, train_labels = self._read(found, "train")
+        test, test_labels = self._read(found, "t10k")
+        labels = torch.cat([train_labels, test_labels])
+        splits = _one_after_the_other(train=len(train), test=len(test))
+        return Records(torch.cat([train, test]), labels, splits=splits)
 
-    def _read(self, files: Mapping[str, Path], split: str) -> Images:
+    def fit(self, records: Records, rows: Tensor) -> Card:
+        """Return the card of images of bytes."""
+        return Scaled(records.data.shape[1:], 255)
+
+    def _read(self, files: Mapping[str, Path], split: str) -> tuple[Tensor, Tensor]:
         image_file = files[f"{split}-images-idx3-ubyte.gz"]
         label_file = files[f"{split}-labels-idx1-ubyte.gz"]
         pixels, labels = read_idx(image_file), read_idx(label_file)
@@ -121,4 +95,10 @@ class IDXFiles:
                 f"{label_file}: holds an array of shape {labels.shape};"
                 f" {image_file.name} needs ({len(pixels)},), a label for each image"
             )
-        return Images(torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(labels).long(), 255)
+        return torch.from_numpy(pixels).unsqueeze(1), torch.from_numpy(labels).long()
+
+
+def _one_after_the_other(**sizes: int) -> dict[str, Tensor]:
+    """Return the rows of splits that lie one after the other, by name."""
+    rows = torch.arange(sum(sizes.values())).split([int(size) for size in sizes.values()])
+    return dict(zip(sizes, rows, strict=True))

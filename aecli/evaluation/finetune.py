@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from aecli.data import Batches, InMemoryDataModule
+from aecli.data import Batches, DataModule
 from aecli.errors import SettingError, check_choice, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.progress import Tracked
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
         self.eval()
         right = 0
         for batch in batches:
-            chosen = self.classes[self(batch.image).argmax(dim=1)]
+            chosen = self.classes[self(batch.original).argmax(dim=1)]
             right += int((chosen == batch.label).sum())
         return 100 * (1 - right / len(batches.split))
 
@@ -85,9 +85,9 @@ class Finetuning:
         self.patience = check_int("eval.finetune.patience", patience, 1)
         self.precision = check_choice("eval.finetune.precision", precision, self.PRECISIONS)
 
-    def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> dict[str, float]:
+    def __call__(self, model: Autoencoder, data: DataModule) -> dict[str, float]:
         """Return the test and validation errors in %, and the epoch; leave the model as it is."""
-        classes = data.splits["train"].images.labels.unique()
+        classes = data.splits["train"].labels.unique()
         classifier = Classifier(deepcopy(model), classes).to(data.device)
         weights = [*classifier.model.encoder.parameters(), *classifier.softmax.parameters()]
         for weight in weights:
@@ -113,7 +113,7 @@ class Finetuning:
             classifier.train()
             for batch in train:
                 with autocast:
-                    loss = classifier.loss(batch.image, batch.label)
+                    loss = classifier.loss(batch.original, batch.label)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

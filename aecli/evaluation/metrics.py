@@ -49,7 +49,7 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
     """
     losses = Losses(model)
     for batch in batches:
-        image, output = batch.image, model.reconstruct(batch.image)
+        image, output = batch.original, model.reconstruct(batch.original)
         error = (output - image).square().flatten(1)
         mse = error.mean(dim=1)
         similarity = ssim(output, image)
@@ -109,10 +109,10 @@ def noisy_reconstruction(
     for batch in batches:
         errors = {}
         for level, noise_ in noises.items():
-            corrupted = noise_.corrupt(batch.image, batch.draws.of(f"noise {level}"))
-            error = (model.reconstruct(corrupted) - batch.image).square().mean()
+            corrupted = noise_.corrupt(batch.original, batch.draws.of(f"noise {level}"))
+            error = (model.reconstruct(corrupted) - batch.original).square().mean()
             errors[f"mse_{noise}_{level:g}"] = error
-        means.add(errors, len(batch.image))
+        means.add(errors, len(batch.original))
     return means.compute()
 
 
@@ -135,6 +135,6 @@ def pixels(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _rows(batches: Iterable[Batch], features: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    pairs = [(features(batch.image).cpu(), batch.label.cpu()) for batch in batches]
+    pairs = [(features(batch.original).cpu(), batch.label.cpu()) for batch in batches]
     rows, labels = zip(*pairs, strict=True)
     return torch.cat(rows), torch.cat(labels)

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from scipy.optimize import minimize
 from torch import Tensor
 
-from aecli.data import Batches, InMemoryDataModule
+from aecli.data import Batches, DataModule
 from aecli.errors import check_int, check_number
 from aecli.evaluation import metrics
 from aecli.models import Autoencoder
@@ -57,9 +57,7 @@ class Probe:
         self.tolerance = check_number("eval.probe.tolerance", tolerance, low=0, open_low=True)
         self.steps = check_int("eval.probe.steps", steps, 1)
 
-    def __call__(
-        self, model: Autoencoder, data: InMemoryDataModule, batch_size: int
-    ) -> dict[str, float]:
+    def __call__(self, model: Autoencoder, data: DataModule, batch_size: int) -> dict[str, float]:
         """Return the test errors in % on codes and on raw pixels, and whether both fits converged.
 
         The last, `probe_converged`, is 1 or 0.

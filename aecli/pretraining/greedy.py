@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
 from aecli.networks import TiedLinear
@@ -60,7 +60,7 @@ class Learner(Protocol):
 class Pretraining:
     """None: the weights stay as they were drawn."""
 
-    def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> None:
+    def __call__(self, model: Autoencoder, data: DataModule) -> None:
         """Set the model's weights in place; here, leave them."""
 
 
@@ -86,7 +86,7 @@ class Greedy(Pretraining):
         raise NotImplementedError
 
     @torch.no_grad()
-    def __call__(self, model: Autoencoder, data: InMemoryDataModule) -> None:
+    def __call__(self, model: Autoencoder, data: DataModule) -> None:
         """Pretrain every layer of a fully connected sigmoid network.
 
         Raises `SettingError` for a model that has no such layers.

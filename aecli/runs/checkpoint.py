@@ -15,10 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from aecli import __version__, files, plugins
 from aecli.build import build
 from aecli.config import TrainConfig, composed, plain
-from aecli.data import InMemoryDataModule
+from aecli.data import Card, DataModule
 from aecli.data.files import holds
+from aecli.data.records import card_of
 from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
+from aecli.options import options
 from aecli.pretraining import Pretraining
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
@@ -28,6 +30,14 @@ from aecli.untrusted import check_tree, read_yaml, resolved
 
 KEY = "aecli"
 """Where a checkpoint carries the run's configuration."""
+
+
+class Kept(NamedTuple):
+    """What a run keeps of its data."""
+
+    card: Card
+    fingerprint: str
+    """What tells whether the examples are still the same."""
 
 
 class Stored(NamedTuple):
@@ -40,10 +50,14 @@ class Stored(NamedTuple):
     """Of aecli."""
     arithmetic: tuple[str, bool, bool] | None
     """What `trainer=fast` chose, the fields of `training.speed.Arithmetic`."""
+    data: Kept | None = None
+    """What was found in its data; None in checkpoints before aecli 0.4.0."""
     step: int = 0
     """Optimizer steps that the checkpoint has seen."""
 
 
+PLACES = ("root", "file")
+"""Settings of a data set that say where it lies."""
 NO_PART = ("launcher", "sweeper")
 """Groups that say how jobs are run, not what they compute."""
 
@@ -60,15 +74,35 @@ def pack(
 ) -> dict[str, Any]:
     """Return what a checkpoint carries under `KEY`: plain values, so that it loads safely."""
     values = plain(config)
-    if values["dataset"].get("root"):
-        values["dataset"]["root"] = str(Path(values["dataset"]["root"]).expanduser().resolve())
     values["plugins"] = list(dict.fromkeys([*values.get("plugins", []), *plugins.used(values)]))
+    for key in PLACES:
+        if place := values["dataset"].get(key):
+            values["dataset"][key] = str(Path(place).expanduser().resolve())
     return {
         "version": __version__,
         "config": values,
         "choices": dict(choices),
         "arithmetic": None if arithmetic is None else tuple(arithmetic),
     }
+
+
+def pack_data(data: DataModule) -> dict[str, Any]:
+    """Return what a checkpoint carries of the data.
+
+    Raises `SettingError` for more columns or categories than a checkpoint takes.
+    """
+    assert data.card is not None, "set up first"
+    state = data.card.state()
+    check_tree(_without_tensors(state), "dataset: its data card")
+    return {"kind": data.card.kind, "state": state, "fingerprint": data.fingerprint}
+
+
+def _without_tensors(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {name: _without_tensors(value) for name, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_without_tensors(value) for value in node]
+    return None if isinstance(node, torch.Tensor) else node
 
 
 def stored(checkpoint: Path) -> Stored:
@@ -140,10 +174,10 @@ def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
     Raises `SettingError`, or what a made-up configuration can raise.
     """
     where = f"run={one_line(path)}"
-    check_tree(checkpoint[KEY], f"{where}: its configuration")
+    check_tree(_without_tensors(checkpoint[KEY]), f"{where}: its configuration")
     found = _checked(path, checkpoint[KEY], checkpoint.get("state_dict") or {})
     step = check_int(f"{where}: global_step", checkpoint.get("global_step"), 0)
-    return Stored(found.config, found.choices, found.version, found.arithmetic, step)
+    return found._replace(step=step)
 
 
 def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
@@ -155,14 +189,31 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
         raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
-    config.dataset.source = source = OmegaConf.create(_own_source(choices["dataset"]))
-    config.dataset.root = _known_root(source, config.dataset.get("root"))
+    own = _own_dataset(choices["dataset"]) if choices["dataset"] in options("dataset") else None
+    if own is None:
+        _check_own_source(config, f"{where}: its dataset={choices['dataset']}")
+    else:
+        config.dataset._target_ = own["_target_"]
+    if own and "source" in own:
+        config.dataset.source = source = OmegaConf.create(own["source"])
+        config.dataset.root = _known_root(source, config.dataset.get("root"))
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
         precision, compiled, *others = arithmetic  # one more since aecli 0.3.0
         arithmetic = str(precision), bool(compiled), bool(others and others[0])
     _check_kinds(config, where, weights)
-    return Stored(config, choices, one_line(packed.get("version"), 40), arithmetic)
+    version = one_line(packed.get("version"), 40)
+    return Stored(config, choices, version, arithmetic, _kept(packed.get("data"), config))
+
+
+def _kept(packed: Any, config: DictConfig) -> Kept | None:
+    """Return what a checkpoint carries of the data, checked against its configuration."""
+    if packed is None:
+        return None
+    card = card_of(str(packed["kind"]), packed["state"])
+    if list(card.shape) != list(config.dataset.shape or ()):
+        raise SettingError("its data card is of examples of another shape")
+    return Kept(card, str(packed["fingerprint"]))
 
 
 def _trainable(found: Stored) -> Stored:
@@ -180,7 +231,7 @@ def _trainable(found: Stored) -> Stored:
 
 def _check_kinds(config: DictConfig, where: str, weights: Mapping[str, Any] | None) -> None:
     """Refuse a configuration that describes no run, or a model other than that of the weights."""
-    kinds = {"model": Autoencoder, "dataset": InMemoryDataModule, "pretraining": Pretraining}
+    kinds = {"model": Autoencoder, "dataset": DataModule, "pretraining": Pretraining}
     with torch.device("meta"), torch.random.fork_rng(devices=[]):  # shapes alone: no memory taken
         built = {key: build(config, key) for key in kinds}
     for key, kind in kinds.items():
@@ -205,10 +256,20 @@ def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
             raise SettingError(f"{where}: has weights that are not finite")
 
 
+def _check_own_source(config: DictConfig, where: str) -> None:
+    """Refuse a data set that no option of this aecli describes, unless a plugin reads it.
+
+    A source of aecli would download what a stranger's configuration says.
+    """
+    source = config.dataset.get("source", config.dataset)
+    if plugins.plugin_of(source.get("_target_")) is None:
+        raise SettingError(f"{where}: is none of this aecli; type the --config-dir that has it")
+
+
 @cache
-def _own_source(dataset: str) -> dict[str, Any]:
-    """Return the source of a data set, its addresses and sums, as this aecli has it."""
-    return plain(composed("train", f"dataset={dataset}").dataset.source)
+def _own_dataset(dataset: str) -> dict[str, Any]:
+    """Return what a data set is made of, with its addresses and sums, as this aecli has it."""
+    return plain(composed("train", f"dataset={dataset}").dataset)
 
 
 def _known_root(source: DictConfig, root: str | None) -> str | None:

@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from aecli.build import build
-from aecli.data import InMemoryDataModule
+from aecli.data import Card, DataModule
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
-from aecli.runs.checkpoint import Stored, only_setting_errors, opened
+from aecli.runs.checkpoint import Kept, Stored, only_setting_errors, opened
 from aecli.runs.find import Run
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run in memory."""
+    """A run in memory; its data is read when it is first asked for."""
 
     run: Run
     config: DictConfig
@@ -25,14 +26,47 @@ class Loaded:
     """The option chosen in each group, such as {"model": "vae"}."""
     model: Autoencoder
     """In evaluation mode, on the device asked for."""
-    data: InMemoryDataModule
-    """Set up, on the same device."""
+    kept: Kept | None
+    """What was found in its data; None in checkpoints before aecli 0.4.0."""
     step: int
     """Optimizer steps that the checkpoint has seen."""
 
-    def labelled_data(
-        self, classes: Sequence[int] | None, train_size: int | None
-    ) -> InMemoryDataModule:
+    @cached_property
+    def data(self) -> DataModule:
+        """The run's data, set up, on the model's device."""
+        data = self._made(self.config)
+        data.setup()
+        data.move(self.model.device)
+        return data
+
+    def new_data(self, **settings: Any) -> DataModule:
+        """Return the split "new" of examples that the run was not trained on.
+
+        `settings` are those of the data set that differ from the run's, such as its file. Raises
+        `SettingError` for examples that do not go with the run's data card.
+        """
+        config = self.config.copy()
+        config.dataset.update(settings)
+        data = self._made(config)
+        data.setup_new()
+        data.move(self.model.device)
+        return data
+
+    @property
+    def card(self) -> Card:
+        """How examples become the model's numbers, and come back in the user's units."""
+        if self.kept is not None:
+            return self.kept.card
+        assert self.data.card is not None, "set up"
+        return self.data.card
+
+    def _made(self, config: DictConfig) -> DataModule:
+        data: DataModule = build(config, "dataset")
+        if self.kept is not None:
+            data.of_run(*self.kept)
+        return data
+
+    def labelled_data(self, classes: Sequence[int] | None, train_size: int | None) -> DataModule:
         """Return the run's data, or the same data set with other classes or fewer images."""
         if classes is None and train_size is None:
             return self.data
@@ -40,7 +74,7 @@ class Loaded:
         config.dataset.classes = config.dataset.classes if classes is None else classes
         config.dataset.train_size = train_size
         try:
-            data = build(config, "dataset")
+            data = self._made(config)
             data.setup()
         except SettingError as error:
             raise SettingError(f"eval.classes, eval.train_size: {error}") from error
@@ -67,12 +101,10 @@ def _restore(
 ) -> Loaded:
     config = found.config
     config.dataset.root = root or config.dataset.root
-    model, data = build(config, "model"), build(config, "dataset")
+    model = build(config, "model")
     model.load_state_dict(weights)
-    data.setup()
-    data.move(device)
     model = model.eval().requires_grad_(False).to(device)
-    return Loaded(run, config, found.choices, model, data, found.step)
+    return Loaded(run, config, found.choices, model, found.data, found.step)
 
 
 def _device(name: str) -> torch.device:

@@ -16,13 +16,13 @@ from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
 
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
 from aecli.figures import grid, labelled_rows, pixels_of
 from aecli.models import Autoencoder
 from aecli.randomness import derived_seed
-from aecli.runs.checkpoint import KEY, pack
+from aecli.runs.checkpoint import KEY, pack, pack_data
 from aecli.signals import stop
 
 HPARAMS = {
@@ -70,6 +70,10 @@ class KeepConfiguration(Callback):
         arithmetic: tuple[str, bool, bool] | None = None,
     ) -> None:
         self.packed = pack(config, choices, arithmetic)
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.packed["data"] = pack_data(_data(trainer))
 
     @override
     def on_save_checkpoint(
@@ -261,7 +265,7 @@ class TensorBoardPages(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.every:
             return
-        split = _data(trainer).splits["validation"].images
+        split = _data(trainer).splits["validation"]
         images = _validation_images(trainer, PROJECTED)
         model = cast(Autoencoder, pl_module.eval())
         codes = model.encode(images.to(cast(torch.dtype, model.dtype)))
@@ -278,13 +282,13 @@ def _writer(trainer: Trainer) -> SummaryWriter:
     return cast(TensorBoardLogger, trainer.logger).experiment
 
 
-def _data(trainer: Trainer) -> InMemoryDataModule:
-    return cast(InMemoryDataModule, trainer.datamodule)  # type: ignore[attr-defined]
+def _data(trainer: Trainer) -> DataModule:
+    return cast(DataModule, trainer.datamodule)  # type: ignore[attr-defined]
 
 
 def _validation_images(trainer: Trainer, count: int) -> Tensor:
     batches = _data(trainer).batches("validation", count)
-    return next(iter(batches)).image
+    return next(iter(batches)).original
 
 
 def _hparams(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from aecli.build import build, sizes
 from aecli.config import plain
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from aecli.size import check_fits
 
 NUMBERS_A_WEIGHT = 4
 """The weight, its gradient and Adam's two moments."""
 
 
-def check_memory(config: DictConfig, data: InMemoryDataModule) -> None:
+def check_memory(config: DictConfig, data: DataModule) -> None:
     """Refuse a model and a batch size that a training step has no memory for.
 
     The model computes its loss on a batch of torch's "meta" tensors, which have a shape and no
@@ -24,8 +24,8 @@ def check_memory(config: DictConfig, data: InMemoryDataModule) -> None:
     """
     with torch.device("meta"):
         model = build(config, "model").train()
-    images = data.splits["train"].images.pixels
-    size = min(data.batch_size or len(images), len(images))
+    count = len(data.splits["train"])
+    size = min(data.batch_size or count, count)
     kept = 0
 
     def keep(tensor: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def check_memory(config: DictConfig, data: InMemoryDataModule) -> None:
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.terms(torch.empty(size, *images.shape[1:], device="meta"))
+            model.terms(torch.empty(size, *config.dataset.shape, device="meta"))
     except (NotImplementedError, RuntimeError, ValueError):
         return  # a part looks at numbers, or refuses the batch, as it will when it trains
     weights = sum(weight.nbytes for weight in model.parameters())

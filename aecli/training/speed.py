@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from aecli.models import Autoencoder
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Arithmetic(NamedTuple):
 
 
 def fastest_step(
-    model: Autoencoder, data: InMemoryDataModule, device: torch.device, steps: float
+    model: Autoencoder, data: DataModule, device: torch.device, steps: float
 ) -> Arithmetic:
     """Return the arithmetic in which a training step of the model is fastest, and print it.
 

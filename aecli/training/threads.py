@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
 
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from aecli.models import Autoencoder
 from aecli.threads import Sharing
 
@@ -19,9 +19,9 @@ LEAST_WORK = 1_000_000
 """Multiplications of a forward pass for each thread: with fewer, one thread less is as fast."""
 
 
-def multiplications(model: Autoencoder, data: InMemoryDataModule) -> float:
+def multiplications(model: Autoencoder, data: DataModule) -> float:
     """Return the multiplications in a forward pass of a training batch."""
-    x = data.splits["train"].images.pixels[:1].float()
+    x = next(iter(data.batches("train", 1))).x
     counter = FlopCounterMode(display=False)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), counter:
         model.eval().terms(x)

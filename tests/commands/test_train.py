@@ -164,9 +164,9 @@ def test_eval_of_other_classes_and_of_the_last_checkpoint(runs):
     assert test["probe_error_pixels"] < 2  # zeros and ones are easily told apart
     loaded = load(find(str(runs / "sparse_ae"))[0])
     labelled = loaded.labelled_data([0, 1], 50)
-    assert len(labelled.splits["train"].images.labels) == 50
-    assert set(labelled.splits["test"].images.labels.tolist()) == {0, 1}
-    assert len(loaded.data.splits["train"].images.labels) > 1000
+    assert len(labelled.splits["train"].labels) == 50
+    assert set(labelled.splits["test"].labels.tolist()) == {0, 1}
+    assert len(loaded.data.splits["train"].labels) > 1000
 
 
 def test_eval_of_a_folder_of_runs_compares_them(runs, capsys):

@@ -2,7 +2,7 @@
 
 import torch
 
-from aecli.data import Images, InMemoryDataModule
+from aecli.data import DataModule, Examples, Records, Scaled, Split
 
 
 class Grey:
@@ -14,13 +14,16 @@ class Grey:
         pixels[:, 0, 0, 0], pixels[:, 0, 0, 1] = 0, maximum
         self.pixels, self.maximum, self.count, self.loads = pixels.byte(), maximum, count, 0
 
-    def load(self, root):
+    def labels(self):
+        return torch.arange(len(self.pixels))
+
+    def read(self, root, card):
         self.loads += 1
-        labels = torch.arange(len(self.pixels))
-        return tuple(
-            Images(self.pixels[part], labels[part], self.maximum)
-            for part in (slice(self.count), slice(self.count, None))
-        )
+        train, test = torch.arange(len(self.pixels)).tensor_split([self.count])
+        return Records(self.pixels, self.labels(), splits={"train": train, "test": test})
+
+    def fit(self, records, rows):
+        return Scaled(records.data.shape[1:], self.maximum)
 
     def images(self, labels):
         return self.pixels[labels] / self.maximum
@@ -34,9 +37,14 @@ class Half(Grey):
         self.pixels = torch.full_like(self.pixels, 128)
 
 
+def split_of(pixels, labels, maximum=255):
+    """Return a split of all these images."""
+    card = Scaled(pixels.shape[1:], maximum)
+    rows = torch.arange(len(pixels))
+    return Split(Examples(pixels, card, labels, rows.numpy()), rows)
+
+
 def make(source=None, batch_size=16, validation_size=20, **settings):
-    module = InMemoryDataModule(
-        source or Grey(), None, [1, 4, 4], batch_size, validation_size, **settings
-    )
+    module = DataModule(source or Grey(), None, [1, 4, 4], batch_size, validation_size, **settings)
     module.setup()
     return module

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aecli.data import Digits, InMemoryDataModule
-from aecli.data.module import Split
+from aecli.data import DataModule, Digits, Examples
 from aecli.errors import SettingError, shortened
 from tests.data.grey import Grey, Half, make
 
@@ -29,7 +28,7 @@ def loader(module, name):
 
 def whole(batches):
     """Return a whole pass as one batch, in the order of the labels."""
-    tensors = zip(*((batch.x, batch.image, batch.label) for batch in batches), strict=True)
+    tensors = zip(*((batch.x, batch.original, batch.label) for batch in batches), strict=True)
     x, image, label = (torch.cat(parts) for parts in tensors)
     order = label.argsort()
     return x[order], image[order], label[order]
@@ -56,9 +55,9 @@ def test_batches_are_slices(name, sizes, maximum):
     assert len(batches) == len(sizes)
     assert [len(batch.label) for batch in batches] == sizes
     for batch in batches:
-        assert torch.equal(batch.image, source.images(batch.label))
-        assert torch.equal(batch.x, batch.image)
-        assert batch.image.dtype == torch.float32
+        assert torch.equal(batch.original, source.images(batch.label))
+        assert torch.equal(batch.x, batch.original)
+        assert batch.original.dtype == torch.float32
         assert batch.label.dtype == torch.int64
 
 
@@ -69,7 +68,7 @@ def test_test_split_keeps_its_order():
 
 
 def test_digits():
-    module = InMemoryDataModule(Digits(), None, [1, 8, 8], 32, 200)
+    module = DataModule(Digits(), None, [1, 8, 8], 32, 200)
     module.setup()
     sizes = {name: len(labels(module.batches(name))) for name in module.splits}
     assert sizes == {"train": 1237, "validation": 200, "test": 360}
@@ -241,7 +240,7 @@ def test_largest_validation_size():
 def test_batches_are_the_same_however_many_are_prepared_at_once(monkeypatch, binarize, part):
     passes = []
     for at_once in (1, 1000):
-        monkeypatch.setattr("aecli.data.module.PREPARED_AT_ONCE", at_once)
+        monkeypatch.setattr("aecli.data.batches.PREPARED_AT_ONCE", at_once)
         batches = make(binarize=binarize, batch_size=17).shuffled("train", 17, lambda: 0)
         batches.part = part
         passes.append(list(batches))
@@ -251,7 +250,7 @@ def test_batches_are_the_same_however_many_are_prepared_at_once(monkeypatch, bin
 
 
 def test_a_training_has_no_test_split():
-    module = InMemoryDataModule(Grey(), None, [1, 4, 4], 16, 20)
+    module = DataModule(Grey(), None, [1, 4, 4], 16, 20)
     module.setup("fit")
     assert set(module.splits) == {"train", "validation"}
 
@@ -269,9 +268,10 @@ def test_moves_where_there_is_room(monkeypatch, free, moved):
     module = make()
     went = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
-    monkeypatch.setattr(Split, "to", lambda split, device: went.append(device) or split)
+    monkeypatch.setattr(Examples, "to", lambda examples, device: went.append(device) or examples)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: tensor)
     module.move(torch.device("cuda", 1))
-    assert went == [torch.device("cuda", 1)] * 3 * moved
+    assert went == [torch.device("cuda", 1)] * moved
 
 
 def test_no_batch_size_is_the_whole_training_set():

@@ -26,20 +26,26 @@ CONFIGS = [
 
 
 def test_digits():
-    train, test = Digits().load(None)
-    assert train.pixels.shape == (1437, 1, 8, 8)
-    assert test.pixels.shape == (360, 1, 8, 8)
-    for images in (train, test):
-        assert images.pixels.dtype == torch.uint8
-        assert images.labels.dtype == torch.int64
-        assert images.labels.shape == images.pixels.shape[:1]
-        assert images.maximum == 16 == images.pixels.max()
-        assert images.labels.bincount(minlength=10).min() > len(images.labels) / 20
+    records = Digits().read(None, None)
+    assert {name: len(rows) for name, rows in records.splits.items()} == {
+        "train": 1437,
+        "test": 360,
+    }
+    assert records.data.shape == (1797, 1, 8, 8)
+    assert records.data.dtype == torch.uint8
+    assert records.labels.dtype == torch.int64
+    assert Digits().fit(records, records.splits["train"]).scale == 16 == records.data.max()
+    for rows in records.splits.values():
+        assert records.labels[rows].bincount(minlength=10).min() > len(rows) / 20
+    pixels, labels = load_digits(return_X_y=True)
+    np.testing.assert_array_equal(pixels[records.ids], records.data.flatten(1))
+    np.testing.assert_array_equal(labels[records.ids], records.labels)
 
 
 def test_digits_are_split():
-    train, test = Digits().load(None)
-    rows = [np.column_stack([i.pixels.flatten(1), i.labels]) for i in (train, test)]
+    records = Digits().read(None, None)
+    everything = np.column_stack([records.data.flatten(1), records.labels])
+    rows = [everything[split] for split in records.splits.values()]
     whole = np.unique(np.column_stack(load_digits(return_X_y=True)), axis=0)
     assert len(whole) == 1797  # no two alike, so 1,437 and 360 that make the whole are disjoint
     np.testing.assert_array_equal(np.unique(np.concatenate(rows), axis=0), whole)
@@ -48,13 +54,12 @@ def test_digits_are_split():
 def test_digits_are_stable():
     torch.manual_seed(1)
     np.random.seed(1)
-    one = Digits().load(None)
+    one = Digits().read(None, None)
     torch.manual_seed(2)
     np.random.seed(2)
-    two = Digits().load("/nowhere")
-    for a, b in zip(one, two, strict=True):
-        assert torch.equal(a.pixels, b.pixels)
-        assert torch.equal(a.labels, b.labels)
+    two = Digits().read("/nowhere", None)
+    assert torch.equal(one.data, two.data)
+    assert torch.equal(one.labels, two.labels)
 
 
 def write(root, arrays):
@@ -77,13 +82,14 @@ def source(mirrors=()):
 def test_idx_files(tmp_path):
     arrays = small()
     write(tmp_path, arrays)
-    train, test = source().load(str(tmp_path))
-    for images, pixels, labels in ((train, *arrays[:2]), (test, *arrays[2:])):
-        assert images.pixels.dtype == torch.uint8
-        assert images.labels.dtype == torch.int64
-        assert images.maximum == 255
-        np.testing.assert_array_equal(images.pixels, pixels[:, None])
-        np.testing.assert_array_equal(images.labels, labels)
+    records = source().read(str(tmp_path), None)
+    assert records.data.dtype == torch.uint8
+    assert records.labels.dtype == torch.int64
+    assert source().fit(records, records.splits["train"]).scale == 255
+    for name, pixels, labels in (("train", *arrays[:2]), ("test", *arrays[2:])):
+        rows = records.splits[name]
+        np.testing.assert_array_equal(records.data[rows], pixels[:, None])
+        np.testing.assert_array_equal(records.labels[rows], labels)
 
 
 BAD = {
@@ -105,7 +111,7 @@ def test_idx_files_refused(tmp_path, number, shape):
     with pytest.raises(
         SettingError, match=re.escape(str(tmp_path / "made_up" / FILES[number]))
     ) as info:
-        source().load(str(tmp_path))
+        source().read(str(tmp_path), None)
     assert str(shape) in str(info.value)
 
 
@@ -120,9 +126,9 @@ def test_idx_files_are_fetched(tmp_path, monkeypatch):
     monkeypatch.setattr("aecli.data.sources.fetch", fetch)
     root = str(tmp_path / "empty")
     (tmp_path / "empty").mkdir()
-    train, _ = source(["http://a"]).load(root)
+    records = source(["http://a"]).read(root, None)
     assert calls == [("made_up", dict.fromkeys(FILES, "0" * 64), ["http://a"], root)]
-    assert len(train.pixels) == 6
+    assert len(records) == 9
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -139,15 +145,17 @@ def test_configs(path):
 def test_mnist(caplog):
     settings = OmegaConf.load(REPOSITORY / "conf" / "dataset" / "mnist.yaml").source
     mnist = IDXFiles(settings.name, settings.folder, [], settings.sha256, [1, 28, 28])
-    train, test = mnist.load(str(DATA))
+    records = mnist.read(str(DATA), None)
     assert not caplog.records  # the published files
-    for images, count in ((train, 60000), (test, 10000)):
-        assert images.pixels.shape == (count, 1, 28, 28)
-        assert (images.pixels.min(), images.pixels.max()) == (0, 255)
-        counts = images.labels.bincount()
+    for name, count in (("train", 60000), ("test", 10000)):
+        pixels = records.data[records.splits[name]]
+        assert pixels.shape == (count, 1, 28, 28)
+        assert (pixels.min(), pixels.max()) == (0, 255)
+        counts = records.labels[records.splits[name]].bincount()
         assert counts.shape == (10,)
         assert counts.sum() == count
         assert counts.min() > 0.085 * count
         assert counts.max() < 0.115 * count
     # The mean grey level that everybody normalizes MNIST with.
-    assert train.pixels.float().mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+    pixels = records.data[records.splits["train"]]
+    assert pixels.float().mean() / 255 == pytest.approx(0.1307, abs=5e-5)

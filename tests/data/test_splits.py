@@ -5,13 +5,12 @@ import itertools
 import pytest
 import torch
 
-from aecli.data import Images
 from aecli.errors import SettingError
 from tests.data.grey import Grey, make
 
 
 def kept(module, name):
-    return module.splits[name].images.labels.tolist()
+    return module.splits[name].labels.tolist()
 
 
 def test_train_size_draws_from_what_validation_leaves():
@@ -35,10 +34,8 @@ def test_test_size_shares_out_both_sets_without_overlap():
 
 def test_classes_filter_every_split():
     class Three(Grey):
-        def load(self, root):
-            return tuple(
-                Images(images.pixels, images.labels % 3, 255) for images in super().load(root)
-            )
+        def labels(self):
+            return super().labels() % 3
 
     module = make(Three(), classes=[0, 2])
     assert all(set(kept(module, name)) == {0, 2} for name in module.splits)
@@ -54,12 +51,13 @@ def test_classes_filter_every_split():
 class Ten(Grey):
     """Ten classes in no order; the first pixels tell the row."""
 
-    def load(self, root):
+    def read(self, root, card):
         self.pixels[:, 0, 3, 3] = torch.arange(len(self.pixels))
+        return super().read(root, card)
+
+    def labels(self):
         generator = torch.Generator().manual_seed(1)
-        labels = torch.randint(10, (len(self.pixels),), generator=generator)
-        parts = (slice(self.count), slice(self.count, None))
-        return tuple(Images(self.pixels[part], labels[part], 255) for part in parts)
+        return torch.randint(10, (len(self.pixels),), generator=generator)
 
 
 SPLITS = {
@@ -78,10 +76,10 @@ def test_no_example_is_in_two_splits_whatever_classes_and_sizes_are_asked_for():
         module = make(Ten(200), **settings)
         ids = {name: set(split.ids.tolist()) for name, split in module.splits.items()}
         for name, split in module.splits.items():
-            assert split.images.pixels[:, 0, 3, 3].tolist() == split.ids.tolist()
+            assert split.values[:, 0, 3, 3].tolist() == split.ids.tolist()
             assert len(ids[name]) == len(split)
             if settings["classes"]:
-                assert set(split.images.labels.tolist()) <= set(settings["classes"])
+                assert set(split.labels.tolist()) <= set(settings["classes"])
         kept = {key: settings[key] for key in ("validation_size", "test_size", "split_seed")}
         by_split.setdefault(tuple(kept.items()), []).append(ids)
     assert len(by_split) == 8

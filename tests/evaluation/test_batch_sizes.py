@@ -31,7 +31,7 @@ def test_two_batch_sizes_give_the_same_metrics(overrides):
     data.setup()
     model = build(config, "model")
     if "model=pca" in overrides:
-        x = data.splits["train"].images.pixels.flatten(1).double() / 16
+        x = data.splits["train"].values.flatten(1).double() / 16
         with torch.no_grad():
             model.solve(x.sum(dim=0), x.T @ x, len(x))
     else:

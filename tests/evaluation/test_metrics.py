@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aecli.data.module import Batches, Split
-from aecli.data.sources import Images
+from aecli.data import Batches
 from aecli.errors import SettingError
 from aecli.evaluation import metrics
 from aecli.likelihoods import MSE, Gaussian
@@ -15,13 +14,14 @@ from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import Sparsity
 from tests.conftest import CONF
+from tests.data.grey import split_of
 
 
 @pytest.fixture
 def batches():
     pixels = torch.randint(0, 256, (50, 1, 12, 12), dtype=torch.uint8)
     return Batches(
-        Split(Images(pixels, torch.arange(50) % 3, 255), torch.arange(50)),
+        split_of(pixels, torch.arange(50) % 3),
         batch_size=16,
         device=torch.device("cpu"),
     )
@@ -40,7 +40,7 @@ def parts(shape, likelihood):
 def test_reconstruction_averages_over_examples(batches):
     model = Autoencoder(**parts((1, 12, 12), MSE()), code_dim=4).eval().requires_grad_(False)
     values = metrics.reconstruction(model, batches)
-    image = torch.cat([batch.image for batch in batches])
+    image = torch.cat([batch.original for batch in batches])
     error = (model.reconstruct(image) - image).square().flatten(1)
     mse = error.mean(1)
     assert values["sse"] == pytest.approx(error.sum(1).mean().item(), rel=1e-5)
@@ -99,7 +99,7 @@ def test_noisy_reconstruction_compares_with_the_clean_image(batches):
         layer.weight.copy_(eye)
         layer.bias.zero_()
     values = metrics.noisy_reconstruction(model, batches, "masking", [0.0, 0.5])
-    energy = torch.cat([batch.image for batch in batches]).square().mean().item()
+    energy = torch.cat([batch.original for batch in batches]).square().mean().item()
     assert values["mse_masking_0"] == pytest.approx(0, abs=1e-12)
     assert values["mse_masking_0.5"] == pytest.approx(energy / 2, rel=0.05)
     with pytest.raises(SettingError, match=r"eval\.noise=fog"):

@@ -49,7 +49,7 @@ def test_reaches_the_published_error_on_mnist(mnist):
     data = build(config, "dataset")
     data.setup()
     model = build(config, "model")
-    train, test = (data.splits[name].images.pixels / 255 for name in ("train", "test"))
+    train, test = (data.splits[name].values / 255 for name in ("train", "test"))
     solve(model, train)
     sse = (model.reconstruct(test) - test).square().flatten(1).sum(1).mean().item()
     assert model.code_dim == 30

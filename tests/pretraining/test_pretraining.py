@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from aecli.build import build
-from aecli.data import InMemoryDataModule
+from aecli.data import DataModule
 from aecli.errors import SettingError
 from aecli.pretraining import RBM, Denoising, Sparse
 from aecli.pretraining.denoising import Denoiser
@@ -222,12 +222,12 @@ def test_what_cannot_be_pretrained_is_refused(overrides, message):
 
 def test_orders_of_layers_epochs_and_seeds_do_not_meet(monkeypatch):
     used = []
-    shuffled = InMemoryDataModule.shuffled
+    shuffled = DataModule.shuffled
 
     def noted(self, name, size, seed):
         return shuffled(self, name, size, lambda: used.append(seed()) or used[-1])
 
-    monkeypatch.setattr(InMemoryDataModule, "shuffled", noted)
+    monkeypatch.setattr(DataModule, "shuffled", noted)
     settings = ("pretraining=rbm", "pretraining.epochs=3", "network.hidden=[20]")
     config, _ = configure(*SIGMOID, *settings, "dataset.train_size=50")
     data = build(config, "dataset")
