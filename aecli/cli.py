@@ -348,6 +348,7 @@ def _how_to_go_on(command: str) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     from aecli.config import is_sweep
+    from aecli.overrides import key_of
     from aecli.runs.paths import as_typed
 
     if command != "train" or not HydraConfig.initialized():
@@ -360,7 +361,9 @@ def _how_to_go_on(command: str) -> str:
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
     how = "started as before, " if launched() else ""
-    return f"; to go on with it: {how}aecli train {as_typed('resume', hydra.run.dir)}"
+    run = as_typed("resume", hydra.run.dir)
+    typed = next((f" {word}" for word in hydra.overrides.task if key_of(word) == "plugins"), "")
+    return f"; to go on with it: {how}aecli train {run}{typed}"
 
 
 def _completed_command() -> str:

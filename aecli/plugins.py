@@ -10,7 +10,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import entry_points
@@ -36,6 +36,9 @@ _typed: dict[str, ModuleType] = {}
 
 class UntrustedError(SettingError):
     """A run was made with plugins that the user has not named."""
+
+    asks = ""
+    """What to type, without the name of the run."""
 
 
 def check(value: Any) -> list[str]:
@@ -83,9 +86,26 @@ def trusted() -> list[str]:
     return list(dict.fromkeys([*_typed, *_installed()]))
 
 
+def named(names: Iterable[str]) -> dict[str, ModuleType]:
+    """Return the modules of the plugins that were typed and of trusted ones with these `names`."""
+    return {name: imported(name, name) for name in dict.fromkeys([*_typed, *names])}
+
+
 def plugin_of(name: Any) -> str | None:
     """Return the trusted plugin that a dotted name lies in, such as that of a class; else None."""
     return next((p for p in trusted() if str(name).startswith(f"{p}.") or name == p), None)
+
+
+def as_typed(names: Iterable[str]) -> str:
+    """Return plugins as a word of a line, after a blank; "" without any."""
+    names = ",".join(names)
+    return f" plugins=[{names}]" if names else ""
+
+
+def of_word(word: str) -> Any:
+    """Return what a word such as plugins=[my_noise] names, for `trust`."""
+    value = word.partition("=")[2]
+    return value[1:-1].split(",") if value.startswith("[") and value.endswith("]") else value
 
 
 def used(node: Any) -> Iterator[str]:
@@ -107,10 +127,12 @@ def require(names: Any, where: str) -> None:
     if not isinstance(names, list) or len(names) > MOST or not all(map(_is_name, names)):
         raise SettingError(f"{where}: its plugins are no names of modules")
     if missing := [name for name in names if plugin_of(name) is None]:
-        line = f"plugins=[{','.join([*_typed, *missing])}]"
+        word = as_typed([*_typed, *missing]).strip()
         them = "it" if len(missing) == 1 else "them"
-        made = ", ".join(missing)
-        raise UntrustedError(f"{where}: made with {made}; add {line} if you trust {them}")
+        asks = f"made with {', '.join(missing)}; add {word} if you trust {them}"
+        error = UntrustedError(f"{where}: {asks}")
+        error.asks = asks
+        raise error
 
 
 def imported(module: str, plugin: str) -> ModuleType:
@@ -130,7 +152,7 @@ def told(error: BaseException, plugin: str) -> str:
 
 
 def place_of(error: BaseException, plugin: str) -> str:
-    """Return the last place of a plugin that an error came through, FILE:LINE; "" if there is none."""
+    """Return the last place in a plugin that an error came through, FILE:LINE; "" if none is."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_shown(error.filename)}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -77,7 +77,8 @@ class State:
         try:
             return stored(self.last) if self.last else stored_beside(self.directory)
         except SettingError as error:
-            raise SettingError(str(error).replace("run=", "resume=", 1)) from error
+            error.args = (str(error).replace("run=", "resume=", 1),)
+            raise
 
 
 def check_typed(
