@@ -12,12 +12,16 @@ from math import prod
 from typing import Any, cast, get_args, get_type_hints
 
 from hydra import compose, initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from aecli import plugins
 from aecli.errors import SettingError, shortened
 from aecli.overrides import key_of
 
@@ -255,8 +259,19 @@ def is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+class OptionsOfPlugins(SearchPathPlugin):
+    """Lets Hydra find the options of installed plugins, after aecli's."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add their folders."""
+        for folder in plugins.folders():
+            search_path.append(plugins.ENTRY_POINT, f"file://{folder}")
+
+
 def register() -> None:
-    """Make the schemas and the resolver known to Hydra."""
+    """Make the schemas, the resolvers and the options of plugins known to Hydra."""
+    if OptionsOfPlugins not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(OptionsOfPlugins)
     store = ConfigStore.instance()
     # Hydra copies this singleton along with its list of sources, a hundred times for one --help;
     # what is loaded from it is a copy anyway.

@@ -7,6 +7,8 @@ from importlib.resources.abc import Traversable
 from itertools import pairwise
 from pathlib import Path
 
+from aecli import plugins
+
 NAME = re.compile(r"[\w-]+(/[\w-]+)*")
 """What the name of an option looks like: no path, and no file."""
 CONFIG_DIR = ("-cd", "--config-dir")
@@ -14,9 +16,9 @@ CONFIG_DIR = ("-cd", "--config-dir")
 
 
 def folders() -> list[Traversable]:
-    """Return the folders that groups lie in: aecli's, and the one that was typed."""
+    """Return the folders that groups lie in: aecli's, the one that was typed, those of plugins."""
     typed = [Path(folder) for flag, folder in pairwise(sys.argv) if flag in CONFIG_DIR]
-    return [files("aecli.conf"), *typed]
+    return [files("aecli.conf"), *typed, *plugins.folders()]
 
 
 def groups() -> list[str]:

@@ -218,6 +218,18 @@ def _shown(file: str) -> str:
     return one_line(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def folders() -> list[Path]:
+    """Return the folders `conf` of installed plugins, in which their options lie; imports none."""
+    found = []
+    for name in _installed():
+        top, *below = name.split(".")
+        spec = _spec(top)
+        for place in (spec and spec.submodule_search_locations) or ():
+            folder = Path(place, *below, "conf")
+            found += [folder] if folder.is_dir() else []
+    return found
+
+
 @cache
 def _installed() -> Sequence[str]:
     """Return the modules that installed packages name; imports none of them."""
