@@ -34,6 +34,10 @@ class Autoencoder(pl.LightningModule):
 
     Images are `(B, C, H, W)` in [0, 1]; codes are `(B, K)`.
 
+    The base class of every variant. One with another loss overrides `terms`, one with another code
+    `encode` and `decode`; the rest follows from them. A gradient of the loss reaches every
+    parameter.
+
     Args:
         network: the plan of encoder and decoder.
         code_dim: K.

@@ -193,10 +193,11 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
     if own is None:
         _check_own_source(config, f"{where}: its dataset={choices['dataset']}")
     else:
-        config.dataset._target_ = own["_target_"]
+        config.dataset["_target_"] = own["_target_"]
     if own and "source" in own:
         config.dataset.source = source = OmegaConf.create(own["source"])
-        config.dataset.root = _known_root(source, config.dataset.get("root"))
+        if plugins.plugin_of(source.get("_target_")) is None:
+            config.dataset.root = _known_root(source, config.dataset.get("root"))
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
         precision, compiled, *others = arithmetic  # one more since aecli 0.3.0

@@ -140,7 +140,7 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
     [
         ("eval.protocol=labels", "eval.protocol=labels: must be one of probe, finetune, none"),
         ("eval.classes=[0,12]", r"eval.classes, .*\[0, 12\]: must be a list out of"),
-        ("eval.train_size=99999", "eval.train_size: .*=99999: must leave images"),
+        ("eval.train_size=99999", "eval.train_size: .*=99999: must leave examples"),
         ("eval.finetune.lr=-1", "eval.finetune.lr=-1.0: must be a number"),
         ("eval.checkpoint=first", "eval.checkpoint=first: must be one of best, last"),
     ],

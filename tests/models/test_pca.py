@@ -25,8 +25,8 @@ def solve(model, x):
 
 
 def test_is_scikit_learns():
-    train, test = Digits().load(None)
-    x, y = train.pixels / 16, test.pixels / 16
+    records = Digits().read(None, None)
+    x, y = (records.data[records.splits[name]] / 16 for name in ("train", "test"))
     model = pca()
     solve(model, x)
     reference = decomposition.PCA(10, svd_solver="full").fit(x.flatten(1).numpy())
