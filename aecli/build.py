@@ -73,12 +73,11 @@ def check_own_part(path: str, target: Any) -> None:
         SettingError: naming the path, the target and what it must be.
     """
     shown = f"{path}={one_line(target)}"
-    plugin = plugins.plugin_of(target)
+    module, _, name = str(target).rpartition(".")
+    plugin = plugins.plugin_of(module)
     if plugin is None:
-        module = str(target).rpartition(".")[0]
         hint = f"; add plugins=[{module}] if you trust it" if plugins.NAME.fullmatch(module) else ""
         raise SettingError(f"{shown}: not a part of aecli, and nothing of it was run{hint}")
-    module, _, name = str(target).rpartition(".")
     part = getattr(plugins.imported(module, plugin), name, None)
     group = path.split(".")[-2]
     wanted = [BASES[group]] if group in BASES else list(BASES.values())

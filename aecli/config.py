@@ -21,8 +21,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from aecli import plugins
 from aecli.errors import SettingError, shortened
+from aecli.options import own_folders
 from aecli.overrides import key_of
 
 NAME_LENGTH = 100
@@ -259,19 +259,22 @@ def is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-class OptionsOfPlugins(SearchPathPlugin):
-    """Lets Hydra find the options of installed plugins, after aecli's."""
+class OwnOptions(SearchPathPlugin):
+    """Lets Hydra find the options of the typed folder and of installed plugins, after aecli's.
+
+    Hydra adds the typed one itself, but not where a message composes a configuration once more.
+    """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add their folders."""
-        for folder in plugins.folders():
-            search_path.append(plugins.ENTRY_POINT, f"file://{folder}")
+        """Add the folders."""
+        for folder in own_folders():
+            search_path.append("aecli", f"file://{folder}")
 
 
 def register() -> None:
     """Make the schemas, the resolvers and the options of plugins known to Hydra."""
-    if OptionsOfPlugins not in Plugins.instance().discover(SearchPathPlugin):
-        Plugins.instance().register(OptionsOfPlugins)
+    if OwnOptions not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(OwnOptions)
     store = ConfigStore.instance()
     # Hydra copies this singleton along with its list of sources, a hundred times for one --help;
     # what is loaded from it is a copy anyway.

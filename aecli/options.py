@@ -15,10 +15,10 @@ CONFIG_DIR = ("-cd", "--config-dir")
 """The flag by which a folder with options of one's own is typed."""
 
 
-def folders() -> list[Traversable]:
-    """Return the folders that groups lie in: aecli's, the one that was typed, those of plugins."""
-    typed = [Path(folder) for flag, folder in pairwise(sys.argv) if flag in CONFIG_DIR]
-    return [files("aecli.conf"), *typed, *plugins.folders()]
+def own_folders() -> list[Path]:
+    """Return the folders beside aecli's that groups lie in: the typed one, those of plugins."""
+    typed = [Path(folder).absolute() for flag, folder in pairwise(sys.argv) if flag in CONFIG_DIR]
+    return [*(folder for folder in typed if folder.is_dir()), *plugins.folders()]
 
 
 def groups() -> list[str]:
@@ -29,7 +29,8 @@ def groups() -> list[str]:
 
 def options(group: str) -> list[str]:
     """Return the names of a group's options, those in its folders too, as FOLDER/NAME."""
-    return sorted({name for folder in folders() for name in _options(folder / group)})
+    folders = [files("aecli.conf"), *own_folders()]
+    return sorted({name for folder in folders for name in _options(folder / group)})
 
 
 def _options(folder: Traversable) -> list[str]:

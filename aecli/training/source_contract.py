@@ -1,6 +1,7 @@
 """Whether the source of a plugin, and its data card, do what their base classes say."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from omegaconf import DictConfig
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from aecli.data import Card, DataModule, Records, Source
 from aecli.data.records import card_of
+from aecli.errors import SettingError
 from aecli.training.contract import EXAMPLES, Part, own_part
 
 SPLITS = ("train", "validation", "test")
@@ -46,7 +48,9 @@ class CheckedSource(Source):
             card = self.source.fit(records, rows)
             if not isinstance(card, Card):
                 self.part.refuse(f"fit gave a {type(card).__name__}; must give a Card")
-            again = card_of(card.kind, card.state())
+            again = None
+            with suppress(SettingError):  # of an unknown kind
+                again = card_of(card.kind, card.state())
             if type(again) is not type(card) or tuple(again.shape) != tuple(card.shape):
                 self.part.refuse(
                     f"{type(card).__name__} does not come back from a checkpoint: it must extend"

@@ -1,0 +1,240 @@
+"""Parts of a user's own, through the commands: examples/own_part/ as docs/own-parts.md types it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from aecli.runs.archive import CHECKSUM
+from aecli.runs.checkpoint import KEY
+from tests.commandline import aecli, aecli_process, is_one_line
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "own_part"
+TINY = ("trainer=debug", "pictures_every=0", "network.hidden=[8]", "dataset.train_size=64")
+OWN = ("--config-dir", "my_conf", "noise=blur", "plugins=[my_noise]", "model=ae")
+RUN, NAMED = "run=out/run", "plugins=[my_noise]"
+CHEAP = ("eval.protocol=none", "eval.pictures=false")
+COMMANDS = {
+    "eval": (RUN, *CHEAP),
+    "sample": (RUN, "kind=reconstruct", "n=2"),
+    "train": ("resume=out/run", "trainer.max_epochs=2"),
+    "verify": ("out/run",),
+}
+ASKED = "made with my_noise; add plugins=[my_noise] if you trust it"
+SPY = "\nfrom pathlib import Path\nPath('imported').touch()\n"
+
+
+def train(folder, *words, place="run"):
+    done = aecli("train", *TINY, *OWN, *words, f"hydra.run.dir=out/{place}", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "out" / place
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Return a copy of the example with a run in it; its module says when it is imported."""
+    folder = tmp_path_factory.mktemp("home") / "own_part"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    train(folder)
+    with (folder / "my_noise.py").open("a") as module:
+        module.write(SPY)
+    return folder
+
+
+@pytest.fixture
+def copy(home, tmp_path):
+    """Return a copy of `home` that may be changed."""
+    return Path(shutil.copytree(home, tmp_path / "copy"))
+
+
+def test_a_run_records_its_plugins(home):
+    contents = torch.load(home / "out/run/checkpoints/best.ckpt", weights_only=True)
+    assert contents[KEY]["config"]["plugins"] == ["my_noise"]
+    assert contents[KEY]["config"]["noise"]["_target_"] == "my_noise.Blur"
+    recorded = yaml.safe_load((home / "out/run/.hydra/config.yaml").read_text())
+    assert recorded["plugins"] == ["my_noise"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_run_asks_for_its_plugins_and_imports_none(copy, command):
+    done = aecli(command, *COMMANDS[command], cwd=copy)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith(f": {ASKED}")
+    assert command == "verify" or is_one_line(done)
+    assert not (copy / "imported").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_with_its_plugins_a_run_is_used_as_any(copy, command):
+    done = aecli(command, *COMMANDS[command], NAMED, cwd=copy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (copy / "imported").exists()
+
+
+def test_what_train_says_to_type_next_can_be_typed(tmp_path):
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "own"))
+    done = aecli("train", *TINY, *OWN, cwd=folder)
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  aecli ")]
+    assert len(lines) == 2
+    for _, *words in lines:
+        assert words[-1] == NAMED
+        more = CHEAP if words[0] == "eval" else ("n=2",)
+        assert aecli(*words, *more, cwd=folder).returncode == 0
+
+
+def test_an_own_metric_is_in_the_table_in_metrics_json_and_in_compare(copy):
+    train(copy, "seed=1", place="other")
+    done = aecli("eval", "run=out", NAMED, *CHEAP, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    assert "sharpness" in done.stdout
+    assert "grey values, of neighbouring pixels" in done.stdout
+    values = {}
+    for run in ("run", "other"):
+        stored = json.loads((copy / "out" / run / "metrics.json").read_text())["test"]
+        values[run] = stored["sharpness"]
+        assert stored["own_metrics"] == {"sharpness": True}
+    done = aecli("compare", "out", "--metric", "test/sharpness", cwd=copy)  # without the plugin
+    assert done.returncode == 0, done.stderr
+    best = max(values, key=lambda run: values[run])
+    assert f"best by test/sharpness: out/{best}" in done.stdout
+    assert "test/sharpness" in aecli("compare", "out", cwd=copy).stdout
+
+
+def test_an_own_option_is_in_the_help_and_in_messages(copy):
+    done = aecli("train", "--config-dir", "my_conf", "--help", cwd=copy)
+    assert "noise: blur, gaussian, masking" in done.stdout
+    done = aecli("train", "--config-dir", "my_conf", "noise=blurr", cwd=copy)
+    assert "noise=blurr: must be one of blur, gaussian, masking" in done.stderr
+    done = aecli("train", "--config-dir", "my_conf", "noise=blur", "noise.sides=3", cwd=copy)
+    assert "noise.sides: no such setting; did you mean noise.side?" in done.stderr
+    done = aecli("train", *TINY, *OWN, "noise.side=2", cwd=copy)
+    assert done.stderr == "aecli: noise.side=2: must be odd\n"
+
+
+def test_without_its_name_a_part_is_refused(copy):
+    done = aecli("train", *TINY, *(w for w in OWN if w != NAMED), cwd=copy)
+    assert is_one_line(done)
+    assert "_target_=my_noise.Blur: not a part of aecli, and nothing of it was run" in done.stderr
+    assert "add plugins=[my_noise] if you trust it" in done.stderr
+    assert not (copy / "imported").exists()
+
+
+def test_a_file_of_settings_cannot_name_plugins(copy):
+    (copy / "my_conf" / "experiment").mkdir()
+    (copy / "my_conf" / "experiment" / "gift.yaml").write_text(
+        "# @package _global_\nplugins: [my_noise]\n"
+    )
+    line = ("--config-dir", "my_conf", "experiment=gift")
+    done = aecli("train", *TINY, *line, cwd=copy)
+    assert is_one_line(done)
+    assert "plugins=[my_noise]: stands in a file of settings; type it" in done.stderr
+    assert not (copy / "imported").exists()
+    assert aecli("train", *TINY, *line, NAMED, cwd=copy).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("plugins", "target", "message"),
+    [
+        ([], "my_noise.Blur", "not a part of aecli, and nothing of it was run"),
+        (["other"], "my_noise.Blur", "made with other; add plugins=[other] if you trust it"),
+        (["my_noise"], "os.system", ASKED),
+        ([], "os.system", "_target_=os.system: not a part of aecli"),
+        (["../x"], "my_noise.Blur", "its plugins are no names of modules"),
+        ("my_noise", "my_noise.Blur", "its plugins are no names of modules"),
+    ],
+)
+def test_what_a_strangers_checkpoint_names_alone_is_never_imported(copy, plugins, target, message):
+    path = copy / "out/run/checkpoints/best.ckpt"
+    contents = torch.load(path, weights_only=True)
+    contents.pop(CHECKSUM)
+    config = contents[KEY]["config"]
+    config["plugins"] = plugins
+    for noise in (config["noise"], config["model"]["noise"]):
+        noise["_target_"] = target
+    torch.save(contents, path)
+    done = aecli("eval", RUN, *CHEAP, cwd=copy, PYTHONPATH=str(copy))
+    assert is_one_line(done)
+    assert message in done.stderr
+    assert not (copy / "imported").exists()
+
+
+def test_a_sweep_has_own_parts(copy):
+    words = ("-m", *TINY, *OWN[:2], NAMED, "model=ae", "noise=blur,none", "hydra.sweep.dir=sweep")
+    done = aecli("train", *words, cwd=copy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "aecli eval run=sweep plugins=[my_noise]" in done.stdout
+    assert len(list(copy.glob("sweep/*/metrics.json"))) == 2
+    done = aecli("train", "-m", *TINY, "plugins=[my_noise],[other]", cwd=copy)
+    assert "must be one value for the whole sweep" in done.stderr
+
+
+DATA = '''
+import torch
+from aecli.data import Card, DataModule, Records, Scaled, Source
+
+class Bars(Source):
+    """Rows that are on or off."""
+    def read(self, root, card):
+        on = torch.arange(64 * 40).reshape(40, 1, 8, 8) % 7 == 0
+        return Records(on.byte())
+    def fit(self, records, rows):
+        return Scaled(records.data.shape[1:], 1)
+
+class Module(DataModule):
+    def __init__(self, **settings):
+        super().__init__(Bars(), **settings)
+'''
+OPTION = """
+# @package _global_
+dataset:
+  _target_: my_data.Module
+  root: null
+  shape: [1, 8, 8]
+  batch_size: 8
+  validation_size: 8
+  test_size: 8
+"""
+
+
+def test_an_own_data_set_needs_its_option_no_more(tmp_path):
+    (tmp_path / "my_data.py").write_text(DATA)
+    (tmp_path / "my_conf" / "dataset").mkdir(parents=True)
+    (tmp_path / "my_conf" / "dataset" / "bars.yaml").write_text(OPTION)
+    words = ("--config-dir", "my_conf", "dataset=bars", "plugins=[my_data]", "model=ae")
+    done = aecli("train", *TINY[:3], *words, "hydra.run.dir=out/run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for config_dir in ((), words[:2]):
+        done = aecli("eval", RUN, "plugins=[my_data]", *CHEAP, *config_dir, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("verify", "plugins=[my_data]", "out/run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-m", "noise.amount=0.5,1", "launcher=joblib"),
+        ("-m", "noise.amount=0.5,1", "launcher=submitit_local"),
+        ("-m", "noise.amount=interval(0,1)", "sweeper=optuna", "sweeper.trials=2"),
+        ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"),
+    ],
+    ids=lambda words: words[-1] if words[0] == "trainer=ddp" else words[2],
+)
+def test_other_processes_have_own_parts(copy, words):
+    tiny = TINY[1:] if "trainer=ddp" in words else TINY
+    done = aecli_process("train", *tiny, "trainer.max_epochs=1", *OWN, *words, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    runs = list((copy / "outputs").rglob("metrics.json"))
+    assert len(runs) == (2 if "-m" in words else 1)
+
+
+@pytest.mark.slow
+def test_the_command_finds_a_plugin_in_the_current_folder(copy):
+    for command, words in COMMANDS.items():
+        done = aecli_process(command, *words, NAMED, cwd=copy)
+        assert done.returncode == 0, done.stderr
