@@ -161,7 +161,7 @@ def place_of(error: BaseException, plugin: str) -> str:
 
 
 def _name(key: str, value: Any) -> str:
-    if not _is_name(value):
+    if not _is_name(value) or value.endswith(".py"):
         raise refused(key, value, "the name of a module, without a path or an ending")
     if value.partition(".")[0] == "aecli":
         raise SettingError(f"{key}=[{value}]: aecli's own parts need no plugins=")

@@ -1,6 +1,7 @@
 """Parts of a user's own, through the commands: examples/own_part/ as docs/own-parts.md types it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from aecli.runs.archive import CHECKSUM
 from aecli.runs.checkpoint import KEY
 from tests.commandline import aecli, aecli_process, is_one_line
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "own_part"
+ROOT = Path(__file__).parents[1]
+EXAMPLE, PAGE = ROOT / "examples" / "own_part", ROOT / "docs" / "own-parts.md"
 TINY = ("trainer=debug", "pictures_every=0", "network.hidden=[8]", "dataset.train_size=64")
 OWN = ("--config-dir", "my_conf", "noise=blur", "plugins=[my_noise]", "model=ae")
 RUN, NAMED = "run=out/run", "plugins=[my_noise]"
@@ -48,6 +50,22 @@ def home(tmp_path_factory):
 def copy(home, tmp_path):
     """Return a copy of `home` that may be changed."""
     return Path(shutil.copytree(home, tmp_path / "copy"))
+
+
+def test_the_page_shows_the_example():
+    blocks = re.findall(r"^```(?:python|yaml)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    files = (EXAMPLE / "my_noise.py", EXAMPLE / "my_conf" / "noise" / "blur.yaml")
+    assert blocks == [path.read_text() for path in files]
+
+
+def test_the_lines_of_the_page_run_as_typed(tmp_path):
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "own"))
+    lines = re.findall("^    aecli (.*)$", PAGE.read_text(), re.M)
+    assert len(lines) == 4
+    for line in lines:
+        short = TINY if line.startswith("train") else ("device=cpu",)
+        done = aecli(*line.split(), *short, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, ""), line
 
 
 def test_a_run_records_its_plugins(home):
@@ -147,7 +165,10 @@ def test_a_file_of_settings_cannot_name_plugins(copy):
         ("my_noise", "my_noise.Blur", "its plugins are no names of modules"),
     ],
 )
-def test_what_a_strangers_checkpoint_names_alone_is_never_imported(copy, plugins, target, message):
+def test_what_a_strangers_checkpoint_names_alone_is_never_imported(
+    copy, plugins, target, message, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(copy))  # it could be
     path = copy / "out/run/checkpoints/best.ckpt"
     contents = torch.load(path, weights_only=True)
     contents.pop(CHECKSUM)
@@ -156,7 +177,7 @@ def test_what_a_strangers_checkpoint_names_alone_is_never_imported(copy, plugins
     for noise in (config["noise"], config["model"]["noise"]):
         noise["_target_"] = target
     torch.save(contents, path)
-    done = aecli("eval", RUN, *CHEAP, cwd=copy, PYTHONPATH=str(copy))
+    done = aecli("eval", RUN, *CHEAP, cwd=copy)
     assert is_one_line(done)
     assert message in done.stderr
     assert not (copy / "imported").exists()
@@ -210,6 +231,14 @@ def test_an_own_data_set_needs_its_option_no_more(tmp_path):
     for config_dir in ((), words[:2]):
         done = aecli("eval", RUN, "plugins=[my_data]", *CHEAP, *config_dir, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
+    source = OPTION.replace("_target_: my_data.Module", "source: {_target_: my_data.Bars}")
+    own = tmp_path / "my_conf" / "dataset" / "own_source.yaml"
+    own.write_text(source.replace("dataset:", "defaults: [digits]\n\ndataset:", 1))
+    words = (*words[:2], "dataset=own_source", *words[3:])
+    done = aecli("train", *TINY[:3], *words, "hydra.run.dir=out/second", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("eval", "run=out/second", "plugins=[my_data]", *CHEAP, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
     done = aecli("verify", "plugins=[my_data]", "out/run", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
