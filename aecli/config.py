@@ -145,6 +145,7 @@ class DataPlace:
     """Where the data files lie now."""
 
     root: str | None = None
+    file: str | None = None
 
 
 @dataclass
@@ -176,7 +177,7 @@ class SampleConfig:
     span: float | None = None
     density: str | None = None
     images: list[int] | None = None
-    classes: list[int] | None = None
+    classes: list[Any] | None = None
 
 
 def label(overrides: Sequence[str], *without: str) -> str:

@@ -139,8 +139,11 @@ def check_list(
 
 
 def check_shape(key: str, value: Any) -> tuple[int, ...]:
-    """Return `value` if it is the shape (channels, rows, columns) of an image."""
-    return tuple(check_list(key, value, partial(check_int, low=1), "[1,28,28]", length=3))
+    """Return `value` if it is a shape: (features,), or (channels, rows, columns) of an image."""
+    shape = check_list(key, value, partial(check_int, low=1), "[1,28,28] or [13]")
+    if len(shape) not in (1, 3):
+        raise refused(key, value, "a list of 1 or 3 values, such as [13] or [1,28,28]")
+    return tuple(shape)
 
 
 def shortened(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Tensors → pictures: grids of images, and a map of codes. PNG files, or arrays for TensorBoard.
 
-Images are `(N, C, H, W)` with C = 1 or 3 and values in [0, 1]; what lies outside is clipped.
+Images are `(N, C, H, W)` with values in [0, 1]; what lies outside is clipped. Examples of other
+shapes are drawn: rows of numbers `(N, D)` as bars.
 """
 
 import io
@@ -15,13 +16,55 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from aecli.text import one_line
+
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
 
 
+def as_images(examples: Tensor) -> Tensor:
+    """Return examples as images `(N, 1 or 3, H, W)` in [0, 1], on the CPU.
+
+    Of a fourth channel, the opacity, what is seen over white; other numbers of channels as their
+    mean; rows of numbers `(N, D)` as bars.
+    """
+    examples = examples.detach().cpu().float()
+    if examples.dim() == 2:
+        return bars(examples)
+    channels = examples.shape[1]
+    if channels == 4:
+        examples = examples.clamp(0, 1)
+        colour, opacity = examples[:, :3], examples[:, 3:]
+        examples = colour * opacity + 1 - opacity
+    elif channels not in (1, 3):
+        examples = examples.mean(dim=1, keepdim=True)
+    return examples.clamp(0, 1)
+
+
+def bars(rows: Tensor) -> Tensor:
+    """Return a picture `(N, 1, H, W)` of each row of numbers `(N, D)`: a bar from 0 for each.
+
+    All have one scale, from the smallest number to the largest, with 0 in between.
+    """
+    low, high = rows.min().clamp(max=0), rows.max().clamp(min=0)
+    height, width = SMALLEST, max(1, SMALLEST // rows.shape[1])
+    at = torch.linspace(float(high), float(low), height)[:, None]  # the value at a line of pixels
+    half = (high - low).clamp(min=1e-12) / height / 2
+    inside = (at <= rows[:, None].clamp(min=0) + half) & (at >= rows[:, None].clamp(max=0) - half)
+    return 1 - 0.8 * inside.float().repeat_interleave(width, dim=2).unsqueeze(1)
+
+
+def squared(images: Tensor) -> Tensor:
+    """Return images `(N, C, H, W)` filled up with white to a square."""
+    height, width = images.shape[2:]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    return F.pad(images, (left, side - width - left, top, side - height - top), value=1.0)
+
+
 def grid(images: Tensor, columns: int, line: float = 0.5) -> Tensor:
-    """Return images `(N, C, H, W)` row by row, with lines of this grey between: `(C, …, …)`."""
-    images = images.detach().cpu().float().clamp(0, 1)
+    """Return examples row by row, with lines of this grey between: `(C, …, …)`."""
+    images = as_images(images)
     factor = max(1, round(SMALLEST / images.shape[-1]))
     images = images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     images = F.pad(images, (0, 2, 0, 2), value=line)
@@ -33,7 +76,7 @@ def grid(images: Tensor, columns: int, line: float = 0.5) -> Tensor:
 
 
 def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
-    """Return a figure with rows of images `(N, C, H, W)`, each by its name, N the same for all."""
+    """Return a figure with rows of N examples, each by its name, N the same for all."""
     names, images = zip(*rows, strict=True)
     count = len(images[0])
     picture = _bytes(grid(torch.cat(images), columns=count))
@@ -52,23 +95,31 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
 
 
 def filters(weights: Tensor, columns: int) -> Tensor:
-    """Return a grid of weights `(N, C, H, W)`: 0 is mid-grey, each scaled by its own largest."""
-    scale = weights.abs().amax(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
-    return grid(0.5 + 0.5 * weights / scale, columns, line=1.0)
+    """Return a grid of weights `(N, *S)`, each scaled by its own largest; 0 is mid-grey."""
+    scale = weights.flatten(1).abs().amax(dim=1).clamp_min(1e-12)
+    weights = weights / scale.view(-1, *[1] * (weights.dim() - 1))
+    if weights.dim() == 2:
+        return grid(weights, columns, line=1.0)
+    if weights.shape[1] == 4:  # the opacity is no colour
+        weights = weights[:, :3]
+    return grid(0.5 + 0.5 * weights, columns, line=1.0)
 
 
-def code_map(points: np.ndarray, labels: np.ndarray, title: str, axis: str) -> Figure:
+def code_map(points: np.ndarray, labels: np.ndarray | None, title: str, axis: str) -> Figure:
     """Return a scatter of points `(N, 2)` coloured by label `(N,)`; `axis` names the axes."""
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
     size = min(max(20_000 / len(points), 3), 30)
-    for label in np.unique(labels):
-        x, y = points[labels == label].T
-        axes.scatter(x, y, s=size, alpha=0.7, linewidths=0, label=str(label))
-    legend = axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
-    for handle in legend.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_sizes([40])
+    if labels is None:
+        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.7, linewidths=0)
+    else:
+        for label in np.unique(labels):
+            x, y = points[labels == label].T
+            axes.scatter(x, y, s=size, alpha=0.7, linewidths=0, label=one_line(label, 30))
+        legend = axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
+        for handle in legend.legend_handles:
+            if isinstance(handle, PathCollection):
+                handle.set_sizes([40])
     axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
     return figure
 

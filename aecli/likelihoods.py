@@ -1,9 +1,10 @@
-"""Likelihoods: the decoder's output `(…, C, H, W)` → p(x|z) over images of that shape.
+"""Likelihoods: the decoder's output `(…, *S)` → p(x|z) over examples of a shape S.
 
-Each module owns its output activation and the data's support, and returns an object with the
-interface of `torch.distributions`: `log_prob(x)` `(…)` in nats, summed over an image's features,
-and `mean` `(…, C, H, W)`, the reconstruction. Leading dimensions broadcast: for S outputs of each
-of B images, `(S, B, C, H, W)`, the log_prob of x `(B, C, H, W)` is `(S, B)`.
+S is `(C, H, W)` or `(D,)`. Each module owns its output activation and the data's support, and
+returns an object with the interface of `torch.distributions`: `log_prob(x)` `(…)` in nats, summed
+over an example's features, and `mean` `(…, *S)`, the reconstruction. x is a batch, `(B, *S)`: all
+its dimensions but the first are features. Leading dimensions broadcast: for L outputs of each of B
+examples, `(L, B, *S)`, the log_prob of x is `(L, B)`.
 """
 
 from math import gcd, log
@@ -16,8 +17,10 @@ from torch import distributions as d
 
 from aecli.errors import SettingError, check_bool, check_choice, check_number
 
-FEATURES = (-3, -2, -1)
-"""The dimensions of an image: channels, rows, columns."""
+
+def features(x: Tensor) -> tuple[int, ...]:
+    """Return the dimensions of the features in a batch x `(B, *S)`, counted from the end."""
+    return tuple(range(1 - x.dim(), 0))
 
 
 class Distribution(Protocol):
@@ -25,7 +28,7 @@ class Distribution(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """E[x], `(…, C, H, W)`."""
+        """E[x], `(…, *S)`."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log p(x), `(…)`, in nats."""
@@ -45,11 +48,15 @@ class Likelihood(nn.Module):
     """Whether the mean is the sigmoid of the decoder's output."""
 
     def forward(self, parameters: Tensor) -> Distribution:
-        """Return p(x|z) for the decoder's output `(…, C, H, W)`."""
+        """Return p(x|z) for the decoder's output `(…, *S)`."""
         raise NotImplementedError
 
     def check(self, values: Tensor) -> None:
-        """Raise `SettingError` if some of the data's distinct values lie outside the support."""
+        """Raise `SettingError` if some of the data's values lie outside the support."""
+
+    def errors(self, mean: Tensor, x: Tensor) -> Tensor:
+        """Return the squared error of each feature, `(B, *S)`."""
+        return (mean - x).square()
 
 
 class Bernoulli(Likelihood):
@@ -76,7 +83,7 @@ FACTORS = 8
 
 
 class BernoulliVariables:
-    """`torch.distributions.Bernoulli` over images, computed faster."""
+    """`torch.distributions.Bernoulli` over examples, computed faster."""
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
@@ -90,14 +97,16 @@ class BernoulliVariables:
         """Return Σ_i x_i log y_i + (1−x_i) log(1−y_i), y = sigmoid(l), `(…)`."""
         if torch.is_grad_enabled():
             logits, x = self.logits, value.expand_as(self.logits)
-            return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(FEATURES)
+            return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(
+                features(value)
+            )
         # Nothing is kept for a gradient: Σ (x − ½) l − ½ |l| + log sigmoid(|l|), the last with one
         # logarithm for the product of a few pixels, takes half of the time.
-        logits = self.logits.to(value.dtype)
-        linear = logits.mul(value - 0.5).sum(FEATURES)
+        logits, dimensions = self.logits.to(value.dtype), features(value)
+        linear = logits.mul(value - 0.5).sum(dimensions)
         size = logits.abs()
-        linear.sub_(size.sum(FEATURES), alpha=0.5)
-        factors = size.sigmoid_().flatten(-3)
+        linear.sub_(size.sum(dimensions), alpha=0.5)
+        factors = size.sigmoid_().flatten(dimensions[0])
         products = factors.unflatten(-1, (gcd(FACTORS, factors.shape[-1]), -1)).prod(-2)
         return linear + products.log_().sum(-1)
 
@@ -124,7 +133,7 @@ class ContinuousBernoulli(Likelihood):
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return continuous Bernoulli variables with these logits."""
-        return _sum_features(d.ContinuousBernoulli(logits=parameters, validate_args=False))
+        return Features(d.ContinuousBernoulli(logits=parameters, validate_args=False))
 
     def check(self, values: Tensor) -> None:
         """Refuse values outside [0, 1]."""
@@ -132,7 +141,7 @@ class ContinuousBernoulli(Likelihood):
 
 
 class Gaussian(Likelihood):
-    """p(x|z) = N(x; μ, σ² I) with the decoder's output as μ and one σ for all pixels.
+    """p(x|z) = N(x; μ, σ² I) with the decoder's output as μ and one σ for all features.
 
     Args:
         sigma: standard deviation of at least 10⁻⁶, in units of the data's range; where it starts
@@ -157,7 +166,7 @@ class Gaussian(Likelihood):
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return Gaussian variables with these means, `(B, …)`."""
-        return _sum_features(d.Normal(parameters, self.log_sigma.exp(), validate_args=False))
+        return Features(d.Normal(parameters, self.log_sigma.exp(), validate_args=False))
 
 
 class MSE(Likelihood):
@@ -196,11 +205,23 @@ class SquaredError:
     def log_prob(self, value: Tensor) -> Tensor:
         """Return −weight · Σ (x − mean)², `(…)`."""
         x = value.expand_as(self.mean)
-        return -self.weight * F.mse_loss(self.mean, x, reduction="none").sum(FEATURES)
+        return -self.weight * F.mse_loss(self.mean, x, reduction="none").sum(features(value))
 
 
-def _sum_features(distribution: d.Distribution) -> d.Distribution:
-    return d.Independent(distribution, len(FEATURES), validate_args=False)
+class Features:
+    """Independent features of an example, each of a distribution of `torch.distributions`."""
+
+    def __init__(self, each: d.Distribution) -> None:
+        self.each = each
+
+    @property
+    def mean(self) -> Tensor:
+        """Return E[x], `(…, *S)`."""
+        return self.each.mean
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return Σ_i log p(x_i), `(…)`."""
+        return self.each.log_prob(value).sum(features(value))
 
 
 def _check_unit_interval(name: str, values: Tensor) -> None:

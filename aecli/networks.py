@@ -1,7 +1,7 @@
 """Networks: pairs of an encoder x̃ → a and a decoder z → the likelihood's parameters.
 
 A network is a plan; `build` makes the two modules for a code size. Images are `(B, C, H, W)`,
-pre-activations `(B, outputs)`, codes `(B, code_dim)`.
+pre-activations `(B, outputs)`, codes `(B, code_dim)`; rows of numbers are `(B, D)`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from aecli.errors import check_bool, check_choice, check_int, check_list, check_shape
+from aecli.errors import SettingError, check_bool, check_choice, check_int, check_list, check_shape
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -57,7 +57,7 @@ class MLP(Network):
     """Fully connected layers D → hidden → outputs, and code_dim → hidden reversed → D.
 
     Args:
-        shape: (C, H, W) of an image.
+        shape: (C, H, W) of an image, or (D,) of a row.
         hidden: sizes of the hidden layers, from the pixels to the code; may be empty.
         activation: after each hidden layer, a name in `ACTIVATIONS`.
         tied: each decoder layer uses the transposed weights of the encoder layer it mirrors
@@ -118,6 +118,17 @@ class MLP(Network):
         return [*modules, layers[-1]]
 
 
+def image_shape(name: str, shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return the shape of images; raise `SettingError` for rows, which a network has no use for."""
+    checked = check_shape("dataset.shape", shape)
+    if len(checked) == 1:
+        raise SettingError(
+            f"network={name}: is for images, and the data are rows of {checked[0]} numbers; choose"
+            " network=mlp"
+        )
+    return checked[0], checked[1], checked[2]
+
+
 class TiedLinear(nn.Module):
     """y = x Wᵀ[:inputs] + b, with W the weights of the encoder's `layer` and b its own."""
 
@@ -143,13 +154,13 @@ class Conv(Network):
     """
 
     def __init__(self, shape: Sequence[int], channels: Sequence[int], activation: str) -> None:
-        self.shape = check_shape("dataset.shape", shape)
+        self.shape = image_shape("conv", shape)
         self.channels = check_list("network.channels", channels, _size, "[32,64]")
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
-        shapes = [self.shape]
+        shapes: list[tuple[int, int, int]] = [self.shape]
         for channels in self.channels:
             _, height, width = shapes[-1]
             shapes.append((channels, (height + 1) // 2, (width + 1) // 2))

@@ -31,6 +31,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "archive",
         "text",
         "untrusted",
         "randomness",

@@ -57,18 +57,24 @@ SIDE_BY_SIDE = (
 def main(config: DictConfig) -> None:
     """Evaluate the runs that `run=` means."""
     runs = find(config.run, config.output_dir)
-    place = {"device": config.device, "root": config.dataset.root}
+    place = {"device": config.device, **config.dataset}
     results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
     if len(results) > 1:
         _print_side_by_side(results, config.eval)
 
 
 def evaluate(
-    run: Run, settings: DictConfig, seed: int, device: str = "auto", root: str | None = None
+    run: Run,
+    settings: DictConfig,
+    seed: int,
+    device: str = "auto",
+    root: str | None = None,
+    file: str | None = None,
 ) -> dict[str, float]:
     """Compute a run's test metrics as `settings` say, write and print them; return them by name.
 
-    `seed` is that of what the estimates draw; `root` is where the data lies now.
+    `seed` is that of what the estimates draw; `root`, or `file`, is where the data
+    lies now.
     """
     keep_freed_memory()
     for key, least in (("batch_size", 1), ("importance_samples", 0), ("decoded_at_once", 1)):
@@ -79,7 +85,7 @@ def evaluate(
     # Before the work: what would be refused after it.
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
-    loaded = load(run, device, root)
+    loaded = load(run, device, root, file)
     own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
@@ -93,7 +99,8 @@ def evaluate(
         "settings": OmegaConf.to_container(settings),
         **values,
     }
-    if settings.protocol != "none":  # what the interval of an experiment's error is made from
+    # What the interval of an experiment's error is made from.
+    if settings.protocol != "none" and loaded.data.is_labelled:
         labelled = loaded.labelled_data(settings.classes, None)
         test["classified_images"] = len(labelled.splits["test"])
     if own:  # what `aecli compare` has to know of them
@@ -159,9 +166,12 @@ def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[s
     probe = Probe(**settings.probe)
     if protocol == "none":
         return None
+    if not loaded.data.is_labelled:
+        log.info("eval.protocol=%s: left out, the data has no labels", protocol)
+        return None
     data = loaded.labelled_data(settings.classes, settings.train_size)
     if len(data.splits["train"].labels.unique()) < 2:
-        log.info("eval.protocol=%s: left out, the training images have one class only", protocol)
+        log.info("eval.protocol=%s: left out, the training split has one class only", protocol)
         return None
     if protocol == "finetune":
         return lambda: finetune(loaded.model, data)
@@ -180,7 +190,9 @@ def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tens
     pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
     if (weights := _filters(model, batch.original.shape[1:])) is not None:
         pictures["filters"] = figures.filters(weights[:SHOWN_FILTERS], columns=10)
-    points, labels = (rows.numpy() for rows in metrics.codes(model, loaded.data.batches("test")))
+    codes, numbers = metrics.codes(model, loaded.data.batches("test"))
+    points = codes.numpy()
+    labels = np.array(loaded.data.names(numbers)) if loaded.data.is_labelled else None
     if min(points.shape) >= 2:
         axis = "unit"
         if points.shape[1] > 2:
@@ -223,7 +235,10 @@ def _print(
     title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
     for name, value in values.items():
-        unit = own_units[name] if name in own_units else _unit(name, settings)
+        unit = _unit(name, settings)
+        if len(loaded.card.shape) == 1:
+            unit = unit.replace("pixel", "number").replace("image", "row")
+        unit = own_units.get(name, unit)
         table.add_row(name, f"{value:.5g}", unit)
     show(table)
 

@@ -28,6 +28,7 @@ from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import SAMPLES, check_writable, shown
 from aecli.size import check_fits
+from aecli.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def main(config: DictConfig) -> None:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
     (run,) = runs
     check_writable(run.directory, SAMPLES)
-    loaded = load(run, config.device, config.dataset.root)
+    loaded = load(run, config.device, **config.dataset)
     config = _filled(loaded, config)
     _check_memory(loaded, config)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
@@ -267,12 +268,14 @@ def _training_codes(loaded: Loaded) -> np.ndarray:
     return metrics.codes(loaded.model, loaded.data.batches("train", 1000))[0].numpy()
 
 
-def _class_mean(loaded: Loaded, label: int) -> Tensor:
+def _class_mean(loaded: Loaded, label: int | str) -> Tensor:
     image, labels = _test_images(loaded, None)
-    if not (labels == label).any():
-        known = ", ".join(str(value) for value in labels.unique().tolist())
-        raise SettingError(f"classes={label}: no such class in the test set; must be of {known}")
-    return loaded.model.encode(image[labels == label]).mean(dim=0)
+    known = labels.unique()
+    names = dict(zip(loaded.data.names(known), known.tolist(), strict=True))
+    if not loaded.data.is_labelled or str(label) not in names:
+        of = f"must be of {', '.join(names)}" if loaded.data.is_labelled else "it has no labels"
+        raise SettingError(f"classes={one_line(label)}: no such class in the test set; {of}")
+    return loaded.model.encode(image[labels == names[str(label)]]).mean(dim=0)
 
 
 def _test_images(loaded: Loaded, number: int | None) -> tuple[Tensor, Tensor]:
@@ -291,13 +294,22 @@ def _test_image(loaded: Loaded, number: int) -> Tensor:
 def _other_class(labels: Tensor, index: Tensor) -> Tensor:
     others = (labels != labels[index]).nonzero().flatten()
     if not len(others):
-        raise SettingError("kind=interpolate: the test set has one class only; use images=[0,1]")
+        raise SettingError(
+            "kind=interpolate: the test set has no labels, or one class only; use images=[0,1]"
+        )
     return others[torch.randint(len(others), ())]
 
 
-def _pair(key: str, values: list[int]) -> list[int]:
-    number = partial(check_int, low=0)
-    return check_list(key, values, number, "[3,8]", length=2, distinct=True)
+_number = partial(check_int, low=0)
+
+
+def _label(key: str, value: Any) -> int | str:
+    return value if isinstance(value, str) else _number(key, value)
+
+
+def _pair(key: str, values: list[Any]) -> list[Any]:
+    each = _label if key == "classes" else _number
+    return check_list(key, values, each, "[3,8]", length=2, distinct=True)
 
 
 def _square(n: int) -> int:

@@ -80,7 +80,7 @@ def _run(config: DictConfig, directory: Path) -> float:
         return 0.0  # the first of several processes does the rest
     if config.published is not None:
         (run,) = find(str(directory))
-        values = evaluate(run, config.eval, config.seed, root=config.dataset.root)
+        values = evaluate(run, config.eval, config.seed, root=config.dataset.get("root"))
         report(choices["experiment"], config, values, directory)
     if not in_sweep:  # a sweep says once, at its end, what to do next
         log.info(_next_lines(config, directory))

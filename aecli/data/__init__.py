@@ -1,5 +1,6 @@
 """Data: sources of examples, data cards, and the DataModule that makes batches of them."""
 
+from aecli.data.array import ArrayCard, ArrayData
 from aecli.data.batches import Batch, Batches
 from aecli.data.module import DataModule
 from aecli.data.records import Card, Records, Scaled, Source
@@ -7,6 +8,8 @@ from aecli.data.sources import Digits, IDXFiles
 from aecli.data.splits import Examples, Split
 
 __all__ = [
+    "ArrayCard",
+    "ArrayData",
     "Batch",
     "Batches",
     "Card",

@@ -132,6 +132,11 @@ class DataModule(pl.LightningDataModule):
             binary = None if split.binary is None else split.binary.to(device)
             self.splits[name] = Split(examples, split.rows.to(device), binary)
 
+    def names(self, labels: Tensor) -> list[str]:
+        """Return the names of labels `(n,)`: those of the classes, or the numbers themselves."""
+        numbers = labels.tolist()
+        return [self.class_names[n] if self.class_names else str(n) for n in numbers]
+
     def values(self) -> Tensor:
         """Return values of x in the training split that show whether a likelihood fits it."""
         if self.binarize != "none":
@@ -139,8 +144,9 @@ class DataModule(pl.LightningDataModule):
         assert self.card is not None, "set up first"
         split = self.splits["train"]
         chunks = split.rows.split(CHUNK)
-        shown = [self.card.telling(split.examples.values.index_select(0, rows)) for rows in chunks]
-        return torch.cat(shown).unique()
+        shown = torch.cat([self.card.telling(split.examples.taken(rows)) for rows in chunks])
+        split.examples.release()
+        return shown.unique()
 
     def batches(
         self, name: str, batch_size: int | None = None, draw_seed: int | None = None
@@ -213,17 +219,17 @@ class DataModule(pl.LightningDataModule):
         count = len(records)
         labels = torch.zeros(count, dtype=torch.long) if records.labels is None else records.labels
         ids = np.arange(count) if records.ids is None else records.ids
-        return Examples(card.stored(records.data), card, labels, ids)
+        return Examples(card.stored(records.data), card, labels, ids, records.mapping)
 
     def _drawn(self, split: Split, name: str) -> Split:
         """Return the split with its once-and-for-all binary form, if it has one."""
         if self.binarize == "none" or (self.binarize == "dynamic" and name == "train"):
             return split
-        values, card = split.examples.values, split.examples.card
+        card = split.examples.card
         generator = torch.Generator().manual_seed(derived_seed(self.binarize_seed, name))
         draws = []
         for rows in split.rows.split(CHUNK):  # a float copy of the whole set would be 4 times it
-            original = card.scaled(values.index_select(0, rows))
+            original = card.scaled(split.examples.taken(rows))
             if self.binarize == "round":
                 draws.append((original >= 0.5).byte())
             else:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from mmap import mmap
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -29,6 +30,8 @@ class Records:
     """Row numbers of the splits that the source has itself: of "train", "validation", "test"."""
     understood: str = ""
     """What was found, in a line for the user; empty where there is nothing to say."""
+    mapping: mmap | None = None
+    """The file that `data` is mapped from, if it is too large to be read into memory."""
 
     def __len__(self) -> int:
         return len(self.data)

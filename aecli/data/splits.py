@@ -1,5 +1,6 @@
 """Which example is in which split, decided once for a data set."""
 
+import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,10 +28,32 @@ class Examples:
     """`(N,)`, int64; all 0 where there are none."""
     ids: np.ndarray
     """`(N,)`: how a user finds an example again: its row number, or a text such as its file."""
+    mapping: mmap.mmap | None = None
+    """The file that `values` are mapped from, if they are."""
 
     def to(self, device: torch.device) -> "Examples":
         """Return the same examples with their tensors on `device`."""
         return replace(self, values=self.values.to(device), labels=self.labels.to(device))
+
+    def taken(self, rows: Tensor) -> Tensor:
+        """Return the values of some rows, a copy `(n, *shape)`."""
+        # On a CPU index_select takes less than half the time of values[rows].
+        return self.values.index_select(0, rows)
+
+    def release(self) -> None:
+        """Give back the memory of the rows taken so far, where they come from a mapped file."""
+        if self.mapping is not None:
+            release(self.mapping)
+
+
+def release(mapping: mmap.mmap) -> None:
+    """Give back the memory of what was read of a mapped file.
+
+    Around each row that is read the system maps 64 kB of the file, and keeps them until it is told
+    not to. They stay in its cache of files, outside this process, as long as there is room.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True)
@@ -49,7 +72,7 @@ class Split:
     @property
     def values(self) -> Tensor:
         """A copy of the kept values, `(n, *shape)`."""
-        return self.examples.values.index_select(0, self.rows)
+        return self.examples.taken(self.rows)
 
     @property
     def labels(self) -> Tensor:

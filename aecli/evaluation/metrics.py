@@ -42,22 +42,23 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
     - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `clean_loss` where they exist (see
       `aecli.models.Losses`): on x, binarized if so set;
     - `mse`: mean over the pixels of the squared error; `sse`: its sum over the pixels of an
-      image, the unit of Hinton & Salakhutdinov 2006; `psnr`: 10 log₁₀(1 / mse) of an image, in
-      dB; `ssim`: structural similarity (Wang et al. 2004): of the grey image's reconstruction,
+      image, the unit of Hinton & Salakhutdinov 2006; of images alone `psnr`: 10 log₁₀(1 / mse), in
+      dB, and `ssim`: structural similarity (Wang et al. 2004): of the grey image's reconstruction,
       unclipped for the errors, against that grey image, as means over images;
     - `mean_activation`, `l0` (active units per image) and `dead_share` of the code.
     """
     losses = Losses(model)
     for batch in batches:
         image, output = batch.original, model.reconstruct(batch.original)
-        error = (output - image).square().flatten(1)
+        error = model.likelihood.errors(output, image).flatten(1)
         mse = error.mean(dim=1)
         similarity = ssim(output, image)
         quality = {
             "mse": mse.mean(),
             "sse": error.sum(dim=1).mean(),
-            "psnr": (-10 * mse.clamp_min(1e-12).log10()).mean(),
         }
+        if image.dim() == 4:
+            quality["psnr"] = (-10 * mse.clamp_min(1e-12).log10()).mean()
         losses.add(batch, quality | ({} if similarity is None else {"ssim": similarity}))
     return losses.compute() | losses.activity.compute()
 
@@ -70,7 +71,7 @@ def ssim(output: Tensor, image: Tensor) -> Tensor | None:
     images a uniform one of 7×7, and None for images that are smaller still.
     """
     side = min(image.shape[-2:])
-    if side < UNIFORM:
+    if image.dim() < 4 or side < UNIFORM:
         return None
     fits = side >= GAUSSIAN
     border = (GAUSSIAN if fits else UNIFORM) // 2
@@ -110,7 +111,8 @@ def noisy_reconstruction(
         errors = {}
         for level, noise_ in noises.items():
             corrupted = noise_.corrupt(batch.original, batch.draws.of(f"noise {level}"))
-            error = (model.reconstruct(corrupted) - batch.original).square().mean()
+            output = model.reconstruct(corrupted)
+            error = model.likelihood.errors(output, batch.original).mean()
             errors[f"mse_{noise}_{level:g}"] = error
         means.add(errors, len(batch.original))
     return means.compute()

@@ -180,7 +180,7 @@ class Autoencoder(pl.LightningModule):
         """Add up the terms on x, and the mean squared error per pixel on the grey image."""
         if self._validation is None:
             self._validation = Losses(self)
-        error = (self.reconstruct(batch.original) - batch.original).square().mean()
+        error = self.likelihood.errors(self.reconstruct(batch.original), batch.original).mean()
         self._validation.add(batch, {"mse": error})
 
     def on_train_start(self) -> None:

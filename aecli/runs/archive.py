@@ -6,14 +6,13 @@ damaged file with other weights. A checkpoint of aecli carries a checksum of its
 the CRC-32 of each entry of the archive is verified, which takes ten times as long.
 """
 
-import pickletools
-import struct
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
+from aecli.archive import check_bounds
 from aecli.errors import SettingError
 from aecli.runs.checksum import checksum
 from aecli.text import first_line, one_line
@@ -21,24 +20,6 @@ from aecli.untrusted import size_of
 
 CHECKSUM = "checksum"
 """Where a checkpoint carries the sum over everything else in it."""
-MOST_PICKLED = 1 << 20
-"""Bytes of `data.pkl`. A model of a hundred layers has some 50,000."""
-MOST_DIRECTORY = 1 << 20
-"""Bytes of the zip archive's directory: some ten thousand tensors."""
-USED = {
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    *(
-        f"torch {kind}Storage"
-        for kind in ("BFloat16", "Bool", "Byte", "Double", "Float", "Half", "Int", "Long")
-    ),
-}
-"""What the pickle of a checkpoint of aecli refers to. torch allows more, some of which takes memory
-without end (`bytearray(10**10)`)."""
-
-END, END_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")
-LOCATOR = struct.Struct("<4sLQL")
-"""The records at the end of a zip archive (PKWARE's APPNOTE, 4.3.14 to 4.3.16)."""
 
 
 def load_archive(path: Path) -> Any:
@@ -47,7 +28,7 @@ def load_archive(path: Path) -> Any:
     Raises `SettingError` for a file that is damaged, out of bounds or no checkpoint.
     """
     try:
-        _check_bounds(path)
+        check_bounds(path)
         contents = torch.load(path, map_location="cpu", weights_only=True)
         expected = contents.pop(CHECKSUM, None) if isinstance(contents, dict) else None
         if expected is None:
@@ -71,50 +52,3 @@ def verify_entries(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         if (damaged := archive.testzip()) is not None:
             raise SettingError(f"the checksum of {one_line(damaged)} is wrong")
-
-
-def _check_bounds(path: Path) -> None:
-    """Check the sizes and the references of a checkpoint, and load nothing.
-
-    Raises `SettingError`, or what a reader of zip archives or pickles can raise.
-    """
-    size = size_of(path)
-    with path.open("rb") as file:
-        if _directory_size(file, size) > MOST_DIRECTORY:
-            raise SettingError(f"its directory has more than {MOST_DIRECTORY:,} bytes")
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise SettingError("it is compressed")  # a kilobyte may hold gigabytes of zeros
-            if sum(entry.file_size for entry in entries) > size:
-                raise SettingError("its entries overlap")
-            if len({entry.filename for entry in entries}) < len(entries):
-                raise SettingError("it has an entry twice")
-            _check_pickle(archive, entries)
-
-
-def _directory_size(file: BinaryIO, size: int) -> int:
-    """Return the bytes of a zip archive's directory: it is bounded before it is read."""
-    end = _at(file, size - END.size, END)
-    if end[0] != b"PK\x05\x06":
-        raise SettingError("no zip archive")
-    locator = _at(file, size - END.size - LOCATOR.size, LOCATOR)
-    if locator[0] != b"PK\x06\x07":
-        return end[5]
-    return _at(file, locator[2], END_64)[8]
-
-
-def _at(file: BinaryIO, offset: int, record: struct.Struct) -> tuple[Any, ...]:
-    file.seek(max(offset, 0))
-    return record.unpack(file.read(record.size).ljust(record.size, b"\0"))
-
-
-def _check_pickle(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> None:
-    pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise SettingError("it has no data.pkl")
-    if pickles[0].file_size > MOST_PICKLED:
-        raise SettingError(f"its data.pkl has more than {MOST_PICKLED:,} bytes")
-    for opcode, argument, _ in pickletools.genops(archive.read(pickles[0])):
-        if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL") and argument not in USED:
-            raise SettingError(f"it refers to {one_line(argument)}")

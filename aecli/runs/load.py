@@ -1,6 +1,6 @@
 """A run's model and data, back from its checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from aecli.errors import SettingError
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import Kept, Stored, only_setting_errors, opened
 from aecli.runs.find import Run
+from aecli.text import one_line
 
 
 @dataclass(frozen=True)
@@ -82,29 +83,49 @@ class Loaded:
         return data
 
 
-def load(run: Run, device: str = "auto", root: str | None = None) -> Loaded:
+def load(
+    run: Run, device: str = "auto", root: str | None = None, file: str | None = None
+) -> Loaded:
     """Return the run's model and data.
 
-    `root` is where the data lies now, if not where it did in training. A checkpoint may come from
-    a stranger: nothing in it is run, and where data is fetched from is taken from this aecli.
+    `root`, or `file`, is where the data lies now, if not where it did in training. A checkpoint
+    may come from a stranger: nothing in it is run, and where data is fetched from is taken from
+    this aecli.
 
     Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
     """
     target = _device(device)
     contents, found = opened(run.checkpoint)
     with only_setting_errors(run.checkpoint, contents):
-        return _restore(run, found, contents["state_dict"], target, root)
+        return _restore(run, found, contents["state_dict"], target, {"root": root, "file": file})
 
 
 def _restore(
-    run: Run, found: Stored, weights: dict[str, Any], device: torch.device, root: str | None
+    run: Run,
+    found: Stored,
+    weights: dict[str, Any],
+    device: torch.device,
+    places: Mapping[str, str | None],
 ) -> Loaded:
     config = found.config
-    config.dataset.root = root or config.dataset.root
+    config.dataset.update(check_places(config, places))
     model = build(config, "model")
     model.load_state_dict(weights)
     model = model.eval().requires_grad_(False).to(device)
     return Loaded(run, config, found.choices, model, found.data, found.step)
+
+
+def check_places(config: DictConfig, places: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a data set that are given; raise `SettingError` for one it lacks."""
+    given = {key: value for key, value in places.items() if value is not None}
+    for key, value in given.items():
+        if key not in config.dataset:
+            known = ", ".join(f"dataset.{known}" for known in places if known in config.dataset)
+            raise SettingError(
+                f"dataset.{key}={one_line(value)}: the run's data set has no such setting;"
+                f" it has {known or 'none of them'}"
+            )
+    return given
 
 
 def _device(name: str) -> torch.device:

@@ -19,7 +19,7 @@ from typing_extensions import override
 from aecli.data import DataModule
 from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
-from aecli.figures import grid, labelled_rows, pixels_of
+from aecli.figures import as_images, grid, labelled_rows, pixels_of, squared
 from aecli.models import Autoencoder
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import KEY, pack, pack_data
@@ -265,14 +265,14 @@ class TensorBoardPages(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self.every:
             return
-        split = _data(trainer).splits["validation"]
+        split, labelled = _data(trainer).splits["validation"], _data(trainer).is_labelled
         images = _validation_images(trainer, PROJECTED)
         model = cast(Autoencoder, pl_module.eval())
         codes = model.encode(images.to(cast(torch.dtype, model.dtype)))
         _writer(trainer).add_embedding(
             codes.float().cpu(),
-            metadata=split.labels[: len(images)].tolist(),
-            label_img=images.cpu(),
+            metadata=_data(trainer).names(split.labels[: len(images)]) if labelled else None,
+            label_img=squared(as_images(images)),
             global_step=trainer.global_step,
             tag="codes",
         )
