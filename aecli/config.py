@@ -241,6 +241,8 @@ def typed_plugins(config: DictConfig) -> list[str]:
 
     Raises `SettingError` if a file of settings names them and the user has not.
     """
+    if "plugins" not in config:
+        return []
     names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     if names and "plugins" not in map(key_of, cast(list[str], typed)):

@@ -115,7 +115,7 @@ def as_a_process() -> Iterator[None]:
         with (
             patch.dict(os.environ),
             patch.object(sys, "path", sys.path[:]),
-            _without_plugins(),
+            without_plugins(),
             patch.object(Hydra, "get_mode", Hydra.get_mode),
             patch.object(ConfigLoaderImpl, "get_group_options", ConfigLoaderImpl.get_group_options),
             patch.object(threading, "excepthook", threading.excepthook),
@@ -140,7 +140,7 @@ def as_a_process() -> Iterator[None]:
 
 
 @contextmanager
-def _without_plugins() -> Iterator[None]:
+def without_plugins() -> Iterator[None]:
     """Start without the plugins that were named before; forget those that are named now."""
     with patch.dict(plugins._typed, clear=True):
         try:

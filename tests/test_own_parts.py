@@ -9,9 +9,13 @@ import pytest
 import torch
 import yaml
 
+from aecli import load
+from aecli.cli import COMMANDS as COMMANDS_OF_HYDRA
+from aecli.errors import SettingError
 from aecli.runs.archive import CHECKSUM
 from aecli.runs.checkpoint import KEY
-from tests.commandline import aecli, aecli_process, is_one_line
+from tests.commandline import aecli, aecli_process, is_one_line, without_plugins
+from tests.conftest import configure
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE, PAGE = ROOT / "examples" / "own_part", ROOT / "docs" / "own-parts.md"
@@ -191,6 +195,119 @@ def test_a_sweep_has_own_parts(copy):
     assert len(list(copy.glob("sweep/*/metrics.json"))) == 2
     done = aecli("train", "-m", *TINY, "plugins=[my_noise],[other]", cwd=copy)
     assert "must be one value for the whole sweep" in done.stderr
+
+
+KINDS = """
+import torch
+from torch import nn
+from aecli.likelihoods import Gaussian
+from aecli.models import VAE
+from aecli.networks import EncoderDecoder, Network
+from aecli.optimizers import Optimization
+from aecli.pretraining import Pretraining
+from aecli.sparsity import SparseCode, Sparsity
+
+class Softplus(Sparsity):
+    def forward(self, a):
+        code = nn.functional.softplus(a)
+        return SparseCode(code, self.penalty(code.mean(dim=0)))
+    def penalty(self, mean):
+        return mean.sum()
+
+class Deep(Network):
+    def __init__(self, shape, width):
+        self.shape, self.width = list(shape), width
+    def build(self, code_dim, outputs):
+        size = torch.Size(self.shape).numel()
+        down = [nn.Flatten(), nn.Linear(size, self.width), nn.ReLU()]
+        up = [nn.Linear(code_dim, self.width), nn.ReLU(), nn.Linear(self.width, size)]
+        return EncoderDecoder(
+            nn.Sequential(*down, nn.Linear(self.width, outputs)),
+            nn.Sequential(*up, nn.Unflatten(1, self.shape)),
+        )
+
+class Sharp(Gaussian):
+    def __init__(self):
+        super().__init__(0.1)
+
+class Signs(torch.optim.Optimizer):
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(group["lr"] * p.grad.sign())
+        return loss
+
+class Signed(Optimization):
+    ALGORITHMS = Optimization.ALGORITHMS | {"signs": Signs}
+
+class Zeros(Pretraining):
+    def __call__(self, model, data):
+        for p in model.decoder.parameters():
+            nn.init.zeros_(p)
+
+class Doubled(VAE):
+    def terms(self, *given, **named):
+        terms = super().terms(*given, **named)
+        return terms._replace(loss=2 * terms.loss)
+"""
+OPTIONS = {
+    "sparsity": "_target_: my_kinds.Softplus",
+    "network": "_target_: my_kinds.Deep\nshape: ${dataset.shape}\nwidth: 9",
+    "likelihood": "_target_: my_kinds.Sharp",
+    "optimizer": "_target_: my_kinds.Signed\nalgorithm: signs\nlr: 0.01",
+    "pretraining": "_target_: my_kinds.Zeros",
+    "model": ("# @package _global_\ndefaults: [vae]\n\nmodel:\n  _target_: my_kinds.Doubled\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """Return a folder with a part of each kind."""
+    folder = tmp_path_factory.mktemp("kinds")
+    (folder / "my_kinds.py").write_text(KINDS)
+    for group, text in OPTIONS.items():
+        (folder / "my_conf" / group).mkdir(parents=True)
+        (folder / "my_conf" / group / "mine.yaml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("group", OPTIONS)
+def test_a_part_of_each_kind_is_trained_evaluated_and_resumed(kinds, group):
+    words = ("--config-dir", "my_conf", f"{group}=mine", "plugins=[my_kinds]")
+    model = () if group == "model" else ("model=ae",)
+    tiny = TINY if group != "network" else (*TINY[:2], "network.width=5", TINY[3])
+    done = aecli("train", *tiny, *words, *model, f"hydra.run.dir=out/{group}", cwd=kinds)
+    assert (done.returncode, done.stderr) == (0, "")
+    again = (f"resume=out/{group}", "trainer.max_epochs=2", "plugins=[my_kinds]")
+    for line in (
+        ("eval", f"run=out/{group}", "plugins=[my_kinds]", *CHEAP),
+        ("train", *again),
+        ("verify", f"out/{group}", "plugins=[my_kinds]"),
+    ):
+        done = aecli(*line, cwd=kinds)
+        assert (done.returncode, done.stderr) == (0, ""), line
+    done = aecli("eval", f"run=out/{group}", cwd=kinds)
+    assert "made with my_kinds; add plugins=[my_kinds] if you trust it" in done.stderr
+
+
+def test_python_asks_too(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    with without_plugins():
+        with pytest.raises(SettingError, match=r"made with my_noise; add plugins=\[my_noise\]"):
+            load("out/run")
+        assert not (copy / "imported").exists()
+        assert type(load("out/run", plugins=["my_noise"]).model.noise).__name__ == "Blur"
+
+
+def test_each_command_takes_plugins():
+    assert all(configure(command=command)[0].plugins == [] for command in COMMANDS_OF_HYDRA)
 
 
 DATA = '''

@@ -113,6 +113,8 @@ def check_parts(
     with torch.random.fork_rng(devices=[]):
         for group, part in own.items():
             with part.blamed():
+                if group == "likelihood":  # it may refuse these data
+                    model.likelihood.check(data.values())
                 kinds[group](part, deepcopy(model).train(), x.clone())
 
 
