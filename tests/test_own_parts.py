@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from aecli.cli import COMMANDS as COMMANDS_OF_HYDRA
 from aecli.errors import SettingError
 from aecli.runs.archive import CHECKSUM
 from aecli.runs.checkpoint import KEY
-from tests.commandline import aecli, aecli_process, is_one_line, without_plugins
+from tests.commandline import aecli, aecli_process, is_one_line, started, without_plugins
 from tests.conftest import configure
 
 ROOT = Path(__file__).parents[1]
@@ -143,6 +145,38 @@ def test_without_its_name_a_part_is_refused(copy):
     assert "_target_=my_noise.Blur: not a part of aecli, and nothing of it was run" in done.stderr
     assert "add plugins=[my_noise] if you trust it" in done.stderr
     assert not (copy / "imported").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("return x.lerp(blurred, weight)", "return blurred[..., 1:]"),
+            "noise=blur (my_noise.Blur): corrupt(x, draws) gave a tensor of shape (4, 1, 8, 7)",
+        ),
+        (
+            ("return x.lerp(", "return x.lerpp("),
+            "noise=blur (my_noise.Blur): my_noise.py:LINE: AttributeError: 'Tensor' object has no",
+        ),
+        (
+            ("super().__init__()", "self.nn = nn"),
+            "model: my_noise.py:LINE: NameError: name 'nn' is",
+        ),
+        (("import Noise", "import Nois"), "plugins=[my_noise]: my_noise.py:LINE: ImportError: can"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_a_mistake_in_a_part_is_one_line_and_leaves_nothing(tmp_path, change, message):
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "own"))
+    module = folder / "my_noise.py"
+    text = module.read_text()
+    module.write_text(text.replace(*change))
+    line = 1 + text.partition(change[0])[0].count("\n")
+    done = aecli("train", *TINY, *OWN, cwd=folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"aecli: {message.replace('LINE', str(line))}")
+    assert done.stderr.count("\n") == 1
+    assert not list(folder.glob("outputs/*/*"))
 
 
 def test_a_file_of_settings_cannot_name_plugins(copy):
@@ -377,6 +411,22 @@ def test_other_processes_have_own_parts(copy, words):
     assert done.returncode == 0, done.stderr
     runs = list((copy / "outputs").rglob("metrics.json"))
     assert len(runs) == (2 if "-m" in words else 1)
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_says_the_plugins_too(copy):
+    words = (*TINY[1:], "trainer.max_epochs=100000", *OWN)
+    process = started("train", *words, cwd=copy)
+    deadline = time.monotonic() + 120
+    while not list(copy.glob("outputs/*/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    line = err.partition("to go on with it: aecli ")[2].split()
+    assert line[-1] == NAMED, err
+    done = aecli(*line, "trainer.max_epochs=100", cwd=copy)
+    assert "is done" in done.stderr or done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

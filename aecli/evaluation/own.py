@@ -11,6 +11,7 @@ from aecli import plugins
 from aecli.data import Batch
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
+from aecli.progress import Items, Tracked
 
 NAME = re.compile("[a-z][a-z0-9_]{0,39}")
 RESERVED = (
@@ -74,7 +75,7 @@ def own_metrics(names: Iterable[str]) -> dict[str, tuple[str, Metric]]:
 def computed(
     own: dict[str, tuple[str, Metric]],
     model: Autoencoder,
-    batches: Iterable[Batch],
+    batches: Items,
     taken: Collection[str],
 ) -> dict[str, float]:
     """Return the value of each of the metrics.
@@ -88,7 +89,7 @@ def computed(
         if name in taken:
             raise SettingError(f"{where}: aecli has a metric of this name; give it another one")
         try:
-            value = float(metric(model, batches))
+            value = float(metric(model, Tracked(batches, f"measuring {name}")))
         except SettingError:
             raise
         except Exception as error:
