@@ -36,7 +36,12 @@ class Distribution(Protocol):
 
 
 class Likelihood(nn.Module):
-    """Base class. A subclass turns the decoder's output into a distribution in `forward`."""
+    """Base class. A subclass turns the decoder's output into a distribution in `forward`.
+
+    The output has the shape of the examples, `(…, C, H, W)`, with any leading dimensions. The
+    distribution has `log_prob(x)` `(…)`, summed over the features, in nats, finite for every x
+    that `check` lets pass, and `mean`, of the shape of the output. A gradient reaches the output.
+    """
 
     is_density = True
     """Whether `log_prob` is a log density or probability; else `nll` and `elbo` have no meaning."""

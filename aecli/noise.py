@@ -17,7 +17,11 @@ from aecli.randomness import TORCH, Draws
 
 
 class Noise(nn.Module):
-    """x → x̃ in training, x → x otherwise. This one does nothing; a subclass says how.
+    """Base class: x → x̃ in training, x → x otherwise. This one does nothing.
+
+    A subclass defines `corrupt`: it returns a new float32 tensor of the shape of x, leaves x as it
+    is, and takes its random numbers from `draws`, so that an evaluation draws the same ones for an
+    example each time.
 
     Not `torch.nn.Identity`, which takes any setting in silence.
     """

@@ -120,7 +120,11 @@ def card_of(kind: str, state: Mapping[str, Any]) -> Card:
 
 
 class Source(Protocol):
-    """Anything that reads examples."""
+    """Anything that reads examples. A source of a plugin extends this class.
+
+    Labels, ids and splits go with the records' data row by row. The card comes back from a
+    checkpoint as it was: `card_of(card.kind, card.state())`.
+    """
 
     def read(self, root: str | None, card: Card | None) -> Records:
         """Return the examples; `root` is where files lie or shall lie.
