@@ -111,7 +111,7 @@ def test_missing_entries(people, tmp_path, missing):
     split = data.splits["train"]
     x, rows = data.card.scaled(split.values), split.rows.numpy()
     training = people.iloc[rows]
-    no_height = training["height"].isna().to_numpy()
+    no_height = training["height"].isna().tolist()
     no_colour = torch.tensor(training["colour"].isna().tolist())
     if missing == "mask":
         assert data.shape == (7 + 4,)
