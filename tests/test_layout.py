@@ -30,6 +30,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "pictures",
         "archive",
         "text",
         "untrusted",
