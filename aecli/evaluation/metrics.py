@@ -6,6 +6,7 @@ how the split is cut into batches. docs/metrics.md is the list for users.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,10 @@ from aecli.data import Batch
 from aecli.errors import check_choice, check_list, check_number
 from aecli.models import VAE, Autoencoder, Losses
 from aecli.models.accumulators import Means
-from aecli.noise import Noise
+from aecli.noise import Masking, Noise
 
+Features = Sequence[Sequence[Any]] | None
+"""What the numbers of a table's row are, as `Card.features`."""
 ACTIVE_VARIANCE = 0.01
 """Variance over images of its posterior mean above which a latent is active (Burda et al. 2015)."""
 GAUSSIAN, UNIFORM = 11, 7
@@ -27,7 +30,11 @@ def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
 
 
-NOISES = {_snake(kind.__name__): kind for kind in Noise.__subclasses__()}
+NOISES = {
+    _snake(kind.__name__): kind
+    for kind in Noise.__subclasses__()
+    if kind.__module__ == Noise.__module__  # not those of plugins, which may take other settings
+}
 """The kinds of noise, by the names that they have on the command line."""
 
 
@@ -85,12 +92,18 @@ def ssim(output: Tensor, image: Tensor) -> Tensor | None:
     return values[..., border:-border, border:-border].mean()
 
 
-def noises(model: Autoencoder, noise: str, levels: Sequence[float]) -> dict[float, Noise]:
-    """Return a noise of each level (its std, or its amount), in the range of the model's data."""
+def noises(
+    model: Autoencoder, noise: str, levels: Sequence[float], features: Features = None
+) -> dict[float, Noise]:
+    """Return a noise of each level (its std, or its amount), in the range of the model's data.
+
+    `features` are those of a table's data card.
+    """
     kind = NOISES[check_choice("eval.noise", noise, NOISES)]
+    others = {"features": features} if kind is Masking else {}
 
     def of_level(key: str, level: float) -> Noise:
-        made = kind(check_number(key, level, low=0))
+        made = kind(check_number(key, level, low=0), **others).to(model.device)
         made.low, made.high = model.noise.low, model.noise.high
         return made
 
@@ -101,13 +114,17 @@ def noises(model: Autoencoder, noise: str, levels: Sequence[float]) -> dict[floa
 
 @torch.no_grad()
 def noisy_reconstruction(
-    model: Autoencoder, batches: Iterable[Batch], noise: str, levels: Sequence[float]
+    model: Autoencoder,
+    batches: Iterable[Batch],
+    noise: str,
+    levels: Sequence[float],
+    features: Features = None,
 ) -> dict[str, float]:
     """Return `mse_<noise>_<level>`: mean squared error per feature against the clean example.
 
     The input is the example, not binarized, corrupted by a noise of each level.
     """
-    corruptions = noises(model, noise, levels)
+    corruptions = noises(model, noise, levels, features)
     if not corruptions:
         return {}
     means = Means()
