@@ -63,13 +63,13 @@ class Pass:
         return np.array(names, object)[numbers] if names else numbers
 
 
-def opened(config: DictConfig) -> Loaded:
-    """Return the one run that `run=` means."""
+def opened(config: DictConfig, device: str | None = None) -> Loaded:
+    """Return the one run that `run=` means, on `device` or, if that is None, `config.device`."""
     runs = find(config.run, config.output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
     log.info("with %s", shown(runs[0].checkpoint))
-    return load(runs[0], config.device)
+    return load(runs[0], device or config.device)
 
 
 def examples(loaded: Loaded, config: DictConfig) -> Pass:
