@@ -6,6 +6,7 @@
 >>> codes = run.model.encode(batch.original)
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def load(
     root: str | None = None,
     output_dir: str = "outputs",
     file: str | None = None,
+    plugins: Sequence[str] = (),
 ) -> "Model":
     """Return the model, the data and the configuration of a run.
 
@@ -48,13 +50,17 @@ def load(
         root: the folder of the data files, if they are no longer where the training had them.
         output_dir: where "latest" is looked for.
         file: the data file, likewise.
+        plugins: the modules with parts of your own that the run was made with (docs/own-parts.md).
 
     Raises:
         SettingError: if there is no such run, if `run` is a sweep with several of them, or if the
-            checkpoint is damaged or not made by aecli.
+            checkpoint is damaged or not made by aecli; for a plugin that cannot be imported, and
+            one that is needed and not named.
     """
     from aecli import api
+    from aecli.plugins import trust
 
+    trust(list(plugins))
     return api.open_run(str(run), device, root, file, output_dir)
 
 

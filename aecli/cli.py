@@ -222,7 +222,8 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
     """Return what Hydra calls with the configuration of a run, or of each job of a sweep."""
 
     def job(config: Any) -> Any:
-        from aecli.config import is_sweep, refuse_unknown
+        from aecli import plugins
+        from aecli.config import is_sweep, refuse_unknown, typed_plugins
         from aecli.distributed import lost_connection
 
         try:
@@ -230,6 +231,7 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
             refuse_unknown(config)
             with importing(partial(_ending, command, advice=_advice(command))):
                 module = importlib.import_module(COMMANDS[command])
+                plugins.trust(typed_plugins(config))
             return module.main(config)
         except Exception as error:
             if stopped := signal_behind(error):
@@ -353,6 +355,7 @@ def _how_to_go_on(command: str) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     from aecli.config import is_sweep
+    from aecli.overrides import key_of
     from aecli.runs.paths import as_typed
 
     if command != "train" or not HydraConfig.initialized():
@@ -365,7 +368,9 @@ def _how_to_go_on(command: str) -> str:
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
     how = "started as before, " if launched() else ""
-    return f"; to go on with it: {how}aecli train {as_typed('resume', hydra.run.dir)}"
+    run = as_typed("resume", hydra.run.dir)
+    typed = next((f" {word}" for word in hydra.overrides.task if key_of(word) == "plugins"), "")
+    return f"; to go on with it: {how}aecli train {run}{typed}"
 
 
 def _completed_command() -> str:

@@ -20,12 +20,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from aecli import files
 from aecli.commands.train import quieten, run
-from aecli.config import composed, refuse_unknown
+from aecli.config import composed, refuse_unknown, typed_plugins
 from aecli.distributed import launched
 from aecli.errors import SettingError, shortened
 from aecli.flags import sorted_words
 from aecli.messages import plain
 from aecli.overrides import checked
+from aecli.plugins import trust
 from aecli.runs.paths import CONFIG, HYDRA, OVERRIDES, discard_refused, lock
 from aecli.sweeps.hydra_callbacks import directory_of
 from aecli.text import SafeFormatter
@@ -40,12 +41,14 @@ _turn = threading.Lock()
 def train(words: Sequence[str], shown: bool = True) -> Path:
     """Train the run of `words`, those of `aecli train`, and return its directory.
 
-    Nothing is printed unless it is to be `shown`. Raises `SettingError` with the line that the command would print.
+    Nothing is printed unless it is to be `shown`. Raises `SettingError` with the line that the
+    command would print.
     """
     silence = nullcontext() if shown else redirect_stdout(StringIO())  # also without a bar
     with _turn, _own_hydra(), isolate_rng(), silence:
         whole = _configuration(words)
         HydraConfig.instance().set_config(whole)  # the run's name is made of its keys
+        trust(typed_plugins(whole))
         config = whole.copy()
         with open_dict(config):
             del config["hydra"]

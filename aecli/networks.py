@@ -37,7 +37,23 @@ class EncoderDecoder(NamedTuple):
     """`(B, code_dim)` → `(B, C, H, W)`."""
 
 
-class MLP:
+class Network:
+    """Base class: the plan of an encoder and a decoder.
+
+    A subclass takes its settings and the data's `shape` in its constructor, and makes the modules
+    in `build`. It holds no weights itself.
+    """
+
+    def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
+        """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers.
+
+        `outputs` is K for an autoencoder and 2K for a VAE: mean and log-variance. A gradient
+        has to reach every parameter of both.
+        """
+        raise NotImplementedError
+
+
+class MLP(Network):
     """Fully connected layers D → hidden → outputs, and code_dim → hidden reversed → D.
 
     Args:
@@ -128,7 +144,7 @@ class TiedLinear(nn.Module):
         return F.linear(x, self.weight[: self.inputs].t(), self.bias)
 
 
-class Conv:
+class Conv(Network):
     """Convolutions of stride 2 that halve the image, then a linear layer; the decoder mirrors it.
 
     Args:

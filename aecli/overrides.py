@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from aecli import plugins
 from aecli.errors import SettingError, shortened
 from aecli.flags import COMPLETION, SHOW, SWEEP, sorted_words
 from aecli.hydra_keys import OF_A_SWEEP, check_hydra_key, is_below
@@ -29,6 +30,9 @@ WIRED = {
     "network.shape": "choose dataset=…",
     "dataset.shape": "choose dataset=…",
     "dataset.source": "choose dataset=…",
+    "dataset.features": "choose dataset=…",
+    "likelihood.features": "choose dataset=…",
+    "noise.features": "choose dataset=…",
     "sparsity.units": "set model.code_dim=…",
 }
 """Settings that follow from others, and which: nobody sets them by themselves."""
@@ -153,6 +157,8 @@ def _checked(override: "Override", line: Line) -> int:
     if of_a_sweep and line.runs and not line.is_sweep:
         raise SettingError(f"{typed}: has an effect in a sweep only; add -m")
     if not override.is_sweep_override():
+        if key == "plugins" and line.runs:
+            plugins.check(override.value())
         return 1
     if not line.is_sweep:
         raise SettingError(

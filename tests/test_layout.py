@@ -24,6 +24,7 @@ FLOORS = (
         "tree",
         "messages",
         "overrides",
+        "plugins",
         "flags",
         "hydra_keys",
         "options",

@@ -42,8 +42,8 @@ def main(config: DictConfig) -> None:
     records = data.source.read(data.root, None)
     rows = data.splitting(records)
     found = summary(records)
-    if records.understood:
-        log.info(records.understood)
+    if told := "; ".join(filter(None, (records.understood, data.splitting.said(records)))):
+        log.info(told)
     name = HydraConfig.get().runtime.choices["dataset"]
     table = Table("", "", title=name, title_justify="left", show_header=False)
     for key, value in _properties(found, records, rows, data):

@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
     size = check_int("batch_size", config.batch_size, 1)
     if not config.codes:
         raise SettingError("codes=null: must be a file, such as codes=codes.csv")
-    loaded = opened(config)
+    loaded = opened(config, out)
     codes = CodeFile(Path(config.codes).expanduser(), loaded.model.code_dim, size, config.key)
     with new_examples(out, config, loaded.card, codes.count) as add:
         for ids, z in Tracked(codes, f"decoding {codes.count:,} codes"):

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def main(config: DictConfig) -> None:
     """Write id, split, label and the code z0, z1, … of each example to the file `out`."""
     out = file_for(config, "codes.csv")
-    loaded = opened(config)
+    loaded = opened(config, out)
     pieces = examples(loaded, config)
     with new_rows(out, pieces.count, "z", config.overwrite) as add:
         for batch, columns in Tracked(pieces, f"encoding {pieces.count:,} examples"):

@@ -23,6 +23,7 @@ from aecli.evaluation.finetune import Finetuning
 from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.metrics import NOISES
+from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.probe import Probe
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
@@ -85,9 +86,12 @@ def evaluate(
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
     loaded = load(run, device, root, file)
+    own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
     values = _measure(loaded, settings, seed)
+    test_split = loaded.data.batches("test", settings.batch_size, seed)
+    values |= computed(own, loaded.model, test_split, values)
     test = {
         "checkpoint": run.checkpoint.name,
         "seed": seed,
@@ -99,7 +103,9 @@ def evaluate(
     if settings.protocol != "none" and loaded.data.is_labelled:
         labelled = loaded.labelled_data(settings.classes, None)
         test["classified_images"] = len(labelled.splits["test"])
-    _print(loaded, values, settings)
+    if own:  # what `aecli compare` has to know of them
+        test["own_metrics"] = {name: metric.more_is_better for name, (_, metric) in own.items()}
+    _print(loaded, values, settings, {name: metric.unit for name, (_, metric) in own.items()})
     pictures = {}
     if settings.pictures:
         pictures = _pictures(loaded, settings.noise, settings.noise_levels)
@@ -220,13 +226,19 @@ def _principal(points: np.ndarray) -> np.ndarray:
     return PCA(2, random_state=0).fit_transform(points)
 
 
-def _print(loaded: Loaded, values: Mapping[str, float], settings: DictConfig) -> None:
+def _print(
+    loaded: Loaded,
+    values: Mapping[str, float],
+    settings: DictConfig,
+    own_units: Mapping[str, str],
+) -> None:
     title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
     for name, value in values.items():
         unit = _unit(name, settings)
         if len(loaded.card.shape) == 1:
             unit = unit.replace("pixel", "number").replace("image", "row")
+        unit = own_units.get(name, unit)
         table.add_row(name, f"{value:.5g}", unit)
     show(table)
 
@@ -260,9 +272,10 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: Di
     """Print a table with a row a run, without the columns that no run has."""
     rows = {run: read_metrics(run.directory) | dict(values) for run, values in results.items()}
     noisy = [name for values in results.values() for name in values if name.startswith("mse_")]
+    own = [name for row in rows.values() for name in row["test"].get("own_metrics", {})]
     columns = [
         name
-        for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:]])
+        for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:], *own])
         if any(isinstance(values.get(name), int | float) for values in rows.values())
     ]
     title = "test set"

@@ -38,7 +38,7 @@ def main(config: DictConfig) -> None:
     else:
         out = file_for(config, "model.onnx", (*FORMATS, FOLDER))
     check_installed(ending)
-    loaded = opened(config, "cpu")
+    loaded = opened(config, out, "cpu")
     loaded.config.dataset.update(check_places(loaded.config, config.dataset))
     given, x = _examples(loaded)
     code = loaded.model.encode(x)

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig
 from torch import Tensor
 
+from aecli.commands.places import READ, refuse_read
 from aecli.data import Batch, DataModule
 from aecli.errors import SettingError, check_int
 from aecli.runs.find import find
@@ -15,9 +17,6 @@ from aecli.runs.load import Loaded, check_places, load
 from aecli.runs.paths import shown
 
 log = logging.getLogger(__name__)
-
-PLACES = ("file", "root")
-"""Settings of a data set that say where it lies."""
 
 
 class Piece(NamedTuple):
@@ -63,13 +62,25 @@ class Pass:
         return np.array(names, object)[numbers] if names else numbers
 
 
-def opened(config: DictConfig, device: str | None = None) -> Loaded:
-    """Return the one run that `run=` means, on `device` or, if that is None, `config.device`."""
+def opened(config: DictConfig, out: Path, device: str | None = None) -> Loaded:
+    """Return the one run that `run=` means; refuse to write over what it was trained on.
+
+    It is on `device` or, if that is None, on `config.device`.
+    """
     runs = find(config.run, config.output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
     log.info("with %s", shown(runs[0].checkpoint))
-    return load(runs[0], device or config.device)
+    loaded = load(runs[0], device or config.device)
+    own = loaded.config.dataset
+    if not is_known(own):
+        refuse_read(out, [own.get(key) for key in READ])
+    return loaded
+
+
+def is_known(dataset: DictConfig) -> bool:
+    """Return whether a data set is one that all know, such as MNIST, and not a user's own."""
+    return "source" in dataset
 
 
 def examples(loaded: Loaded, config: DictConfig) -> Pass:
@@ -82,12 +93,12 @@ def examples(loaded: Loaded, config: DictConfig) -> Pass:
     typed, own = check_places(loaded.config, config.dataset), loaded.config.dataset
     if not typed:
         return Pass(loaded.data, list(loaded.data.splits), size, seed)
-    if "source" in own:  # a data set that everybody knows: where it lies now
+    if is_known(own):
         own.root = typed["root"]
         return Pass(loaded.data, list(loaded.data.splits), size, seed)
-    if not any(key in typed for key in PLACES):
+    if not any(key in typed for key in READ):
         key, value = next(iter(typed.items()))
-        place = " or ".join(f"dataset.{key}=…" for key in PLACES if key in own)
+        place = " or ".join(f"dataset.{key}=…" for key in READ if key in own)
         raise SettingError(f"dataset.{key}={value}: is of new data; add {place}")
     data = loaded.new_data(**typed)
     if data.understood:

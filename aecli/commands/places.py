@@ -1,6 +1,6 @@
 """Where a command writes what `out=` names: a file, or a folder; checked before the work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,8 +54,13 @@ def _typed(config: DictConfig, example: str) -> Path:
     if not (config.out or "").strip():
         raise SettingError(f"out={config.out or 'null'}: must be a path, such as out={example}")
     out = Path(config.out).expanduser()
-    read = [(config.get("dataset") or {}).get(key) for key in READ] + [config.get("codes")]
+    typed = config.get("dataset") or {}
+    refuse_read(out, [*(typed.get(key) for key in READ), config.get("codes")])
+    return out
+
+
+def refuse_read(out: Path, read: Sequence[str | None]) -> None:
+    """Raise `SettingError` if `out` is, or lies in, one of the files and folders that are read."""
     for place in (Path(place).expanduser().resolve() for place in read if place):
         if out.resolve() == place or (place.is_dir() and place in out.resolve().parents):
             raise SettingError(f"out={out}: is, or lies in, what is read; name another place")
-    return out

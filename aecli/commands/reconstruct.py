@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def main(config: DictConfig) -> None:
     """Write the reconstruction of each example to `out`, a folder of images or a file."""
     out = place_for(config, "clean/")
-    loaded = opened(config)
+    loaded = opened(config, out)
     pieces = examples(loaded, config)
     with new_examples(out, config, loaded.card, pieces.count) as add:
         for batch, columns in Tracked(pieces, f"reconstructing {pieces.count:,} examples"):

@@ -49,7 +49,7 @@ def main(config: DictConfig) -> None:
     """Write id, split, label, score and anomaly of each example to `out`."""
     _check_settings(config)
     out = folder_for(config, "scores/") if is_folder(config) else file_for(config, "scores.csv")
-    loaded = opened(config)
+    loaded = opened(config, out)
     kind = _kind(loaded, config)
     pieces = examples(loaded, config)
     detection = _detection(pieces, config.normal)

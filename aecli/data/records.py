@@ -48,8 +48,9 @@ class Card(ABC):
     """The name under which a checkpoint keeps cards of this class."""
     shape: tuple[int, ...]
     """Of an example as the model sees it: `(D,)` or `(C, H, W)`."""
-    features: list[dict[str, Any]] | None = None
-    """The columns behind the D numbers of a table's row, for `likelihood=mixed`; else None."""
+    features: list[list[Any]] | None = None
+    """What the D numbers of a table's row are, in order: `["number", n]`, `["category", width]`,
+    `["mask", columns]`; None of other examples."""
 
     @abstractmethod
     def stored(self, data: Any) -> Tensor:
@@ -57,6 +58,9 @@ class Card(ABC):
 
         Raises `SettingError` for data that does not go with the card, naming what differs.
         """
+
+    def check_new(self, data: Any) -> None:  # noqa: B027 (most data has no such kinds)
+        """Raise `SettingError` for examples of a kind that the training split did not have."""
 
     @abstractmethod
     def scaled(self, stored: Tensor) -> Tensor:
@@ -116,7 +120,11 @@ def card_of(kind: str, state: Mapping[str, Any]) -> Card:
 
 
 class Source(Protocol):
-    """Anything that reads examples."""
+    """Anything that reads examples. A source of a plugin extends this class.
+
+    Labels, ids and splits go with the records' data row by row. The card comes back from a
+    checkpoint as it was: `card_of(card.kind, card.state())`.
+    """
 
     def read(self, root: str | None, card: Card | None) -> Records:
         """Return the examples; `root` is where files lie or shall lie.

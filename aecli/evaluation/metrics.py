@@ -27,7 +27,11 @@ def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
 
 
-NOISES = {_snake(kind.__name__): kind for kind in Noise.__subclasses__()}
+NOISES = {
+    _snake(kind.__name__): kind
+    for kind in Noise.__subclasses__()
+    if kind.__module__ == Noise.__module__  # not those of plugins, which may take other settings
+}
 """The kinds of noise, by the names that they have on the command line."""
 
 
