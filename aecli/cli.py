@@ -28,6 +28,12 @@ COMMANDS = {
     "train": "aecli.commands.train",
     "eval": "aecli.commands.evaluate",
     "sample": "aecli.commands.sample",
+    "encode": "aecli.commands.encode",
+    "score": "aecli.commands.score",
+    "reconstruct": "aecli.commands.reconstruct",
+    "decode": "aecli.commands.decode",
+    "data": "aecli.commands.data",
+    "export": "aecli.commands.export",
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
@@ -39,11 +45,17 @@ RERUN = "--experimental-rerun"
 """A flag of Hydra's that unpickles a file."""
 
 USAGE = """\
-aecli trains, evaluates, samples and compares autoencoders.
+aecli trains, evaluates, uses and compares autoencoders.
 
+  aecli data   dataset=digits        what a run would see of a data set
   aecli train  [SETTING=VALUE ...]   train a model, into a new directory under outputs/
   aecli eval   run=latest            its test metrics, as a table and pictures
   aecli sample run=latest            images from it
+  aecli encode run=latest out=codes.csv        the codes of examples, its own or new ones
+  aecli score  run=latest out=scores.csv       how unusual each example is
+  aecli reconstruct run=latest out=clean/      what the model makes of each example
+  aecli decode run=latest codes=codes.csv out=images/      examples from codes
+  aecli export run=latest out=model.onnx       the model as a file for other programs
   aecli compare                      the runs of the newest sweep, side by side
   aecli verify [RUN ...]             whether the files of runs are undamaged
 

@@ -1,4 +1,4 @@
-"""The root keys of the three configurations: those that no constructor checks.
+"""The root keys of the configurations: those that no constructor checks.
 
 Also the resolvers: the names of run directories, and a size of the code. Imported by the command
 line: no torch here.
@@ -178,6 +178,84 @@ class SampleConfig:
     density: str | None = None
     images: list[int] | None = None
     classes: list[Any] | None = None
+    out: str | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class NewData(DataPlace):
+    """New examples for a run: where they lie, and what stands in which column or array."""
+
+    id: str | None = None
+    ids: str | None = None
+    label: str | None = None
+    labels: str | None = None
+    key: str | None = None
+
+
+@dataclass
+class PassConfig:
+    """What the commands share that take examples through a run's model."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    out: str | None = None
+    overwrite: bool = False
+    dataset: NewData = field(default_factory=NewData)
+    device: str = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class ScoreConfig(PassConfig):
+    """`conf/score.yaml`."""
+
+    kind: str | None = None
+    quantile: float | None = MISSING
+    per_feature: bool = False
+    normal: str | None = None
+    importance_samples: int | None = None
+    neighbors: int | None = None
+    seed: int = 0
+
+
+@dataclass
+class DecodeConfig:
+    """`conf/decode.yaml`."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    codes: str | None = None
+    key: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    device: str = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class DataConfig:
+    """`conf/data.yaml`."""
+
+    dataset: Any = MISSING
+    trainer: Any = MISSING
+    network: Any = MISSING
+    likelihood: Any = MISSING
+    output_dir: str = MISSING
+    out: str | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class ExportConfig:
+    """`conf/export.yaml`."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    dataset: DataPlace = field(default_factory=DataPlace)
+    out: str | None = None
+    overwrite: bool = False
+    part: str = MISSING
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -285,5 +363,10 @@ def register() -> None:
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="sample_schema", node=SampleConfig)
+    store.store(name="pass_schema", node=PassConfig)
+    store.store(name="score_schema", node=ScoreConfig)
+    store.store(name="decode_schema", node=DecodeConfig)
+    store.store(name="data_schema", node=DataConfig)
+    store.store(name="export_schema", node=ExportConfig)
     OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)
     OmegaConf.register_new_resolver("code_dim", code_dim, replace=True)

@@ -68,6 +68,40 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
 
 
+@contextmanager
+def new_files(*paths: Path, overwrite: bool = False) -> Iterator[list[BinaryIO]]:
+    """Open files that belong together, which get their names `paths` when the block ends.
+
+    All of them or none. Raises `SettingError` if something has one of the names already, unless
+    `overwrite` lets the new files replace older ones; `WriteError` if one cannot be written.
+    """
+    for path in paths:
+        refuse_existing_file(path, overwrite)
+    with _one_line(paths[0]), ExitStack() as stack:
+        opened = [stack.enter_context(_temporary(path)) for path in paths]
+        yield [file for _, file in opened]
+        for _, file in opened:
+            _synchronize(file)
+        temporaries = [temporary for temporary, _ in opened]
+        if overwrite:
+            for temporary, path in zip(temporaries, paths, strict=True):
+                temporary.replace(path)
+        elif not _all_linked(temporaries, list(paths)):
+            for path in paths:
+                refuse_existing_file(path, overwrite)
+
+
+def refuse_existing_file(path: Path, overwrite: bool) -> None:
+    """Raise `SettingError` unless a file can be made at `path`: or replaced, with `overwrite`."""
+    refuse_links(path)
+    if path.is_dir() or (os.path.lexists(path) and not path.is_file()):
+        raise SettingError(f"{path}: is no regular file; name a new one")
+    if os.path.lexists(path) and not overwrite:
+        raise SettingError(f"{path}: exists already; name another, or add overwrite=true")
+    if not path.absolute().parent.is_dir():
+        raise SettingError(f"{path}: there is no folder {path.parent}")
+
+
 def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
     """Write files that belong together under a name that is free, and return their paths.
 

@@ -6,6 +6,9 @@ those of `draws`: torch's own in training, so that they follow the run's seed, a
 own in an evaluation. `corrupt` draws whatever the mode.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -82,17 +85,25 @@ class SaltAndPepper(Noise):
 
 
 class Masking(Noise):
-    """Exactly the fraction `amount` of each image's features is 0 (Vincent et al. 2008, §2.3).
+    """Exactly the fraction `amount` of each example's features is 0 (Vincent et al. 2008, §2.3).
 
-    The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each image at each call.
+    The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each example at each call. Of a
+    table the columns are masked: all numbers of a category, and the entry that says of a column
+    that it is there.
 
     Args:
         amount: fraction of the features, in [0, 1].
+        features: what the numbers of a table's row are, as `Card.features`; wired.
     """
 
-    def __init__(self, amount: float) -> None:
+    columns: Tensor | None
+    """The column that each number of a table's row belongs to, `(D,)`, int64."""
+
+    def __init__(self, amount: float, features: Sequence[Sequence[Any]] | None = None) -> None:
         super().__init__()
         self.amount = check_number("noise.amount", amount, low=0, high=1)
+        columns = None if features is None else torch.tensor(_columns(features))
+        self.register_buffer("columns", columns, persistent=False)
 
     def extra_repr(self) -> str:
         """Return the settings, as they are printed."""
@@ -101,8 +112,31 @@ class Masking(Noise):
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with the masked features at 0."""
         flat = x.flatten(1)
+        if self.columns is not None:
+            count = int(self.columns.max()) + 1
+            kept = self._masked(torch.ones_like(flat[:, :1]).repeat(1, count), draws)
+            return x * kept.index_select(1, self.columns)
+        return self._masked(flat, draws).view_as(x)
+
+    def _masked(self, flat: Tensor, draws: Draws) -> Tensor:
         masked = int(self.amount * flat.shape[1] + 0.5)
         # The features with the largest of D uniform numbers are a uniform choice without
         # replacement; topk, unlike a threshold, keeps the count exact when numbers tie.
         chosen = draws.uniform(flat).topk(masked, dim=1, sorted=False).indices
-        return flat.scatter(1, chosen, 0.0).view_as(x)
+        return flat.scatter(1, chosen, 0.0)
+
+
+def _columns(features: Sequence[Sequence[Any]]) -> list[int]:
+    """Return the column that each number of a row belongs to."""
+    columns: list[int] = []
+    count = 0
+    for kind, size in features:
+        if kind == "mask":
+            columns += range(size)
+        elif kind == "category":
+            columns += [count] * size
+            count += 1
+        else:
+            columns += range(count, count + size)
+            count += size
+    return columns

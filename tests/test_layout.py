@@ -31,6 +31,8 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "codes",
+        "rows",
         "archive",
         "text",
         "untrusted",

@@ -144,6 +144,10 @@ def train(
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
     model.likelihood.check(data.values())
+    if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
+        raise SettingError(
+            "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
+        )
     threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
     arithmetic = _arithmetic(config, model, data, before)
     arithmetic.prepare(model)

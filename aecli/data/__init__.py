@@ -6,6 +6,8 @@ from aecli.data.module import DataModule
 from aecli.data.records import Card, Records, Scaled, Source
 from aecli.data.sources import Digits, IDXFiles
 from aecli.data.splits import Examples, Split
+from aecli.data.table import TableData
+from aecli.data.table_card import TableCard
 
 __all__ = [
     "ArrayCard",
@@ -21,4 +23,6 @@ __all__ = [
     "Scaled",
     "Source",
     "Split",
+    "TableCard",
+    "TableData",
 ]
