@@ -58,8 +58,12 @@ class Likelihood(nn.Module):
         """Raise `SettingError` if some of the data's values lie outside the support."""
 
     def errors(self, mean: Tensor, x: Tensor) -> Tensor:
-        """Return the squared error of each feature, `(B, *S)`."""
+        """Return the squared error of each feature, `(B, *S)`; 0 of what `log_prob` leaves out."""
         return (mean - x).square()
+
+    def mse(self, mean: Tensor, x: Tensor) -> Tensor:
+        """Return the mean of the squared errors of each example, `(B,)`, without those left out."""
+        return self.errors(mean, x).flatten(1).mean(dim=1)
 
 
 class Bernoulli(Likelihood):
@@ -292,13 +296,21 @@ class Mixed(Likelihood):
 
     def errors(self, mean: Tensor, x: Tensor) -> Tensor:
         """Return the squared errors `(B, D)`, 0 of a missing entry and of the mask itself."""
-        errors = (mean - x).square()
-        counted = torch.zeros_like(errors)
+        return (mean - x).square() * self._counted(x)
+
+    def mse(self, mean: Tensor, x: Tensor) -> Tensor:
+        """Return the mean of the squared errors of the entries that are there, `(B,)`."""
+        there = self._counted(x).sum(dim=1)
+        return self.errors(mean, x).sum(dim=1) / there.clamp_min(1)
+
+    def _counted(self, x: Tensor) -> Tensor:
+        """Return 1 for each number of x `(B, D)` that is of an entry that is there, else 0."""
+        counted = torch.zeros_like(x)
         there = self.there(x)
         counted[:, self.numbers] = 1.0 if there is None else there
         for block in self.blocks:
             counted[:, block] = x[:, block].sum(dim=1, keepdim=True)
-        return errors * counted
+        return counted
 
 
 class MixedVariables:
