@@ -204,6 +204,7 @@ class PassConfig:
     dataset: NewData = field(default_factory=NewData)
     device: str = MISSING
     batch_size: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -231,6 +232,7 @@ class DecodeConfig:
     overwrite: bool = False
     device: str = MISSING
     batch_size: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -244,6 +246,7 @@ class DataConfig:
     output_dir: str = MISSING
     out: str | None = None
     overwrite: bool = False
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -256,6 +259,7 @@ class ExportConfig:
     out: str | None = None
     overwrite: bool = False
     part: str = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -319,8 +323,6 @@ def typed_plugins(config: DictConfig) -> list[str]:
 
     Raises `SettingError` if a file of settings names them and the user has not.
     """
-    if "plugins" not in config:
-        return []
     names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     if names and "plugins" not in map(key_of, cast(list[str], typed)):

@@ -28,6 +28,11 @@ CHEAP = ("eval.protocol=none", "eval.pictures=false")
 COMMANDS = {
     "eval": (RUN, *CHEAP),
     "sample": (RUN, "kind=reconstruct", "n=2"),
+    "encode": (RUN, "out=codes.npy"),
+    "score": (RUN, "out=scores.csv"),
+    "reconstruct": (RUN, "out=clean.npz"),
+    "decode": (RUN, "codes=codes.csv", "out=decoded.npz"),
+    "export": (RUN, "out=model.safetensors"),
     "train": ("resume=out/run", "trainer.max_epochs=2"),
     "verify": ("out/run",),
 }
@@ -47,6 +52,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home") / "own_part"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     train(folder)
+    assert aecli("encode", RUN, "out=codes.csv", NAMED, cwd=folder).returncode == 0
     with (folder / "my_noise.py").open("a") as module:
         module.write(SPY)
     return folder
@@ -389,6 +395,8 @@ def test_an_own_data_set_needs_its_option_no_more(tmp_path):
     done = aecli("train", *TINY[:3], *words, "hydra.run.dir=out/second", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     done = aecli("eval", "run=out/second", "plugins=[my_data]", *CHEAP, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("data", *words[:4], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     done = aecli("verify", "plugins=[my_data]", "out/run", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
