@@ -342,15 +342,10 @@ def _discard_refused() -> None:
 
     from hydra.core.hydra_config import HydraConfig
 
-    from aecli.runs.paths import CHECKPOINTS, discard
+    from aecli.runs.paths import discard_refused
 
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    if (
-        rank() == 0
-        and not (directory / CHECKPOINTS).exists()
-        and not any(directory.glob("events*"))
-    ):
-        discard(directory)
+    if rank() == 0:
+        discard_refused(Path(HydraConfig.get().runtime.output_dir))
 
 
 def _how_to_go_on(command: str) -> str:

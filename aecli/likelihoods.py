@@ -136,11 +136,26 @@ class ContinuousBernoulli(Likelihood):
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return continuous Bernoulli variables with these logits."""
-        return Features(d.ContinuousBernoulli(logits=parameters, validate_args=False))
+        return Features(ContinuousBernoulliVariables(logits=parameters, validate_args=False))
 
     def check(self, values: Tensor) -> None:
         """Refuse values outside [0, 1]."""
         _check_unit_interval("continuous_bernoulli", values)
+
+
+class ContinuousBernoulliVariables(d.ContinuousBernoulli):
+    """`torch.distributions.ContinuousBernoulli` with a mean that is exact to float32."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Return 1/(1 − e^−l) − 1/l, where |l| ≥ ½; below, where they cancel, the series of it."""
+        logits = self.logits
+        small = logits.abs() < 0.5
+        far = torch.where(small, torch.ones_like(logits), logits)
+        near = torch.where(small, logits, torch.zeros_like(logits))
+        square = near.square()
+        series = 0.5 + near / 12 * (1 - square / 60 * (1 - square / 42))
+        return torch.where(small, series, -1 / torch.expm1(-far) - 1 / far)
 
 
 class Gaussian(Likelihood):

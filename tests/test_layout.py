@@ -7,7 +7,7 @@ from pathlib import Path
 AECLI = Path(__file__).parents[1] / "aecli"
 FLOORS = (
     ("__main__",),
-    ("cli",),
+    ("cli", "api", "estimator", "in_process"),
     ("commands",),
     ("evaluation",),
     ("training", "sweeps"),
@@ -33,6 +33,7 @@ FLOORS = (
         "files",
         "codes",
         "rows",
+        "pictures",
         "archive",
         "text",
         "untrusted",

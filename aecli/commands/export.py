@@ -8,12 +8,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from aecli import files
+from aecli.commands.passes import opened
 from aecli.commands.places import file_for, folder_for
 from aecli.data import Card
 from aecli.errors import SettingError, check_choice
 from aecli.runs.exported import FORMATS, PARTS, Graph, Runs, about, check_installed, traced
-from aecli.runs.find import find
-from aecli.runs.load import Loaded, load
+from aecli.runs.load import Loaded, check_places
 from aecli.runs.paths import shown
 from aecli.runs.weights import read_folder, write_folder
 
@@ -38,7 +38,8 @@ def main(config: DictConfig) -> None:
     else:
         out = file_for(config, "model.onnx", (*FORMATS, FOLDER))
     check_installed(ending)
-    loaded = _opened(config)
+    loaded = opened(config, out, "cpu")
+    loaded.config.dataset.update(check_places(loaded.config, config.dataset))
     given, x = _examples(loaded)
     code = loaded.model.encode(x)
     reconstruction = loaded.card.leaving(loaded.model.decode(code).mean)
@@ -74,19 +75,11 @@ def checked(runs: Runs, graph: Graph, values: dict[str, Tensor]) -> float:
             largest = (ran - wanted).abs().max() / own.abs().max().clamp(min=1)
             if not largest <= MOST:  # not a number, too
                 raise SettingError(
-                    f"export: the {name} of what was written differs from the run's by {largest:.2g},"
-                    f" and may by {MOST:g}; nothing is left of it"
+                    f"export: the {name} of what was written differs from the run's by"
+                    f" {largest:.2g}, and may by {MOST:g}; nothing is left of it"
                 )
             difference = max(difference, float(largest))
     return difference
-
-
-def _opened(config: DictConfig) -> Loaded:
-    runs = find(config.run, config.output_dir)
-    if len(runs) > 1:
-        raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
-    log.info("with %s", shown(runs[0].checkpoint))
-    return load(runs[0], "cpu", config.dataset.root, config.dataset.file)
 
 
 def _examples(loaded: Loaded) -> tuple[Tensor, Tensor]:

@@ -62,13 +62,16 @@ class Pass:
         return np.array(names, object)[numbers] if names else numbers
 
 
-def opened(config: DictConfig, out: Path) -> Loaded:
-    """Return the one run that `run=` means; refuse to write over what it was trained on."""
+def opened(config: DictConfig, out: Path, device: str | None = None) -> Loaded:
+    """Return the one run that `run=` means; refuse to write over what it was trained on.
+
+    It is on `device` or, if that is None, on `config.device`.
+    """
     runs = find(config.run, config.output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
     log.info("with %s", shown(runs[0].checkpoint))
-    loaded = load(runs[0], config.device)
+    loaded = load(runs[0], device or config.device)
     own = loaded.config.dataset
     if not is_known(own):
         refuse_read(out, [own.get(key) for key in READ])

@@ -55,7 +55,8 @@ def main(config: DictConfig) -> None:
     detection = _detection(pieces, config.normal)
     if detection and not is_folder(config):
         files.refuse_existing_file(_histogram_for(out), config.overwrite)
-    score = _score(loaded, kind, config)
+    given = {key: config[key] for key in TAKES if config[key] is not None}
+    score = score_of(loaded, kind, config.batch_size, **given)
     threshold = _threshold(loaded, score, config)
     above = 0
     with _places(out, config, pieces.count, bool(detection)) as (add, histogram):
@@ -115,21 +116,25 @@ def _kind(loaded: Loaded, config: DictConfig) -> str:
     return "mse"
 
 
-def _score(loaded: Loaded, kind: str, config: DictConfig) -> Score:
+def score_of(
+    loaded: Loaded,
+    kind: str,
+    batch_size: int,
+    importance_samples: int = scores.IMPORTANCE_SAMPLES,
+    neighbors: int = scores.NEIGHBORS,
+) -> Score:
     """Return what scores a batch; some kinds look at the training split first."""
     model = loaded.model
     if kind in ("elbo", "marginal_nll"):
         vae = cast(VAE, model)
-        samples = config.importance_samples or scores.IMPORTANCE_SAMPLES
-        return scores.elbo(vae) if kind == "elbo" else scores.marginal_nll(vae, samples)
+        return scores.elbo(vae) if kind == "elbo" else scores.marginal_nll(vae, importance_samples)
     if kind in ("mse", "nll"):
         return scores.mse(model) if kind == "mse" else scores.nll(model)
-    training = loaded.data.batches("train", config.batch_size)
+    training = loaded.data.batches("train", batch_size)
     tracked = Tracked(training, "encoding the training split")
     if kind == "mahalanobis":
         return scores.mahalanobis(model, tracked)
-    count = len(loaded.data.splits["train"])
-    return scores.knn(model, tracked, count, config.neighbors or scores.NEIGHBORS)
+    return scores.knn(model, tracked, len(loaded.data.splits["train"]), neighbors)
 
 
 def _threshold(loaded: Loaded, score: Score, config: DictConfig) -> float | None:

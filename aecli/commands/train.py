@@ -55,10 +55,11 @@ def main(config: DictConfig) -> float:
         end_with_parent()
     directory = Path(HydraConfig.get().runtime.output_dir)
     with lock(directory, "trains it") if rank() == 0 else nullcontext():
-        return _run(config, directory)
+        return run(config, directory)
 
 
-def _run(config: DictConfig, directory: Path) -> float:
+def run(config: DictConfig, directory: Path) -> float:
+    """Train, or resume, the run in `directory`; return its value of the objective."""
     hydra, in_sweep = HydraConfig.get(), is_sweep()
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
@@ -143,7 +144,9 @@ def train(
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
-    model.likelihood.check(data.values())
+    values = data.values()
+    model.likelihood.check(values)
+    model.noise.fit(values)
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"

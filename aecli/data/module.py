@@ -110,10 +110,13 @@ class DataModule(pl.LightningDataModule):
         if self.trainer is not None:
             self.move(self.trainer.strategy.root_device)
 
-    def setup_new(self) -> None:
-        """Read examples that the run was not trained on, as its card says: the split "new"."""
+    def setup_new(self, records: Records | None = None) -> None:
+        """Take examples that the run was not trained on, as its card says: the split "new".
+
+        They are read, or those of `records`.
+        """
         assert self.card is not None, "of a run only"
-        records = self._read()
+        records = records or self._read()
         self.card.check_new(records.data)
         self.understood = records.understood
         split = Split(self._examples(records, self.card), torch.arange(len(records)))

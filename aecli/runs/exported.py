@@ -148,9 +148,11 @@ def _onnx(program: ExportedProgram, graph: Graph, text: str) -> bytes:
     size = sum(weight.nbytes for weight in program.state_dict.values())
     if size > LARGEST:
         raise SettingError(f"out: {size / 1e9:.1f} GB of weights are too much for .onnx; use .pt2")
-    names = {"input_names": [graph.takes], "output_names": list(graph.gives)}
+    gives = list(graph.gives)
     with quiet():
-        made = torch.onnx.export(program, dynamo=True, verbose=False, **names)
+        made = torch.onnx.export(
+            program, dynamo=True, verbose=False, input_names=[graph.takes], output_names=gives
+        )
     assert made is not None, "no file was named"
     made.model.metadata_props[ABOUT] = text
     return made.model_proto.SerializeToString()

@@ -61,9 +61,7 @@ class NewDirectory(Failures):
         try:
             prepare_for_lightning()
             if rank() == 0:
-                directory = (
-                    _claim(config, config.hydra.run) if config.resume is None else _take(config)
-                )
+                directory = directory_of(config)
         except Exception as error:
             failure = error
         if launched():  # their clocks differ, and so would the names
@@ -118,6 +116,11 @@ class NewDirectory(Failures):
             print(f"  tensorboard --logdir {quote(shown(sweep))}")  # noqa: T201
         self.held.close()
         super().on_multirun_end(config)
+
+
+def directory_of(config: DictConfig) -> str:
+    """Return the directory of a single run: a new one, made here, or that of the run to resume."""
+    return _claim(config, config.hydra.run) if config.resume is None else _take(config)
 
 
 def _claim(config: DictConfig, node: DictConfig) -> str:
