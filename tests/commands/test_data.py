@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -36,6 +37,21 @@ def test_an_array_is_told_and_its_columns_are_drawn(tmp_path):
     assert "50 rows of 3 numbers" in done.stdout
     assert told(done)["constant features"] == "1"
     assert told(done)["duplicates"].startswith("1 ")
+    with Image.open(tmp_path / "h.png") as picture:
+        assert min(picture.size) > 100
+
+
+def test_a_tables_columns_are_told_with_what_is_missing(tmp_path):
+    frame = pd.DataFrame({"age": [30.0, None, 50, 60] * 10, "town": ["Rome", "Oslo"] * 20})
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    done = aecli("data", "dataset=table", "dataset.file=people.csv", "out=h.png", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split("│")[1:6] for line in done.stdout.splitlines() if line.startswith("│ ")]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert cells["missing values"][0] == "10"
+    assert cells["age"] == ["float64", "10", "3", "from 30 to 60, mean 46.67"]
+    assert cells["town"][1:] == ["0", "2", "Oslo (20), Rome (20)"]
+    assert "a training needs dataset.missing=mean, median or mask" in done.stdout
     with Image.open(tmp_path / "h.png") as picture:
         assert min(picture.size) > 100
 
