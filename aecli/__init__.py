@@ -6,17 +6,42 @@
 >>> codes = run.model.encode(batch.original)
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aecli.runs.load import Loaded
+    from aecli.api import Model
+    from aecli.estimator import Autoencoder
 
 __version__ = "0.3.0"
+__all__ = ["Autoencoder", "load", "train"]
+
+
+def train(*words: str, device: str = "auto") -> "Model":
+    """Train a run in this process and return its model.
+
+    Args:
+        words: those of `aecli train`, such as "model=vae", "dataset=mnist". Nothing is printed or
+            written elsewhere than by the command: the run goes to a new directory under outputs/.
+        device: of the model that is returned: "auto", "cpu" or "gpu".
+
+    Raises:
+        SettingError: with the line that the command would print.
+    """
+    # Imported here, as everything in this file: `import aecli` alone takes no time.
+    from aecli import api, in_process
+
+    return api.open_run(str(in_process.train(words)), device)
 
 
 def load(
-    run: str, device: str = "auto", root: str | None = None, output_dir: str = "outputs"
-) -> "Loaded":
+    run: str,
+    device: str = "auto",
+    root: str | None = None,
+    output_dir: str = "outputs",
+    file: str | None = None,
+    plugins: Sequence[str] = (),
+) -> "Model":
     """Return the model, the data and the configuration of a run.
 
     Args:
@@ -24,17 +49,24 @@ def load(
         device: "auto", "cpu" or "gpu".
         root: the folder of the data files, if they are no longer where the training had them.
         output_dir: where "latest" is looked for.
+        file: the data file, likewise.
+        plugins: the modules with parts of your own that the run was made with (docs/own-parts.md).
 
     Raises:
         SettingError: if there is no such run, if `run` is a sweep with several of them, or if the
-            checkpoint is damaged or not made by aecli.
+            checkpoint is damaged or not made by aecli; for a plugin that cannot be imported, and
+            one that is needed and not named.
     """
-    # Imported here: `import aecli` alone takes no time.
-    from aecli.errors import SettingError
-    from aecli.runs import find
-    from aecli.runs import load as loading
+    from aecli import api
+    from aecli.plugins import trust
 
-    runs = find.find(run, output_dir)
-    if len(runs) > 1:
-        raise SettingError(f"run={run}: is a sweep of {len(runs)} runs; name one of them")
-    return loading.load(runs[0], device, root)
+    trust(list(plugins))
+    return api.open_run(str(run), device, root, file, output_dir)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Autoencoder":
+        from aecli.estimator import Autoencoder
+
+        return Autoencoder
+    raise AttributeError(f"module 'aecli' has no attribute '{name}'")

@@ -1,7 +1,7 @@
 """Configuration → objects: the only caller of Hydra's `instantiate`.
 
 A configuration may come out of a checkpoint that a stranger made, so a `_target_` is imported and
-called only if it is a part of aecli.
+called only if it is a part of aecli, or one of a plugin that the user has named.
 """
 
 import re
@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from aecli import plugins
 from aecli.config import plain
 from aecli.errors import SettingError, shortened
 from aecli.messages import of_omegaconf
@@ -35,6 +36,19 @@ PARTS = (
 )
 """The modules and packages whose public classes a configuration may name."""
 
+BASES = {
+    "dataset": "aecli.data.DataModule",
+    "source": "aecli.data.Source",
+    "likelihood": "aecli.likelihoods.Likelihood",
+    "model": "aecli.models.Autoencoder",
+    "network": "aecli.networks.Network",
+    "noise": "aecli.noise.Noise",
+    "optimizer": "aecli.optimizers.Optimization",
+    "pretraining": "aecli.pretraining.Pretraining",
+    "sparsity": "aecli.sparsity.Sparsity",
+}
+"""The class that a part of a plugin extends, by the key under which the part stands."""
+
 
 def is_part(target: Any) -> bool:
     """Return whether a `_target_` is a public class of `PARTS` or of a module in them."""
@@ -50,14 +64,48 @@ def is_part(target: Any) -> bool:
     return is_public and f"{part.__module__}.".startswith(f"{module}.")
 
 
+def check_own_part(path: str, target: Any) -> None:
+    """Refuse a `_target_` at a path of the configuration that is no part of a trusted plugin.
+
+    The module of another one is not imported, and not looked up.
+
+    Raises:
+        SettingError: naming the path, the target and what it must be.
+    """
+    shown = f"{path}={one_line(target)}"
+    module, _, name = str(target).rpartition(".")
+    plugin = plugins.plugin_of(module)
+    if plugin is None:
+        hint = f"; add plugins=[{module}] if you trust it" if plugins.NAME.fullmatch(module) else ""
+        raise SettingError(f"{shown}: not a part of aecli, and nothing of it was run{hint}")
+    part = getattr(plugins.imported(module, plugin), name, None)
+    group = path.split(".")[-2]
+    wanted = [BASES[group]] if group in BASES else list(BASES.values())
+    bases = tuple(_located(base) for base in wanted)
+    is_own = isinstance(part, type) and f"{part.__module__}.".startswith(f"{plugin}.")
+    # By the order of resolution: what a metaclass says of its subclasses is not asked.
+    extends = any(base in getattr(part, "__mro__", ()) for base in bases)
+    if not (is_own and extends) or name.startswith("_"):
+        what = group if group in BASES else "part"
+        raise SettingError(
+            f"{shown}: is no {what}; must be a public class of {plugin} that extends"
+            f" {' or '.join(wanted)}"
+        )
+
+
+def _located(name: str) -> type:
+    module, _, kind = name.rpartition(".")
+    return getattr(import_module(module), kind)
+
+
 def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     """Return the object that `config[key]` describes, with its parts.
 
     `arguments` join those of the configuration.
 
     Raises:
-        SettingError: for a `_target_` that is no part of aecli, a value that a part refuses, or
-            a setting that it does not have.
+        SettingError: for a `_target_` that is no part of aecli or of a trusted plugin, a value
+            that a part refuses, or a setting that it does not have.
     """
     # Resolved first: what is checked is then what is called.
     try:
@@ -70,9 +118,7 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
         if name != "_target_":
             raise SettingError(f"{path}: no such setting; {name} is Hydra's, not aecli's")
         if not is_part(value) and (value, path) != (TRAINER, "trainer._target_"):
-            raise SettingError(
-                f"{path}={one_line(value)}: not a part of aecli; nothing of it was run"
-            )
+            check_own_part(path, value)
     if key == "model":
         _check_weights(node)
     return _made(node, key, **arguments)
@@ -133,6 +179,9 @@ def _mistake(error: InstantiationException, key: str, node: dict[str, Any]) -> S
         r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(cause)
     ):
         return _no_such_setting(node, key, *unknown.groups())
+    for plugin in plugins.used(node):
+        if plugins.place_of(cause, plugin):
+            return SettingError(f"{key}: {plugins.told(cause, plugin)}")
     message = " ".join(str(cause).split()) or type(cause).__name__
     return SettingError(f"{key}: {one_line(message, 1000)}")
 

@@ -28,6 +28,12 @@ COMMANDS = {
     "train": "aecli.commands.train",
     "eval": "aecli.commands.evaluate",
     "sample": "aecli.commands.sample",
+    "encode": "aecli.commands.encode",
+    "score": "aecli.commands.score",
+    "reconstruct": "aecli.commands.reconstruct",
+    "decode": "aecli.commands.decode",
+    "data": "aecli.commands.data",
+    "export": "aecli.commands.export",
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
@@ -39,11 +45,17 @@ RERUN = "--experimental-rerun"
 """A flag of Hydra's that unpickles a file."""
 
 USAGE = """\
-aecli trains, evaluates, samples and compares autoencoders.
+aecli trains, evaluates, uses and compares autoencoders.
 
+  aecli data   dataset=digits        what a run would see of a data set
   aecli train  [SETTING=VALUE ...]   train a model, into a new directory under outputs/
   aecli eval   run=latest            its test metrics, as a table and pictures
   aecli sample run=latest            images from it
+  aecli encode run=latest out=codes.csv        the codes of examples, its own or new ones
+  aecli score  run=latest out=scores.csv       how unusual each example is
+  aecli reconstruct run=latest out=clean/      what the model makes of each example
+  aecli decode run=latest codes=codes.csv out=images/      examples from codes
+  aecli export run=latest out=model.onnx       the model as a file for other programs
   aecli compare                      the runs of the newest sweep, side by side
   aecli verify [RUN ...]             whether the files of runs are undamaged
 
@@ -210,7 +222,8 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
     """Return what Hydra calls with the configuration of a run, or of each job of a sweep."""
 
     def job(config: Any) -> Any:
-        from aecli.config import is_sweep, refuse_unknown
+        from aecli import plugins
+        from aecli.config import is_sweep, refuse_unknown, typed_plugins
         from aecli.distributed import lost_connection
 
         try:
@@ -218,6 +231,7 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
             refuse_unknown(config)
             with importing(partial(_ending, command, advice=_advice(command))):
                 module = importlib.import_module(COMMANDS[command])
+                plugins.trust(typed_plugins(config))
             return module.main(config)
         except Exception as error:
             if stopped := signal_behind(error):
@@ -328,15 +342,10 @@ def _discard_refused() -> None:
 
     from hydra.core.hydra_config import HydraConfig
 
-    from aecli.runs.paths import CHECKPOINTS, discard
+    from aecli.runs.paths import discard_refused
 
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    if (
-        rank() == 0
-        and not (directory / CHECKPOINTS).exists()
-        and not any(directory.glob("events*"))
-    ):
-        discard(directory)
+    if rank() == 0:
+        discard_refused(Path(HydraConfig.get().runtime.output_dir))
 
 
 def _how_to_go_on(command: str) -> str:
@@ -346,6 +355,7 @@ def _how_to_go_on(command: str) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     from aecli.config import is_sweep
+    from aecli.overrides import key_of
     from aecli.runs.paths import as_typed
 
     if command != "train" or not HydraConfig.initialized():
@@ -358,7 +368,9 @@ def _how_to_go_on(command: str) -> str:
     if not (Path(hydra.run.dir) / ".hydra").is_dir():
         return ""
     how = "started as before, " if launched() else ""
-    return f"; to go on with it: {how}aecli train {as_typed('resume', hydra.run.dir)}"
+    run = as_typed("resume", hydra.run.dir)
+    typed = next((f" {word}" for word in hydra.overrides.task if key_of(word) == "plugins"), "")
+    return f"; to go on with it: {how}aecli train {run}{typed}"
 
 
 def _completed_command() -> str:

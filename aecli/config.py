@@ -1,4 +1,4 @@
-"""The root keys of the three configurations: those that no constructor checks.
+"""The root keys of the configurations: those that no constructor checks.
 
 Also the resolvers: the names of run directories, and a size of the code. Imported by the command
 line: no torch here.
@@ -12,13 +12,17 @@ from math import prod
 from typing import Any, cast, get_args, get_type_hints
 
 from hydra import compose, initialize_config_module
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from aecli.errors import SettingError
+from aecli.errors import SettingError, shortened
+from aecli.options import own_folders
 from aecli.overrides import key_of
 
 NAME_LENGTH = 100
@@ -133,6 +137,7 @@ class TrainConfig:
     output_dir: str = MISSING
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     pictures_every: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -152,6 +157,7 @@ class EvalConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     device: str = MISSING
     seed: int = 0
+    plugins: list[str] = field(default_factory=list)
     eval: EvalSettings = field(default_factory=EvalSettings)
 
 
@@ -164,6 +170,7 @@ class SampleConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     device: str = MISSING
     seed: int = 0
+    plugins: list[str] = field(default_factory=list)
     kind: str = MISSING
     n: int | None = None
     steps: int | None = None
@@ -171,6 +178,84 @@ class SampleConfig:
     density: str | None = None
     images: list[int] | None = None
     classes: list[Any] | None = None
+    out: str | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class NewData(DataPlace):
+    """New examples for a run: where they lie, and what stands in which column or array."""
+
+    id: str | None = None
+    ids: str | None = None
+    label: str | None = None
+    labels: str | None = None
+    key: str | None = None
+
+
+@dataclass
+class PassConfig:
+    """What the commands share that take examples through a run's model."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    out: str | None = None
+    overwrite: bool = False
+    dataset: NewData = field(default_factory=NewData)
+    device: str = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class ScoreConfig(PassConfig):
+    """`conf/score.yaml`."""
+
+    kind: str | None = None
+    quantile: float | None = MISSING
+    per_feature: bool = False
+    normal: str | None = None
+    importance_samples: int | None = None
+    neighbors: int | None = None
+    seed: int = 0
+
+
+@dataclass
+class DecodeConfig:
+    """`conf/decode.yaml`."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    codes: str | None = None
+    key: str | None = None
+    out: str | None = None
+    overwrite: bool = False
+    device: str = MISSING
+    batch_size: int = MISSING
+
+
+@dataclass
+class DataConfig:
+    """`conf/data.yaml`."""
+
+    dataset: Any = MISSING
+    trainer: Any = MISSING
+    network: Any = MISSING
+    likelihood: Any = MISSING
+    output_dir: str = MISSING
+    out: str | None = None
+    overwrite: bool = False
+
+
+@dataclass
+class ExportConfig:
+    """`conf/export.yaml`."""
+
+    run: str = MISSING
+    output_dir: str = MISSING
+    dataset: DataPlace = field(default_factory=DataPlace)
+    out: str | None = None
+    overwrite: bool = False
+    part: str = MISSING
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -178,7 +263,8 @@ def label(overrides: Sequence[str], *without: str) -> str:
 
     `without` is left out, and so are the settings that say where things lie.
     """
-    unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", *without}
+    unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", "plugins"}
+    unwanted |= {*without}
     keys = [key_of(override) for override in overrides]
     kept = [
         re.sub(r"\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.4g}", override)
@@ -228,6 +314,22 @@ def _refuse_unknown(node: Mapping[str, Any], kind: type, path: str) -> None:
             _refuse_unknown(value, cast(type, kinds[0]), f"{path}{name}.")
 
 
+def typed_plugins(config: DictConfig) -> list[str]:
+    """Return the plugins of a configuration of the command line.
+
+    Raises `SettingError` if a file of settings names them and the user has not.
+    """
+    if "plugins" not in config:
+        return []
+    names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    if names and "plugins" not in map(key_of, cast(list[str], typed)):
+        raise SettingError(
+            f"plugins={shortened(names)}: stands in a file of settings; type it if you trust it"
+        )
+    return names
+
+
 def code_dim(most: int, shape: Sequence[int] | None) -> int:
     """Return a size of the code for examples of a shape: `most`, and no more than half of them."""
     return most if shape is None else min(most, -(-prod(shape) // 2))
@@ -238,8 +340,22 @@ def is_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
+class OwnOptions(SearchPathPlugin):
+    """Lets Hydra find the options of the typed folder and of installed plugins, after aecli's.
+
+    Hydra adds the typed one itself, but not where a message composes a configuration once more.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders."""
+        for folder in own_folders():
+            search_path.append("aecli", f"file://{folder}")
+
+
 def register() -> None:
-    """Make the schemas and the resolver known to Hydra."""
+    """Make the schemas, the resolvers and the options of plugins known to Hydra."""
+    if OwnOptions not in Plugins.instance().discover(SearchPathPlugin):
+        Plugins.instance().register(OwnOptions)
     store = ConfigStore.instance()
     # Hydra copies this singleton along with its list of sources, a hundred times for one --help;
     # what is loaded from it is a copy anyway.
@@ -247,5 +363,10 @@ def register() -> None:
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="sample_schema", node=SampleConfig)
+    store.store(name="pass_schema", node=PassConfig)
+    store.store(name="score_schema", node=ScoreConfig)
+    store.store(name="decode_schema", node=DecodeConfig)
+    store.store(name="data_schema", node=DataConfig)
+    store.store(name="export_schema", node=ExportConfig)
     OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)
     OmegaConf.register_new_resolver("code_dim", code_dim, replace=True)

@@ -5,7 +5,8 @@ shapes are drawn: rows of numbers `(N, D)` as bars.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from aecli.text import one_line
+from aecli.text import chart_label, one_line
 
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
+MOST_BARS = 112
 
 
 def as_images(examples: Tensor) -> Tensor:
@@ -44,14 +46,29 @@ def as_images(examples: Tensor) -> Tensor:
 def bars(rows: Tensor) -> Tensor:
     """Return a picture `(N, 1, H, W)` of each row of numbers `(N, D)`: a bar from 0 for each.
 
-    All have one scale, from the smallest number to the largest, with 0 in between.
+    All have one scale, with 0 on it; the 0.5 % of bars that are the longest may reach beyond it. Of
+    more than `MOST_BARS` numbers each bar shows the extremes of a few.
     """
-    low, high = rows.min().clamp(max=0), rows.max().clamp(min=0)
-    height, width = SMALLEST, max(1, SMALLEST // rows.shape[1])
-    at = torch.linspace(float(high), float(low), height)[:, None]  # the value at a line of pixels
-    half = (high - low).clamp(min=1e-12) / height / 2
-    inside = (at <= rows[:, None].clamp(min=0) + half) & (at >= rows[:, None].clamp(max=0) - half)
+    up, down = rows.clamp(min=0), -rows.clamp(max=0)
+    if rows.shape[1] > MOST_BARS:
+        up, down = (F.adaptive_max_pool1d(lengths, MOST_BARS) for lengths in (up, down))
+    high, low = (_most(lengths) for lengths in (up, down))
+    at = torch.linspace(high, -low, SMALLEST)[:, None]  # the value at a line of pixels
+    half = max(high + low, 1e-12) / (2 * SMALLEST - 3)  # half of the lines' distance, and a bit
+    inside = (at <= up[:, None] + half) & (at >= -down[:, None] - half)
+    width = -(-SMALLEST // up.shape[1])
     return 1 - 0.8 * inside.float().repeat_interleave(width, dim=2).unsqueeze(1)
+
+
+def _most(lengths: Tensor) -> float:
+    return float(np.quantile(lengths[lengths > 0], 0.995)) if lengths.any() else 0.0
+
+
+def area(shape: Sequence[int]) -> float:
+    """Return how many numbers the picture of an example has, at most: its bars, or it enlarged."""
+    if len(shape) == 1:
+        return SMALLEST * max(2 * SMALLEST, MOST_BARS)
+    return prod(shape) * max(1.0, SMALLEST / shape[-1]) ** 2
 
 
 def squared(images: Tensor) -> Tensor:
@@ -121,6 +138,49 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, title: str, axis: st
             if isinstance(handle, PathCollection):
                 handle.set_sizes([40])
     axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
+    return figure
+
+
+def histogram(values: Mapping[str, np.ndarray], axis: str, mark: float | None = None) -> Figure:
+    """Return histograms of values `(n,)` by their names, as densities, and a line at `mark`.
+
+    What lies above 99.5 % of all values is counted at the right end.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    every = np.concatenate(list(values.values()))
+    ends = float(every.min()), float(np.quantile(every, 0.995))
+    bins = np.histogram_bin_edges(np.clip(every, *ends), bins=50)
+    for name, part in values.items():
+        label = f"{chart_label(name)} ({len(part):,})"
+        axes.hist(np.clip(part, *ends), bins=list(bins), density=True, alpha=0.6, label=label)
+    if mark is not None:
+        axes.axvline(
+            mark, color="black", linestyle="--", linewidth=1, label=f"threshold {mark:.4g}"
+        )
+    axes.legend()
+    axes.set(xlabel=axis, ylabel="density")
+    return figure
+
+
+def histograms(values: Mapping[str, np.ndarray], title: str) -> Figure:
+    """Return a histogram of each column's values `(n,)`; bars of the commonest, if it has texts."""
+    across = min(5, len(values))
+    down = -(-len(values) // across)
+    figure = Figure(figsize=(2.4 * across, 0.4 + 1.8 * down), layout="constrained")
+    places = figure.subplots(down, across, squeeze=False).flatten()
+    for place, (name, column) in zip(places, values.items(), strict=False):
+        place.set_title(one_line(chart_label(name), 24), fontsize=8)
+        place.tick_params(labelsize=7)
+        if column.dtype.kind in "fiub":
+            place.hist(column.astype(float), bins=30)
+        else:
+            texts, counts = np.unique(column.astype(str), return_counts=True)
+            most = counts.argsort()[::-1][:8]
+            place.barh([one_line(chart_label(text), 12) for text in texts[most]], counts[most])
+    for place in places[len(values) :]:
+        place.set_visible(False)
+    figure.suptitle(chart_label(title), fontsize=9)
     return figure
 
 

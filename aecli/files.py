@@ -11,9 +11,10 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EOPNOTSUPP, EPERM
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
@@ -22,6 +23,8 @@ from aecli.errors import SettingError
 
 PART = ".part"
 """How temporary names end."""
+SYNCHRONIZED_AT_ONCE = 8
+"""Files of a folder that wait for the disk together."""
 
 
 class WriteError(SettingError):
@@ -68,6 +71,40 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
 
 
+@contextmanager
+def new_files(*paths: Path, overwrite: bool = False) -> Iterator[list[BinaryIO]]:
+    """Open files that belong together, which get their names `paths` when the block ends.
+
+    All of them or none. Raises `SettingError` if something has one of the names already, unless
+    `overwrite` lets the new files replace older ones; `WriteError` if one cannot be written.
+    """
+    for path in paths:
+        refuse_existing_file(path, overwrite)
+    with _one_line(paths[0]), ExitStack() as stack:
+        opened = [stack.enter_context(_temporary(path)) for path in paths]
+        yield [file for _, file in opened]
+        for _, file in opened:
+            _synchronize(file)
+        temporaries = [temporary for temporary, _ in opened]
+        if overwrite:
+            for temporary, path in zip(temporaries, paths, strict=True):
+                temporary.replace(path)
+        elif not _all_linked(temporaries, list(paths)):
+            for path in paths:
+                refuse_existing_file(path, overwrite)
+
+
+def refuse_existing_file(path: Path, overwrite: bool) -> None:
+    """Raise `SettingError` unless a file can be made at `path`: or replaced, with `overwrite`."""
+    refuse_links(path)
+    if path.is_dir() or (os.path.lexists(path) and not path.is_file()):
+        raise SettingError(f"{path}: is no regular file; name a new one")
+    if os.path.lexists(path) and not overwrite:
+        raise SettingError(f"{path}: exists already; name another, or add overwrite=true")
+    if not path.absolute().parent.is_dir():
+        raise SettingError(f"{path}: there is no folder {path.parent}")
+
+
 def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Path]:
     """Write files that belong together under a name that is free, and return their paths.
 
@@ -105,9 +142,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             _lock(descriptor)
             yield temporary
-            for file in filter(Path.is_file, temporary.rglob("*")):
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
+            _synchronize_all(temporary)
             temporary.rename(path)  # fails if somebody has put something there meanwhile
         finally:
             os.close(descriptor)
@@ -230,6 +265,19 @@ def _lock(descriptor: int) -> None:
 def _synchronize(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _synchronize_all(folder: Path) -> None:
+    """Synchronize all files below a folder: several at once, of which a disk makes one journey."""
+    paths = filter(Path.is_file, folder.rglob("*"))
+    with ThreadPoolExecutor(SYNCHRONIZED_AT_ONCE) as threads:
+        while some := list(islice(paths, 100 * SYNCHRONIZED_AT_ONCE)):
+            list(threads.map(_synchronize_path, some))
+
+
+def _synchronize_path(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _all_linked(temporaries: list[Path], paths: list[Path]) -> bool:

@@ -7,8 +7,9 @@ its dimensions but the first are features. Leading dimensions broadcast: for L o
 examples, `(L, B, *S)`, the log_prob of x is `(L, B)`.
 """
 
+from collections.abc import Sequence
 from math import gcd, log
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
@@ -35,10 +36,17 @@ class Distribution(Protocol):
 
 
 class Likelihood(nn.Module):
-    """Base class. A subclass turns the decoder's output into a distribution in `forward`."""
+    """Base class. A subclass turns the decoder's output into a distribution in `forward`.
+
+    The output has the shape of the examples, `(…, C, H, W)`, with any leading dimensions. The
+    distribution has `log_prob(x)` `(…)`, summed over the features, in nats, finite for every x
+    that `check` lets pass, and `mean`, of the shape of the output. A gradient reaches the output.
+    """
 
     is_density = True
     """Whether `log_prob` is a log density or probability; else `nll` and `elbo` have no meaning."""
+    leaves_out_missing = False
+    """Whether entries that a row's mask calls missing have no part in it."""
     takes_logits = False
     """Whether the mean is the sigmoid of the decoder's output."""
 
@@ -128,11 +136,26 @@ class ContinuousBernoulli(Likelihood):
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return continuous Bernoulli variables with these logits."""
-        return Features(d.ContinuousBernoulli(logits=parameters, validate_args=False))
+        return Features(ContinuousBernoulliVariables(logits=parameters, validate_args=False))
 
     def check(self, values: Tensor) -> None:
         """Refuse values outside [0, 1]."""
         _check_unit_interval("continuous_bernoulli", values)
+
+
+class ContinuousBernoulliVariables(d.ContinuousBernoulli):
+    """`torch.distributions.ContinuousBernoulli` with a mean that is exact to float32."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Return 1/(1 − e^−l) − 1/l, where |l| ≥ ½; below, where they cancel, the series of it."""
+        logits = self.logits
+        small = logits.abs() < 0.5
+        far = torch.where(small, torch.ones_like(logits), logits)
+        near = torch.where(small, logits, torch.zeros_like(logits))
+        square = near.square()
+        series = 0.5 + near / 12 * (1 - square / 60 * (1 - square / 42))
+        return torch.where(small, series, -1 / torch.expm1(-far) - 1 / far)
 
 
 class Gaussian(Likelihood):
@@ -201,6 +224,111 @@ class SquaredError:
         """Return −weight · Σ (x − mean)², `(…)`."""
         x = value.expand_as(self.mean)
         return -self.weight * F.mse_loss(self.mean, x, reduction="none").sum(features(value))
+
+
+class Mixed(Likelihood):
+    """p(x|z) = Π_numbers N(x_j; μ_j, σ_j²) · Π_categories softmax(l)_x, each column once.
+
+    Of a row x of a table, `(D,)`, and the decoder's output of the same size: a mean for each
+    number, logits for each category. With a mask in x, missing entries are left out: log p is that
+    of the entries that are there, the others integrated out.
+
+    Args:
+        features: what the D numbers are, as `Card.features`; wired.
+        sigma: standard deviation of at least 10⁻⁶ of the scaled numbers; where it starts if
+            learned.
+        learn_sigma: learn log σ_j of each number with the network's weights.
+    """
+
+    leaves_out_missing = True
+    numbers: Tensor
+    """Which of the D are numbers, int64."""
+    masks: Tensor
+    """The columns of these numbers, int64: their places in a mask."""
+    log_sigma: Tensor
+
+    def __init__(
+        self, features: Sequence[Sequence[Any]] | None, sigma: float, learn_sigma: bool
+    ) -> None:
+        super().__init__()
+        sigma = check_number("likelihood.sigma", sigma, low=1e-6)
+        check_bool("likelihood.learn_sigma", learn_sigma)
+        if features is None:
+            raise SettingError("likelihood=mixed: is for the columns of a table; see dataset=table")
+        numbers: list[int] = []
+        masks: list[int] = []
+        self.blocks: list[slice] = []
+        at = column = 0
+        for kind, size in features:
+            if kind == "number":
+                numbers += range(at, at + size)
+                masks += range(column, column + size)
+            elif kind == "category":
+                self.blocks.append(slice(at, at + size))
+            column += size if kind == "number" else 1
+            at += size
+        self.mask = slice(at - features[-1][1], at) if features[-1][0] == "mask" else None
+        self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.long), persistent=False)
+        self.register_buffer("masks", torch.tensor(masks, dtype=torch.long), persistent=False)
+        log_sigma = torch.full((len(numbers),), log(sigma))
+        if learn_sigma and numbers:
+            self.log_sigma = nn.Parameter(log_sigma)
+        else:
+            self.register_buffer("log_sigma", log_sigma)
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"numbers={len(self.numbers)}, categories={len(self.blocks)}"
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return the variables of a row, for the decoder's output `(…, D)`."""
+        return MixedVariables(self, parameters)
+
+    def there(self, x: Tensor) -> Tensor | None:
+        """Return which of the numbers of x `(B, D)` are there, `(B, numbers)`; None: all."""
+        if self.mask is None:
+            return None
+        return x[:, self.mask].index_select(1, self.masks)
+
+    def errors(self, mean: Tensor, x: Tensor) -> Tensor:
+        """Return the squared errors `(B, D)`, 0 of a missing entry and of the mask itself."""
+        errors = (mean - x).square()
+        counted = torch.zeros_like(errors)
+        there = self.there(x)
+        counted[:, self.numbers] = 1.0 if there is None else there
+        for block in self.blocks:
+            counted[:, block] = x[:, block].sum(dim=1, keepdim=True)
+        return errors * counted
+
+
+class MixedVariables:
+    """The columns of a row as independent variables."""
+
+    def __init__(self, likelihood: Mixed, parameters: Tensor) -> None:
+        self.likelihood, self.parameters = likelihood, parameters
+
+    @property
+    def mean(self) -> Tensor:
+        """Return the means and the probabilities, `(…, D)`, 1 for the entries of a mask."""
+        mean = self.parameters.clone()
+        for block in self.likelihood.blocks:
+            mean[..., block] = self.parameters[..., block].softmax(dim=-1)
+        if self.likelihood.mask is not None:
+            mean[..., self.likelihood.mask] = 1.0
+        return mean
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return Σ_j log p(x_j|z) over the columns that are there, `(…)`."""
+        likelihood, parameters = self.likelihood, self.parameters
+        x = value.index_select(-1, likelihood.numbers)
+        mean = parameters.index_select(-1, likelihood.numbers)
+        log_p = d.Normal(mean, likelihood.log_sigma.exp(), validate_args=False).log_prob(x)
+        if (there := likelihood.there(value)) is not None:
+            log_p = log_p * there
+        total = log_p.sum(dim=-1)
+        for block in likelihood.blocks:  # a missing category has no 1 in its block
+            total = total + (parameters[..., block].log_softmax(dim=-1) * value[:, block]).sum(-1)
+        return total
 
 
 class Features:

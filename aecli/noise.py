@@ -1,10 +1,13 @@
 """Corruptions of the input, x → x̃, for denoising (Vincent et al. 2008, 2010).
 
 Each is a module that is the identity outside training; `Noise` itself is no noise.
-Images have values in [0, 1] and any shape `(B, …)`; the shape stays. The random numbers are
-those of `draws`: torch's own in training, so that they follow the run's seed, and an example's
-own in an evaluation. `corrupt` draws whatever the mode.
+Examples have any shape `(B, …)`, and keep it: a feature is a pixel of a channel, or a number of a
+row. The random numbers are those of `draws`: torch's own in training, so that they follow the
+run's seed, and an example's own in an evaluation. `corrupt` draws whatever the mode.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +17,21 @@ from aecli.randomness import TORCH, Draws
 
 
 class Noise(nn.Module):
-    """x → x̃ in training, x → x otherwise. This one does nothing; a subclass says how.
+    """Base class: x → x̃ in training, x → x otherwise. This one does nothing.
+
+    A subclass defines `corrupt`: it returns a new float32 tensor of the shape of x, leaves x as it
+    is, and takes its random numbers from `draws`, so that an evaluation draws the same ones for an
+    example each time.
 
     Not `torch.nn.Identity`, which takes any setting in silence.
     """
+
+    low, high = 0.0, 1.0
+    """The range of the data."""
+
+    def fit(self, values: Tensor) -> None:
+        """Take the range of the data: the smallest that has [0, 1] and these values in it."""
+        self.low, self.high = min(0.0, float(values.min())), max(1.0, float(values.max()))
 
     @property
     def is_none(self) -> bool:
@@ -34,10 +48,11 @@ class Noise(nn.Module):
 
 
 class Gaussian(Noise):
-    """x̃ = clamp(x + std · ε, 0, 1) with ε ~ N(0, 1) for each feature.
+    """x̃ = clamp(x + std · ε, low, high) with ε ~ N(0, 1) for each feature.
 
     Args:
-        std: standard deviation in units of the data's range, ≥ 0.
+        std: standard deviation in units of x, ≥ 0: of an image's range, of a standardized column's
+            own deviation.
     """
 
     def __init__(self, std: float) -> None:
@@ -49,16 +64,19 @@ class Gaussian(Noise):
         return f"std={self.std:g}"
 
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
-        """Return `x` with Gaussian noise, clamped to the data's range [0, 1]."""
-        return (x + self.std * draws.normal(x)).clamp_(0, 1)
+        """Return `x` with Gaussian noise, clamped to the data's range."""
+        return (x + self.std * draws.normal(x)).clamp_(self.low, self.high)
 
 
 class SaltAndPepper(Noise):
-    """Each feature is replaced with probability `amount`: by 1 (salt) or by 0 (pepper).
+    """Each feature is replaced with probability `amount`: by `high` (salt) or by `low` (pepper).
+
+    Those are the ends of the data's range: 1 and 0 in an image, the largest and the smallest number
+    of the whole training split in rows.
 
     Args:
         amount: probability that a feature is replaced, in [0, 1].
-        salt: share of the replaced features that become 1, in [0, 1].
+        salt: share of the replaced features that become salt, in [0, 1].
     """
 
     def __init__(self, amount: float, salt: float = 0.5) -> None:
@@ -73,22 +91,30 @@ class SaltAndPepper(Noise):
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with salt and pepper. One uniform number decides about a feature."""
         u = draws.uniform(x)
-        salted = torch.where(u < self.amount * self.salt, 1.0, x)
-        return torch.where((u >= self.amount * self.salt) & (u < self.amount), 0.0, salted)
+        salted = torch.where(u < self.amount * self.salt, self.high, x)
+        return torch.where((u >= self.amount * self.salt) & (u < self.amount), self.low, salted)
 
 
 class Masking(Noise):
-    """Exactly the fraction `amount` of each image's features is 0 (Vincent et al. 2008, §2.3).
+    """Exactly the fraction `amount` of each example's features is 0 (Vincent et al. 2008, §2.3).
 
-    The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each image at each call.
+    The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each example at each call. In a
+    standardized column 0 is the mean. Of a table the columns are masked: all numbers of a category,
+    and the entry that says of a column that it is there.
 
     Args:
         amount: fraction of the features, in [0, 1].
+        features: what the numbers of a table's row are, as `Card.features`; wired.
     """
 
-    def __init__(self, amount: float) -> None:
+    columns: Tensor | None
+    """The column that each number of a table's row belongs to, `(D,)`, int64."""
+
+    def __init__(self, amount: float, features: Sequence[Sequence[Any]] | None = None) -> None:
         super().__init__()
         self.amount = check_number("noise.amount", amount, low=0, high=1)
+        columns = None if features is None else torch.tensor(_columns(features))
+        self.register_buffer("columns", columns, persistent=False)
 
     def extra_repr(self) -> str:
         """Return the settings, as they are printed."""
@@ -97,8 +123,31 @@ class Masking(Noise):
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with the masked features at 0."""
         flat = x.flatten(1)
+        if self.columns is not None:
+            count = int(self.columns.max()) + 1
+            kept = self._masked(torch.ones_like(flat[:, :1]).repeat(1, count), draws)
+            return x * kept.index_select(1, self.columns)
+        return self._masked(flat, draws).view_as(x)
+
+    def _masked(self, flat: Tensor, draws: Draws) -> Tensor:
         masked = int(self.amount * flat.shape[1] + 0.5)
         # The features with the largest of D uniform numbers are a uniform choice without
         # replacement; topk, unlike a threshold, keeps the count exact when numbers tie.
         chosen = draws.uniform(flat).topk(masked, dim=1, sorted=False).indices
-        return flat.scatter(1, chosen, 0.0).view_as(x)
+        return flat.scatter(1, chosen, 0.0)
+
+
+def _columns(features: Sequence[Sequence[Any]]) -> list[int]:
+    """Return the column that each number of a row belongs to."""
+    columns: list[int] = []
+    count = 0
+    for kind, size in features:
+        if kind == "mask":
+            columns += range(size)
+        elif kind == "category":
+            columns += [count] * size
+            count += 1
+        else:
+            columns += range(count, count + size)
+            count += size
+    return columns

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -122,7 +122,10 @@ by its constructor's arguments."""
 
 
 class Optimization:
-    """An optimizer of `torch.optim` and the course of its learning rate over the training.
+    """Base class: an optimizer of `torch.optim` and the course of its rate over the training.
+
+    A subclass in a plugin brings other algorithms: it adds them to `ALGORITHMS`, by name, and the
+    checks of settings of theirs to `SETTINGS`.
 
     Args:
         algorithm: a name in `ALGORITHMS`.
@@ -138,6 +141,11 @@ class Optimization:
         SettingError: for an unknown name, a value out of range, or one without an effect.
     """
 
+    ALGORITHMS: ClassVar[Mapping[str, type[Optimizer]]] = ALGORITHMS
+    """The algorithms by name; which settings one has, its constructor's arguments say."""
+    SETTINGS: ClassVar[Mapping[str, Callable[[str, Any], Any]]] = SETTINGS
+    """The check of each setting, called with its key and its value."""
+
     def __init__(
         self,
         algorithm: str,
@@ -148,7 +156,8 @@ class Optimization:
         step_factor: float = FACTOR,
         **settings: Any,
     ) -> None:
-        self.algorithm = ALGORITHMS[check_choice("optimizer.algorithm", algorithm, ALGORITHMS)]
+        name = check_choice("optimizer.algorithm", algorithm, self.ALGORITHMS)
+        self.algorithm = self.ALGORITHMS[name]
         self.schedule = check_choice("optimizer.schedule", schedule, SCHEDULES)
         inside = partial(check_number, low=0, high=1, open_low=True, open_high=True)
         may_be_empty = schedule != "steps"
@@ -170,7 +179,7 @@ class Optimization:
         self.warmup = _share("optimizer.warmup", warmup)
         lr = check_number("optimizer.lr", lr, low=0, open_low=True)
         # One fused kernel per step instead of a handful of operations per parameter.
-        fused = {} if self.algorithm is LBFGS else {"fused": True}
+        fused = {"fused": True} if "fused" in signature(self.algorithm).parameters else {}
         self.settings = {"lr": lr, **fused, **self._checked(algorithm, settings)}
         if self.settings.get("nesterov") and not self.settings.get("momentum"):
             raise SettingError("optimizer.nesterov=true: needs optimizer.momentum above 0")
@@ -178,14 +187,14 @@ class Optimization:
     def _checked(self, algorithm: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         kinds = self.algorithm.__mro__[:2]  # LBFGS hands its settings on to torch's
         names = {name for kind in kinds for name in signature(kind).parameters}
-        known = [name for name in SETTINGS if name in names]
+        known = [name for name in self.SETTINGS if name in names]
         for name, value in settings.items():
             if name not in known:
                 raise SettingError(
                     f"optimizer.{name}={value}: no such setting of {algorithm}; must be one of"
                     f" {', '.join(known)}"
                 )
-        return {name: SETTINGS[name](f"optimizer.{name}", v) for name, v in settings.items()}
+        return {name: self.SETTINGS[name](f"optimizer.{name}", v) for name, v in settings.items()}
 
     @property
     def is_constant(self) -> bool:

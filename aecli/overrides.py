@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from aecli import plugins
 from aecli.errors import SettingError, shortened
 from aecli.flags import COMPLETION, SHOW, SWEEP, sorted_words
 from aecli.hydra_keys import OF_A_SWEEP, check_hydra_key, is_below
@@ -29,9 +30,15 @@ WIRED = {
     "network.shape": "choose dataset=…",
     "dataset.shape": "choose dataset=…",
     "dataset.source": "choose dataset=…",
+    "dataset.features": "choose dataset=…",
+    "likelihood.features": "choose dataset=…",
+    "noise.features": "choose dataset=…",
     "sparsity.units": "set model.code_dim=…",
 }
 """Settings that follow from others, and which: nobody sets them by themselves."""
+
+OF_DATA = ("dataset", "out", "overwrite", "hydra")
+"""What `aecli data` takes of a configuration of `aecli train`."""
 
 KEY = re.compile(r"(\+\+?|~)?[\w$-]+([./][\w$-]+)*(@[\w.:-]*)?", re.ASCII)
 
@@ -87,7 +94,7 @@ def _example(command: str, word: str, typed: Sequence[str]) -> str:
     after = typed[typed.index(word) + 1 :][:1]
     if after and "=" not in after[0] and word.replace(".", "").isidentifier():
         return f"{word}={after[0]}"
-    return "model=vae" if command == "train" else "run=latest"
+    return {"train": "model=vae", "data": "dataset=digits"}.get(command, "run=latest")
 
 
 def _parsed(word: str, example: str) -> "Override":
@@ -137,8 +144,10 @@ def _checked(override: "Override", line: Line) -> int:
     """Check an override of a line; return how many values a sweep runs through."""
     typed, key = shortened(override.input_line), key_of(str(override.input_line))
     _check_key(override, typed, key)
-    if line.command == "train":
+    if line.command in ("train", "data"):
         _check_wiring(typed, key)
+    if line.command == "data" and not is_below(key, OF_DATA):
+        raise SettingError(f"{typed}: aecli data takes dataset, its settings, out and overwrite")
     _check_option(override, typed, key, line)
     if key == "hydra.run.dir" and (line.is_sweep or line.command != "train"):
         raise SettingError(f"{typed}: is the folder of a single training; it has no effect here")
@@ -148,6 +157,8 @@ def _checked(override: "Override", line: Line) -> int:
     if of_a_sweep and line.runs and not line.is_sweep:
         raise SettingError(f"{typed}: has an effect in a sweep only; add -m")
     if not override.is_sweep_override():
+        if key == "plugins" and line.runs:
+            plugins.check(override.value())
         return 1
     if not line.is_sweep:
         raise SettingError(
@@ -179,7 +190,7 @@ def _check_option(override: "Override", typed: str, key: str, line: Line) -> Non
         return
     if key == "eval" and line.command == "train":
         raise SettingError(f"{typed}: an experiment=… chooses it; set eval.NAME=VALUE")
-    if line.command not in ("train", key):
+    if line.command not in ("train", "data", key):
         raise SettingError(f"{typed}: a run keeps its parts (see aecli {line.command} --help)")
     if override.is_add() or override.is_force_add():
         raise SettingError(f"{typed}: a group is chosen without the +, as in {typed.lstrip('+')}")

@@ -28,7 +28,13 @@ class SparseCode(NamedTuple):
 
 
 class Sparsity(nn.Module):
-    """No sparsity: z = a (a linear code), penalty 0."""
+    """Base class: a → (z, penalty). This one is no sparsity: z = a (a linear code), penalty 0.
+
+    A subclass defines `forward`, through which a gradient reaches a, and, if it has a penalty,
+    `penalty`: outside training the two agree, that of a batch with that of its mean code. It
+    overrides `active` and `dead_range` where a unit that is off is not 0, and `anneal` and
+    `is_steady` where it has a schedule.
+    """
 
     dead_range = 0.0
     """Largest difference between two activations of a dead unit."""

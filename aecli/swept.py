@@ -16,7 +16,7 @@ from aecli.text import one_line
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-ONE_VALUE = ("launcher", "sweeper", "resume", "output_dir", "objective", "hydra")
+ONE_VALUE = ("launcher", "sweeper", "resume", "output_dir", "objective", "plugins", "hydra")
 """Settings of a whole sweep, and all below them: its runs cannot differ in them."""
 MOST_RUNS = 100_000
 """Runs of a sweep: more is a slip of the finger."""

@@ -25,6 +25,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from aecli import plugins
 from aecli.cli import main
 
 COMMAND = (sys.executable, "-m", "aecli")
@@ -113,6 +114,8 @@ def as_a_process() -> Iterator[None]:
     try:
         with (
             patch.dict(os.environ),
+            patch.object(sys, "path", sys.path[:]),
+            without_plugins(),
             patch.object(Hydra, "get_mode", Hydra.get_mode),
             patch.object(ConfigLoaderImpl, "get_group_options", ConfigLoaderImpl.get_group_options),
             patch.object(threading, "excepthook", threading.excepthook),
@@ -134,6 +137,17 @@ def as_a_process() -> Iterator[None]:
                 handler.close()
             log.handlers, (log.level, log.propagate, log.disabled) = handlers, state
         _clear()
+
+
+@contextmanager
+def without_plugins() -> Iterator[None]:
+    """Start without the plugins that were named before; forget those that are named now."""
+    with patch.dict(plugins._typed, clear=True):
+        try:
+            yield
+        finally:
+            for module in [m for m in sys.modules if plugins.plugin_of(m)]:
+                del sys.modules[module]
 
 
 def _clear() -> None:

@@ -68,7 +68,7 @@ class Setting(NamedTuple):
         group = self.option.partition("=")[0]
         if group == "trainer":
             words[0] = "trainer.max_epochs=1"
-        if self.option == "network=conv":
+        if self.option in ("network=conv", "network=resnet"):
             words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
             words = [word for word in words if not word.startswith(f"{self.key}=")]
         if group == "pretraining" and self.option != "pretraining=none":
@@ -104,7 +104,7 @@ def settings() -> Iterator[Setting]:
                     yield Setting(f"{group}={name}", key, value)
     for name in sorted(set(CHECKS) - set(root.trainer)):
         yield Setting("trainer=auto", f"+trainer.{name}", None)
-    for key in ("seed", "objective", "resume", "early_stopping.patience"):
+    for key in ("seed", "objective", "resume", "plugins", "early_stopping.patience"):
         yield Setting("", key, OmegaConf.select(root, key))
     yield Setting("", "early_stopping.min_delta", 0.0)
     yield Setting("", "pictures_every", 5)
@@ -137,13 +137,17 @@ def test_a_training_is_a_run_or_one_line(setting, values, tmp_path):
 CHEAP = ("eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0")
 OF_A_RUN = [
     *(("eval", f"eval.{key}", CHEAP) for key, _ in leaves(configure(command="eval")[0].eval, "")),
-    *(("eval", key, CHEAP) for key in ("run", "output_dir", "device", "seed", "dataset.root")),
+    *(
+        ("eval", key, CHEAP)
+        for key in ("run", "output_dir", "device", "seed", "plugins", "dataset.root")
+    ),
     *(
         ("sample", key, (f"kind={kind}",))
         for key, kind in {
             "run": "prior",
             "device": "prior",
             "seed": "prior",
+            "plugins": "prior",
             "dataset.root": "prior",
             "kind": "prior",
             "n": "prior",
@@ -215,6 +219,7 @@ NO_NUMBERS = {
     "resume": "goes on with a run",
     "objective": "what a sweeper reads",
     "pictures_every": "pictures",
+    "plugins": "has tests of its own",
     "trainer.accelerator": "another device",
     "trainer.devices": "several processes",
     "trainer.strategy": "several processes",

@@ -22,7 +22,7 @@ from aecli.evaluation.annealing import Annealing
 from aecli.evaluation.finetune import Finetuning
 from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
-from aecli.evaluation.metrics import NOISES
+from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.probe import Probe
 from aecli.models import VAE, Autoencoder
 from aecli.networks import TiedLinear
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 PROTOCOLS = ("probe", "finetune", "none")
 SHOWN = 16
-"""Images in the picture of reconstructions."""
+"""Examples in the picture of reconstructions."""
 SHOWN_FILTERS = 100
 SIDE_BY_SIDE = (
     "mse",
@@ -85,9 +85,13 @@ def evaluate(
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
     loaded = load(run, device, root, file)
+    loaded.model.noise.fit(loaded.data.values())
+    own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
     values = _measure(loaded, settings, seed)
+    test_split = loaded.data.batches("test", settings.batch_size, seed)
+    values |= computed(own, loaded.model, test_split, values)
     test = {
         "checkpoint": run.checkpoint.name,
         "seed": seed,
@@ -99,7 +103,9 @@ def evaluate(
     if settings.protocol != "none" and loaded.data.is_labelled:
         labelled = loaded.labelled_data(settings.classes, None)
         test["classified_images"] = len(labelled.splits["test"])
-    _print(loaded, values, settings)
+    if own:  # what `aecli compare` has to know of them
+        test["own_metrics"] = {name: metric.more_is_better for name, (_, metric) in own.items()}
+    _print(loaded, values, settings, {name: metric.unit for name, (_, metric) in own.items()})
     pictures = {}
     if settings.pictures:
         pictures = _pictures(loaded, settings.noise, settings.noise_levels)
@@ -128,6 +134,7 @@ def _measure(loaded: Loaded, settings: DictConfig, seed: int) -> dict[str, float
         Tracked(test, f"measuring the reconstructions from {settings.noise} noise"),
         settings.noise,
         settings.noise_levels,
+        loaded.card.features,
     )
     if model.has_prior:
         values |= _likelihood(cast(VAE, model), test, settings, annealing)
@@ -178,8 +185,8 @@ def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tens
     model = loaded.model
     batch = next(iter(loaded.data.batches("test", SHOWN)))
     rows = [("input", batch.original), ("output", model.reconstruct(batch.original))]
-    for level in levels:
-        corrupted = NOISES[noise](level).corrupt(batch.original, batch.draws.of(f"noise {level}"))
+    for level, corruption in metrics.noises(model, noise, levels, loaded.card.features).items():
+        corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
         rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
     pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
     if (weights := _filters(model, batch.original.shape[1:])) is not None:
@@ -198,7 +205,7 @@ def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tens
 
 
 def _filters(model: Autoencoder, shape: torch.Size) -> Tensor | None:
-    """Return the weights between units and pixels `(N, C, H, W)`, if a linear layer has them.
+    """Return the weights between units and features `(N, *shape)`, if a linear layer has them.
 
     The decoder's, a column for each code unit, if it is one layer; else those of the units in
     the encoder's first layer.
@@ -220,13 +227,22 @@ def _principal(points: np.ndarray) -> np.ndarray:
     return PCA(2, random_state=0).fit_transform(points)
 
 
-def _print(loaded: Loaded, values: Mapping[str, float], settings: DictConfig) -> None:
+def _print(
+    loaded: Loaded,
+    values: Mapping[str, float],
+    settings: DictConfig,
+    own_units: Mapping[str, str],
+) -> None:
     title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
+    shape = loaded.card.shape
     for name, value in values.items():
         unit = _unit(name, settings)
-        if len(loaded.card.shape) == 1:
-            unit = unit.replace("pixel", "number").replace("image", "row")
+        if len(shape) == 1:
+            unit = unit.replace("pixel", "feature").replace("image", "example")
+        elif shape[0] > 1:
+            unit = unit.replace("pixel", "pixel and channel")
+        unit = own_units.get(name, unit)
         table.add_row(name, f"{value:.5g}", unit)
     show(table)
 
@@ -260,9 +276,10 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: Di
     """Print a table with a row a run, without the columns that no run has."""
     rows = {run: read_metrics(run.directory) | dict(values) for run, values in results.items()}
     noisy = [name for values in results.values() for name in values if name.startswith("mse_")]
+    own = [name for row in rows.values() for name in row["test"].get("own_metrics", {})]
     columns = [
         name
-        for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:]])
+        for name in dict.fromkeys([*SIDE_BY_SIDE, *noisy[-1:], *own])
         if any(isinstance(values.get(name), int | float) for values in rows.values())
     ]
     title = "test set"

@@ -1,10 +1,14 @@
-"""`aecli sample`: images from a run, as a PNG grid and an `.npz`, and into its TensorBoard."""
+"""`aecli sample`: images from a run, as a PNG grid and an `.npz`, and into its TensorBoard.
+
+With `out=` into a file or a folder instead, in the units of the run's data.
+"""
 
 import io
 import logging
 from collections.abc import Callable
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
@@ -15,6 +19,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, files
+from aecli.commands.restored import new_examples, place_for
 from aecli.errors import (
     SettingError,
     check_choice,
@@ -38,6 +43,8 @@ COMPONENTS = 10
 SPANNED = 100
 """The principal components of the codes in which a density is fitted, at most."""
 
+WRITTEN_AT_ONCE = 1000
+"""Samples that go to `out=` at a time."""
 COPIES = 6
 """Of the images as they are drawn: enlarged, framed, put in a grid, made bytes."""
 
@@ -57,18 +64,23 @@ def main(config: DictConfig) -> None:
     """Make the images that `kind=` means from the run that `run=` means."""
     make = KINDS[check_choice("kind", config.kind, KINDS)]
     _check_settings(config)
+    out = None if config.out is None else place_for(config, "new.npz")
     runs = find(config.run, config.output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
     (run,) = runs
-    check_writable(run.directory, SAMPLES)
+    if out is None:
+        check_writable(run.directory, SAMPLES)
     loaded = load(run, config.device, **config.dataset)
     config = _filled(loaded, config)
     _check_memory(loaded, config)
     pl.seed_everything(check_seed("seed", config.seed), verbose=False)
     with torch.no_grad():
         samples = make(loaded, config)
-    _write(run, loaded.step, config.kind, samples)
+    if out is None:
+        _write(run, loaded.step, config.kind, samples)
+    else:
+        _write_out(out, config, loaded, samples)
 
 
 def _check_settings(config: DictConfig) -> None:
@@ -78,6 +90,8 @@ def _check_settings(config: DictConfig) -> None:
         if config[key] is not None and key not in takes:
             fitting = ", ".join(kind for kind, keys in TAKES.items() if key in keys)
             raise SettingError(f"{key}={config[key]}: goes with kind={fitting}, not {config.kind}")
+    if config.overwrite and config.out is None:
+        raise SettingError("overwrite=true: goes with out=…")
     if config.n is not None:
         check_int("n", config.n, 1)
         for key in ("images", "classes"):
@@ -120,8 +134,8 @@ def _check_memory(loaded: Loaded, config: DictConfig) -> None:
     rows = config.steps if config.kind == "manifold" else config.n
     count = rows * (config.steps or 1)
     typed = ", ".join(f"{k}={config[k]}" for k in ("n", "steps") if config[k] is not None)
-    pixels = prod(shape) * max(1, figures.SMALLEST / shape[-1]) ** 2
-    check_fits(f"{typed}: {count:,} images", COPIES * 4 * count * pixels)
+    numbers = max(prod(shape), figures.area(shape))
+    check_fits(f"{typed}: {count:,} images", COPIES * 4 * count * numbers)
 
 
 def prior(loaded: Loaded, config: DictConfig) -> Samples:
@@ -246,6 +260,16 @@ def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
     log.info("written: %s, %s", shown(paths[1]), shown(paths[0]))
     with SummaryWriter(str(run.directory)) as writer:
         writer.add_image(f"samples/{paths[0].stem}", picture, step)
+
+
+def _write_out(out: Path, config: DictConfig, loaded: Loaded, samples: Samples) -> None:
+    """Write the samples to a folder of images, or to a file with their codes beside them."""
+    count = len(samples.images)
+    with new_examples(out, config, loaded.card, count) as add:
+        codes = samples.codes.numpy(force=True)
+        for rows in np.array_split(np.arange(count), -(-count // WRITTEN_AT_ONCE)):
+            add({"id": rows, "z": codes[rows]}, samples.images[rows])
+    log.info("written: %s", shown(out))
 
 
 def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:

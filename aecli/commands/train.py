@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__, files
+from aecli import __version__, files, plugins
 from aecli.build import build
 from aecli.commands.evaluate import evaluate
 from aecli.config import is_sweep, plain
@@ -37,7 +37,9 @@ from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
 from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.callbacks import BestEpoch
+from aecli.training.contract import check_parts
 from aecli.training.memory import check_memory
+from aecli.training.source_contract import set_up
 from aecli.training.speed import FASTEST, Arithmetic, fastest_step
 from aecli.training.threads import Threads, multiplications
 from aecli.training.trainer import build_trainer, check_together, own_callbacks
@@ -53,10 +55,11 @@ def main(config: DictConfig) -> float:
         end_with_parent()
     directory = Path(HydraConfig.get().runtime.output_dir)
     with lock(directory, "trains it") if rank() == 0 else nullcontext():
-        return _run(config, directory)
+        return run(config, directory)
 
 
-def _run(config: DictConfig, directory: Path) -> float:
+def run(config: DictConfig, directory: Path) -> float:
+    """Train, or resume, the run in `directory`; return its value of the objective."""
     hydra, in_sweep = HydraConfig.get(), is_sweep()
     if config.sweeper is not None and not in_sweep:
         raise SettingError("sweeper=optuna: searches by a sweep of runs; add -m")
@@ -131,16 +134,23 @@ def train(
     data: DataModule = build(config, "dataset")
     if before and before.data:
         data.of_run(*before.data)
-    data.setup("fit")
+    set_up(config, choices, data)
     if data.understood:
         log.info(data.understood)
     _fill(config, data, directory)
     batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
     check_limits(plain(config.trainer), batches)
-    check_memory(config, data)
     model: Autoencoder = build(config, "model")
+    check_parts(config, choices, model, data)
+    check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
-    model.likelihood.check(data.values())
+    values = data.values()
+    model.likelihood.check(values)
+    model.noise.fit(values)
+    if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
+        raise SettingError(
+            "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
+        )
     threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
     arithmetic = _arithmetic(config, model, data, before)
     arithmetic.prepare(model)
@@ -307,9 +317,10 @@ def _next_lines(config: DictConfig, directory: Path) -> str:
     run = as_typed("run", directory)
     model: Autoencoder = build(config, "model")
     kind = "prior" if model.has_prior else "reconstruct"
+    typed = plugins.as_typed(config.plugins)
     return (
         f"next:\n"
-        f"  aecli eval {run}\n"
-        f"  aecli sample {run} kind={kind}\n"
+        f"  aecli eval {run}{typed}\n"
+        f"  aecli sample {run} kind={kind}{typed}\n"
         f"  tensorboard --logdir {quote(config.output_dir)}"
     )

@@ -10,8 +10,10 @@ from typing import NamedTuple
 from rich.markup import escape
 from rich.table import Column, Table
 
+from aecli import plugins
 from aecli.commands.words import Parser
 from aecli.errors import SettingError
+from aecli.plugins import UntrustedError
 from aecli.progress import Tracked, show
 from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import (
@@ -32,7 +34,7 @@ from aecli.text import first_line
 from aecli.untrusted import read_yaml, resolved
 
 OUTPUTS = Path("outputs")
-FINE, MISSING, DAMAGED = "ok", "–", "damaged"
+FINE, MISSING, DAMAGED, UNTRUSTED = "ok", "–", "damaged", "not read"
 
 DESCRIPTION = """\
 Reads the files of runs as the other commands do, and says which of them eval, sample, compare or
@@ -50,6 +52,8 @@ class Checked(NamedTuple):
     """`FINE`, `MISSING` or `DAMAGED` for the checkpoints, the settings and the metrics."""
     reasons: list[str]
     """A line for each damaged file."""
+    asks: str
+    """What to type where plugins are needed to read the checkpoints."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -61,12 +65,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "places",
         nargs="*",
-        metavar="FOLDER, RUN or CHECKPOINT",
+        metavar="FOLDER, RUN, CHECKPOINT or plugins=[NAME]",
         help="default: outputs",
     )
     asked = parser.parse_args(arguments).places
     parser.refuse_run(asked)
-    paths = [Path(text) for text in asked] or [OUTPUTS]
+    typed = [word for word in asked if word.startswith("plugins=")]
+    for word in typed:
+        plugins.trust(plugins.of_word(word))
+    paths = [Path(text) for text in asked if text not in typed] or [OUTPUTS]
     places = list(dict.fromkeys(place for path in paths for place in _places(path)))
     checked = [_check(place) for place in Tracked(places, "verifying")]
     table = Table(Column("run", overflow="fold"), "checkpoints", "settings", "metrics")
@@ -74,9 +81,17 @@ def main(arguments: Sequence[str]) -> None:
         table.add_row(escape(shown(one.place)), *one.cells)
     show(table)
     damaged = [one for one in checked if one.reasons]
+    unknown = [one for one in checked if one.asks and not one.reasons]
+    said = ""
     if damaged:
         reasons = "".join(f"\n  {reason}" for one in damaged for reason in one.reasons)
-        raise SettingError(f"{len(damaged)} of {len(checked)} runs are damaged:{reasons}")
+        said = f"{len(damaged)} of {len(checked)} runs are damaged:{reasons}"
+    if unknown:
+        asks = "".join(f"\n  {shown(one.place)}: {one.asks}" for one in unknown)
+        begin = "\n" if said else ""
+        said += f"{begin}{len(unknown)} of {len(checked)} runs were not read in full:{asks}"
+    if said:
+        raise SettingError(said)
 
 
 def _places(path: Path) -> Iterator[Path]:
@@ -99,14 +114,18 @@ def _places(path: Path) -> Iterator[Path]:
 
 def _check(place: Path) -> Checked:
     reasons: list[str] = []
+    asks = ""
 
     def cell(checks: Iterable[Callable[[], object]]) -> str:
         """Make the checks; return what the table says of the files that they are of."""
+        nonlocal asks
         result = MISSING
         for check in checks:
             result = FINE if result == MISSING else result
             try:
                 check()
+            except UntrustedError as error:
+                asks, result = error.asks, UNTRUSTED
             except (SettingError, OSError) as error:
                 # The key of the command that would say so; here the path alone was typed.
                 reason = re.sub("^(run|resume)=", "", str(error))
@@ -117,12 +136,13 @@ def _check(place: Path) -> Checked:
 
     if place.is_file():
         found = cell([partial(_check_weights, place)])
-        return Checked(run_of(place) or place, [found, "", ""], reasons)
+        return Checked(run_of(place) or place, [found, "", ""], reasons, asks)
     # In this order: what two of them find is a mistake of the file that the first one reads.
     metrics, checkpoints = cell(_checks_of_metrics(place)), cell(_checks_of_checkpoints(place))
     if checkpoints == FINE and not _checkpoints(place):
         checkpoints = MISSING  # a training without a whole epoch can be resumed, too
-    return Checked(place, [checkpoints, cell(_checks_of_settings(place)), metrics], reasons)
+    settings = cell(_checks_of_settings(place))
+    return Checked(place, [checkpoints, settings, metrics], reasons, asks)
 
 
 def _checkpoints(place: Path) -> list[Path]:

@@ -7,6 +7,8 @@ from aecli.data.module import DataModule
 from aecli.data.records import Card, Records, Scaled, Source
 from aecli.data.sources import Digits, IDXFiles
 from aecli.data.splits import Examples, Split
+from aecli.data.table import TableData
+from aecli.data.table_card import TableCard
 
 __all__ = [
     "ArrayCard",
@@ -24,4 +26,6 @@ __all__ = [
     "Scaled",
     "Source",
     "Split",
+    "TableCard",
+    "TableData",
 ]

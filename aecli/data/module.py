@@ -40,7 +40,7 @@ class DataModule(pl.LightningDataModule):
             for each example, by `binarize_seed`; "dynamic": a fresh draw each epoch in training
             and the fixed one in validation and test.
         binarize_seed: of the fixed draw.
-        features: the columns behind the numbers of a row, as its card has them; not looked at.
+        features: what the numbers of a row are, as its card says; for the parts that need it.
     """
 
     def __init__(
@@ -110,10 +110,14 @@ class DataModule(pl.LightningDataModule):
         if self.trainer is not None:
             self.move(self.trainer.strategy.root_device)
 
-    def setup_new(self) -> None:
-        """Read examples that the run was not trained on, as its card says: the split "new"."""
+    def setup_new(self, records: Records | None = None) -> None:
+        """Take examples that the run was not trained on, as its card says: the split "new".
+
+        They are read, or those of `records`.
+        """
         assert self.card is not None, "of a run only"
-        records = self._read()
+        records = records or self._read()
+        self.card.check_new(records.data)
         self.understood = records.understood
         split = Split(self._examples(records, self.card), torch.arange(len(records)))
         self.splits = {NEW: self._drawn(split, NEW)}

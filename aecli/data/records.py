@@ -48,8 +48,9 @@ class Card(ABC):
     """The name under which a checkpoint keeps cards of this class."""
     shape: tuple[int, ...]
     """Of an example as the model sees it: `(D,)` or `(C, H, W)`."""
-    features: list[dict[str, Any]] | None = None
-    """The columns behind the D numbers of a table's row, for `likelihood=mixed`; else None."""
+    features: list[list[Any]] | None = None
+    """What the D numbers of a table's row are, in order: `["number", n]`, `["category", width]`,
+    `["mask", columns]`; None of other examples."""
 
     @abstractmethod
     def stored(self, data: Any) -> Tensor:
@@ -57,6 +58,9 @@ class Card(ABC):
 
         Raises `SettingError` for data that does not go with the card, naming what differs.
         """
+
+    def check_new(self, data: Any) -> None:  # noqa: B027 (most data has no such kinds)
+        """Raise `SettingError` for examples of a kind that the training split did not have."""
 
     @abstractmethod
     def scaled(self, stored: Tensor) -> Tensor:
@@ -73,6 +77,26 @@ class Card(ABC):
     @abstractmethod
     def restored(self, x: Tensor) -> Any:
         """Return examples `(B, *shape)` that a model has made in the user's units."""
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Of the examples that an exported graph takes: bytes or floats."""
+        return torch.float32
+
+    def given(self, stored: Tensor) -> Tensor:
+        """Return stored examples as an exported graph takes them, of `given_type`."""
+        return stored.to(self.given_type)
+
+    def entering(self, given: Tensor) -> Tensor:
+        """Return what the model sees of examples: by tensor operations alone, for a graph."""
+        return self.scaled(given)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return `x` `(B, *shape)` in the user's units, as floats, before `restored` rounds them.
+
+        By tensor operations alone, for a graph.
+        """
+        raise SettingError(f"export: is not made for data of the kind {self.kind}")
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -96,7 +120,11 @@ def card_of(kind: str, state: Mapping[str, Any]) -> Card:
 
 
 class Source(Protocol):
-    """Anything that reads examples."""
+    """Anything that reads examples. A source of a plugin extends this class.
+
+    Labels, ids and splits go with the records' data row by row. The card comes back from a
+    checkpoint as it was: `card_of(card.kind, card.state())`.
+    """
 
     def read(self, root: str | None, card: Card | None) -> Records:
         """Return the examples; `root` is where files lie or shall lie.
@@ -140,7 +168,16 @@ class Scaled(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return bytes."""
-        return (x * self.scale).round_().clamp_(0, self.scale).byte().numpy(force=True)
+        return self.leaving(x).round_().clamp_(0, self.scale).byte().numpy(force=True)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Bytes."""
+        return torch.uint8
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return grey values of the range of the bytes."""
+        return x * self.scale
 
     def state(self) -> dict[str, Any]:
         """Return the shape and the scale."""

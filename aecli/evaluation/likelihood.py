@@ -24,12 +24,23 @@ def marginal_nll(model: VAE, batches: Iterable[Batch], samples: int, at_once: in
     check_int("eval.decoded_at_once", at_once, 1)
     means = Means()
     for batch in batches:
-        draws = batch.draws.of("importance")
-        for number, x in enumerate(batch.x.split(at_once)):
-            own = draws.after(number * at_once)
-            bound = importance_bound(model, x, samples, at_once, own).mean()
-            means.add({"log_p": bound}, len(x))
+        bounds = batch_bounds(model, batch, samples, at_once)
+        means.add({"log_p": bounds.mean()}, len(bounds))
     return -means.compute()["log_p"]
+
+
+def batch_bounds(model: VAE, batch: Batch, samples: int, at_once: int) -> Tensor:
+    """Return the `importance_bound` of each example of a batch, `(B,)`, nats.
+
+    `at_once` examples are decoded at the same time.
+    """
+    draws = batch.draws.of("importance")
+    parts = enumerate(batch.x.split(at_once))
+    bounds = [
+        importance_bound(model, x, samples, at_once, draws.after(number * at_once))
+        for number, x in parts
+    ]
+    return torch.cat(bounds)
 
 
 @torch.no_grad()

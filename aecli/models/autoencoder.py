@@ -1,7 +1,7 @@
 """The autoencoder, and what every variant shares: the step, the metrics, the optimizer."""
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -13,19 +13,11 @@ from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.models.accumulators import Activity, Means
 from aecli.models.losses import Losses, Terms
-from aecli.networks import EncoderDecoder, TiedLinear
+from aecli.networks import Network, TiedLinear
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.randomness import TORCH, Draws
 from aecli.sparsity import Sigmoid, Sparsity
-
-
-class Network(Protocol):
-    """The plan of an encoder and a decoder, as in `aecli.networks`."""
-
-    def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
-        """Return an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
-
 
 UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
 """What an encoder and a decoder that can be pretrained are made of."""
@@ -41,6 +33,10 @@ class Autoencoder(pl.LightningModule):
     one (Makhzani & Frey, arXiv 1312.5663).
 
     Images are `(B, C, H, W)` in [0, 1]; codes are `(B, K)`.
+
+    The base class of every variant. One with another loss overrides `terms`, one with another code
+    `encode` and `decode`; the rest follows from them. A gradient of the loss reaches every
+    parameter.
 
     Args:
         network: the plan of encoder and decoder.
@@ -64,6 +60,7 @@ class Autoencoder(pl.LightningModule):
         optimizer: Optimization,
     ) -> None:
         super().__init__()
+        _check_part("network", network, Network)
         _check_part("noise", noise, Noise)
         _check_part("sparsity", sparsity, Sparsity)
         _check_part("likelihood", likelihood, Likelihood)

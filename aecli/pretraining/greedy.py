@@ -58,7 +58,11 @@ class Learner(Protocol):
 
 
 class Pretraining:
-    """None: the weights stay as they were drawn."""
+    """Base class: what is done to a model's weights before the training. This one does nothing.
+
+    A subclass defines `__call__`, which changes the weights in place; the split "train" of the data
+    is there for it.
+    """
 
     def __call__(self, model: Autoencoder, data: DataModule) -> None:
         """Set the model's weights in place; here, leave them."""

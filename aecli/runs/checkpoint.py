@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__, files
+from aecli import __version__, files, plugins
 from aecli.build import build
 from aecli.config import TrainConfig, composed, plain
 from aecli.data import Card, DataModule
@@ -20,6 +20,7 @@ from aecli.data.files import holds
 from aecli.data.records import card_of
 from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
+from aecli.options import options
 from aecli.pretraining import Pretraining
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
@@ -73,6 +74,7 @@ def pack(
 ) -> dict[str, Any]:
     """Return what a checkpoint carries under `KEY`: plain values, so that it loads safely."""
     values = plain(config)
+    values["plugins"] = list(dict.fromkeys([*values.get("plugins", []), *plugins.used(values)]))
     for key in PLACES:
         if place := values["dataset"].get(key):
             values["dataset"][key] = str(Path(place).expanduser().resolve())
@@ -180,17 +182,22 @@ def _unpacked(path: Path, checkpoint: dict[str, Any]) -> Stored:
 
 def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | None) -> Stored:
     where = f"run={one_line(path)}"
+    plugins.require(packed["config"].get("plugins", []), where)
     choices = {str(group): str(option) for group, option in packed["choices"].items()}
     if not all(re.fullmatch(r"\w+(/\w+)*", option) for option in choices.values()):
         raise SettingError(f"{where}: its choices are no names of options")
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
         raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
-    own = _own_dataset(choices["dataset"])
-    config.dataset["_target_"] = own["_target_"]
-    if "source" in own:
+    own = _own_dataset(choices["dataset"]) if choices["dataset"] in options("dataset") else None
+    if own is None:
+        _check_own_source(config, f"{where}: its dataset={choices['dataset']}")
+    else:
+        config.dataset["_target_"] = own["_target_"]
+    if own and "source" in own:
         config.dataset.source = source = OmegaConf.create(own["source"])
-        config.dataset.root = _known_root(source, config.dataset.get("root"))
+        if plugins.plugin_of(source.get("_target_")) is None:
+            config.dataset.root = _known_root(source, config.dataset.get("root"))
     arithmetic = packed.get("arithmetic")
     if arithmetic is not None:
         precision, compiled, *others = arithmetic  # one more since aecli 0.3.0
@@ -248,6 +255,16 @@ def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
             raise SettingError(f"{where}: weights of {name} are not of type {value.dtype}")
         if not found.isfinite().all():
             raise SettingError(f"{where}: has weights that are not finite")
+
+
+def _check_own_source(config: DictConfig, where: str) -> None:
+    """Refuse a data set that no option of this aecli describes, unless a plugin reads it.
+
+    A source of aecli would download what a stranger's configuration says.
+    """
+    source = config.dataset.get("source", config.dataset)
+    if plugins.plugin_of(source.get("_target_")) is None:
+        raise SettingError(f"{where}: is none of this aecli; type the --config-dir that has it")
 
 
 @cache

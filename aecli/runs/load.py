@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from aecli.build import build
-from aecli.data import Card, DataModule
+from aecli.data import Card, DataModule, Records
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import Kept, Stored, only_setting_errors, opened
@@ -50,6 +50,14 @@ class Loaded:
         config.dataset.update(settings)
         data = self._made(config)
         data.setup_new()
+        data.move(self.model.device)
+        return data
+
+    def given_data(self, values: Any) -> DataModule:
+        """Return the split "new" of examples in memory, in the units of the run's data."""
+        data = self._made(self.config)
+        data.of_run(self.card, None)
+        data.setup_new(Records(values))
         data.move(self.model.device)
         return data
 

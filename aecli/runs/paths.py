@@ -85,6 +85,12 @@ def discard(directory: Path) -> None:
         directory.rmdir()
 
 
+def discard_refused(directory: Path) -> None:
+    """Remove a run's directory if its training was refused before it began."""
+    if not (directory / CHECKPOINTS).exists() and not any(directory.glob("events*")):
+        discard(directory)
+
+
 def make_new(path: Path) -> Path:
     """Make and return `path`, or `path-2`, `path-3`, … if there is something at it already.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from glob import glob
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -28,6 +29,7 @@ ELSEWHERE = (
     "eval",
     "published",
     "objective",
+    "plugins",
     "sweeper",
 )
 """Root keys that are no settings of the model, its data or its training."""
@@ -38,6 +40,8 @@ HIDDEN = "_"
 HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")
 """Metrics of which more is better; of all others less is."""
 
+MOST_OWN = 20
+"""Metrics of plugins in a table; all are in the CSV."""
 MOST_REASONS = 5
 """Damaged runs of which the reason is logged."""
 
@@ -58,6 +62,8 @@ class Record(NamedTuple):
     """The settings of `aecli eval` that made the test metrics, such as "eval.train_size"."""
     version: str
     """Of the aecli that trained it, "" if unknown."""
+    own: Mapping[str, bool] = {}
+    """The test metrics of plugins: whether more is better."""
 
 
 def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
@@ -122,8 +128,14 @@ def matching(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
     return list(records)
 
 
-def more_is_better(metric: str) -> bool:
-    """Return whether a metric such as "val/elbo" is better the larger it is."""
+def more_is_better(metric: str, records: Iterable[Record] = ()) -> bool:
+    """Return whether a metric such as "val/elbo" is better the larger it is.
+
+    What a plugin says of its own metrics, the `records` of the runs that have them say.
+    """
+    for record in records:
+        if metric in record.own:
+            return record.own[metric]
     name = metric.rpartition("/")[2]
     return name in HIGHER_IS_BETTER or name.endswith("accuracy")
 
@@ -182,7 +194,8 @@ def read_record(directory: Path) -> Record | None:
         settings = dict(_settings(config)) | {key: str(v) for key, v in metrics["choices"].items()}
         keys = frozenset(key_of(override) for override in typed)
         version = str(metrics.get("version", ""))[:LONGEST]
-        return Record(directory, settings, keys, _metrics(metrics), _evaluation(metrics), version)
+        evaluation, own = _evaluation(metrics), _own(metrics)
+        return Record(directory, settings, keys, _metrics(metrics), evaluation, version, own)
     except SettingError:
         raise
     except FileNotFoundError as error:
@@ -198,6 +211,11 @@ def _metrics(stored: Mapping[str, Any]) -> dict[str, float]:
     for no_metric in ("test/seed", "test/classified_images"):
         values.pop(no_metric, None)
     return {name: value for name, value in values.items() if _is_finite(value)}
+
+
+def _own(stored: Mapping[str, Any]) -> dict[str, bool]:
+    own = stored.get("test", {}).get("own_metrics", {})
+    return {f"test/{name}": value is True for name, value in islice(own.items(), MOST_OWN)}
 
 
 def _evaluation(stored: Mapping[str, Any]) -> dict[str, Value]:

@@ -19,7 +19,7 @@ from aecli.untrusted import read_yaml
 LENGTH = "trainer.max_epochs"
 PARTS = ("model", "network", "noise", "sparsity", "likelihood", "optimizer", "trainer", "seed")
 """Keys that must match before a job of a sweep may use a checkpoint."""
-GOES_WITH = {"resume", "output_dir", LENGTH}
+GOES_WITH = {"resume", "output_dir", "plugins", LENGTH}
 """Settings that may be typed with resume=…"""
 
 
@@ -77,7 +77,8 @@ class State:
         try:
             return stored(self.last) if self.last else stored_beside(self.directory)
         except SettingError as error:
-            raise SettingError(str(error).replace("run=", "resume=", 1)) from error
+            error.args = (str(error).replace("run=", "resume=", 1),)
+            raise
 
 
 def check_typed(

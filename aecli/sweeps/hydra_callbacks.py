@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from aecli import plugins
 from aecli.distributed import agree, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
 from aecli.files import refuse_links
@@ -60,9 +61,7 @@ class NewDirectory(Failures):
         try:
             prepare_for_lightning()
             if rank() == 0:
-                directory = (
-                    _claim(config, config.hydra.run) if config.resume is None else _take(config)
-                )
+                directory = directory_of(config)
         except Exception as error:
             failure = error
         if launched():  # their clocks differ, and so would the names
@@ -112,10 +111,16 @@ class NewDirectory(Failures):
         if len(failures(jobs)) < len(jobs):
             print(f"sweep: {shown(sweep)}\nnext:")  # noqa: T201
             print(f"  aecli compare {quote(shown(sweep))}")  # noqa: T201
-            print(f"  aecli eval {as_typed('run', sweep)}")  # noqa: T201
+            typed = plugins.as_typed(config.plugins)
+            print(f"  aecli eval {as_typed('run', sweep)}{typed}")  # noqa: T201
             print(f"  tensorboard --logdir {quote(shown(sweep))}")  # noqa: T201
         self.held.close()
         super().on_multirun_end(config)
+
+
+def directory_of(config: DictConfig) -> str:
+    """Return the directory of a single run: a new one, made here, or that of the run to resume."""
+    return _claim(config, config.hydra.run) if config.resume is None else _take(config)
 
 
 def _claim(config: DictConfig, node: DictConfig) -> str:

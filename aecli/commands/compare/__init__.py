@@ -149,7 +149,7 @@ def _notes(
         verb = "does" if len(names) == 1 else "do"
         so = f"; sorted by {metric} instead" if instead_of in names else ""
         notes.append(f"{tables.MARK} {', '.join(names)} {verb} not compare: {why}{so}")
-    pick = max if records.more_is_better(metric) else min
+    pick = max if records.more_is_better(metric, _records(ranked)) else min
     best = pick(ranked[0].having(metric), key=lambda record: record.metrics[metric])
     notes.append(f"best by {metric}: {shown(best.directory)}")
     directories = [str(record.directory.parent) for record in _records(ranked)]

@@ -82,7 +82,9 @@ def differing(groups: Sequence[Group]) -> list[str]:
 def ranked(groups: Iterable[Group], metric: str) -> list[Group]:
     """Return the groups that have the metric, the best first."""
     having = [group for group in groups if group.values(metric)]
-    return sorted(having, key=lambda g: fmean(g.values(metric)), reverse=more_is_better(metric))
+    records = [record for group in having for record in group.records]
+    more = more_is_better(metric, records)
+    return sorted(having, key=lambda g: fmean(g.values(metric)), reverse=more)
 
 
 def difference(group: Group, best: Group, metric: str) -> Difference | None:

@@ -44,8 +44,10 @@ AGAINST_BEST = "vs best"
 
 
 def columns(groups: Sequence[Group], metric: str) -> list[str]:
-    """Return the metrics of the table, the one sorted by first."""
-    others = [name for name in BESIDE if name != metric and any(g.values(name) for g in groups)]
+    """Return the metrics of the table, the one sorted by first, those of plugins last."""
+    own = [name for group in groups for record in group.records for name in record.own]
+    known = [name for name in dict.fromkeys([*BESIDE, *own]) if name != metric]
+    others = [name for name in known if any(group.values(name) for group in groups)]
     return [metric, *others]
 
 

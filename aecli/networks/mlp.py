@@ -1,43 +1,17 @@
-"""Networks: pairs of an encoder x̃ → a and a decoder z → the likelihood's parameters.
-
-A network is a plan; `build` makes the two modules for a code size. Images are `(B, C, H, W)`,
-pre-activations `(B, outputs)`, codes `(B, code_dim)`; rows of numbers are `(B, D)`.
-"""
+"""Fully connected layers."""
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import NamedTuple
 
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from aecli.errors import SettingError, check_bool, check_choice, check_int, check_list, check_shape
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "elu": nn.ELU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "softplus": nn.Softplus,
-}
+from aecli.errors import check_bool, check_choice, check_list, check_shape
+from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, check_size
 
 
-_size = partial(check_int, low=1)
-
-
-class EncoderDecoder(NamedTuple):
-    """The two halves of an autoencoder."""
-
-    encoder: nn.Module
-    """`(B, C, H, W)` → `(B, outputs)`."""
-    decoder: nn.Module
-    """`(B, code_dim)` → `(B, C, H, W)`."""
-
-
-class MLP:
+class MLP(Network):
     """Fully connected layers D → hidden → outputs, and code_dim → hidden reversed → D.
 
     Args:
@@ -62,7 +36,9 @@ class MLP:
         batch_norm: bool = False,
     ) -> None:
         self.shape = check_shape("dataset.shape", shape)
-        self.hidden = check_list("network.hidden", hidden, _size, "[400] or []", may_be_empty=True)
+        self.hidden = check_list(
+            "network.hidden", hidden, check_size, "[400] or []", may_be_empty=True
+        )
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
         self.tied = check_bool("network.tied", tied)
         self.batch_norm = check_bool("network.batch_norm", batch_norm)
@@ -102,17 +78,6 @@ class MLP:
         return [*modules, layers[-1]]
 
 
-def image_shape(name: str, shape: Sequence[int]) -> tuple[int, int, int]:
-    """Return the shape of images; raise `SettingError` for rows, which a network has no use for."""
-    checked = check_shape("dataset.shape", shape)
-    if len(checked) == 1:
-        raise SettingError(
-            f"network={name}: is for images, and the data are rows of {checked[0]} numbers; choose"
-            " network=mlp"
-        )
-    return checked[0], checked[1], checked[2]
-
-
 class TiedLinear(nn.Module):
     """y = x Wᵀ[:inputs] + b, with W the weights of the encoder's `layer` and b its own."""
 
@@ -126,41 +91,3 @@ class TiedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inputs)` to `(B, layer.in_features)`."""
         return F.linear(x, self.weight[: self.inputs].t(), self.bias)
-
-
-class Conv:
-    """Convolutions of stride 2 that halve the image, then a linear layer; the decoder mirrors it.
-
-    Args:
-        shape: (C, H, W) of an image.
-        channels: of each halving, from the pixels to the code.
-        activation: after each convolution, a name in `ACTIVATIONS`.
-    """
-
-    def __init__(self, shape: Sequence[int], channels: Sequence[int], activation: str) -> None:
-        self.shape = image_shape("conv", shape)
-        self.channels = check_list("network.channels", channels, _size, "[32,64]")
-        self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
-
-    def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
-        """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
-        shapes: list[tuple[int, int, int]] = [self.shape]
-        for channels in self.channels:
-            _, height, width = shapes[-1]
-            shapes.append((channels, (height + 1) // 2, (width + 1) // 2))
-        features = prod(shapes[-1])
-        down: list[nn.Module] = []
-        for wide, small in pairwise(shapes):
-            down += [nn.Conv2d(wide[0], small[0], 3, stride=2, padding=1), self.activation()]
-        up: list[nn.Module] = []
-        for small, wide in zip(shapes[:0:-1], shapes[-2::-1], strict=True):
-            # A stride of 2 maps 2n−1 and 2n pixels to n: the padding says which it was.
-            padding = (wide[1] + 1) % 2, (wide[2] + 1) % 2
-            layer = nn.ConvTranspose2d(
-                small[0], wide[0], 3, stride=2, padding=1, output_padding=padding
-            )
-            up += [self.activation(), layer]
-        return EncoderDecoder(
-            encoder=nn.Sequential(*down, nn.Flatten(), nn.Linear(features, outputs)),
-            decoder=nn.Sequential(nn.Linear(code_dim, features), nn.Unflatten(1, shapes[-1]), *up),
-        )

@@ -1,0 +1,156 @@
+"""The Python face of a run: examples in the user's units in, the same kind of thing out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from aecli.commands import sample as sampling
+from aecli.commands.score import score_of
+from aecli.data import Batch, DataModule
+from aecli.data.module import NEW
+from aecli.errors import SettingError, check_int
+from aecli.evaluation import scores
+from aecli.runs.find import OUTPUTS, find
+from aecli.runs.load import Loaded, load
+
+AT_ONCE = 1000
+"""Examples that go through the model together; no result depends on it."""
+
+
+class Model(Loaded):
+    """A trained model with its data and its configuration.
+
+    `encode`, `reconstruct` and `score` take N examples in the units of the run's data, as the data
+    card (`card`) reads them: a NumPy array, a torch tensor, a pandas DataFrame, or the path of such
+    data as the run was trained on, a file or a folder. They give the same kind back, arrays for a
+    path. `decode` takes codes. Work in the model's own units is done by `model`, a torch module.
+
+    Raises `SettingError` for examples that do not go with the data card.
+    """
+
+    @torch.no_grad()
+    def encode(self, x: Any) -> Any:
+        """Return the codes `(N, K)`; of a DataFrame, one with the columns z0, z1, …."""
+        codes = self._each(self._data(x), lambda batch: self.model.encode(batch.original))
+        return _like(x, torch.cat(codes), [f"z{unit}" for unit in range(self.model.code_dim)])
+
+    @torch.no_grad()
+    def decode(self, z: Any) -> Any:
+        """Return the mean of p(x|z) for codes `(N, K)`, in the units of the run's data."""
+        codes = torch.as_tensor(_array(z)).float()
+        width = self.model.code_dim
+        if codes.ndim != 2 or codes.shape[1] != width or not len(codes):
+            raise SettingError(f"z: is of shape {tuple(codes.shape)}; must be (N, {width})")
+        parts = codes.to(self.model.device).split(AT_ONCE)
+        return self._restored(z, [self.model.decode(part).mean for part in parts])
+
+    @torch.no_grad()
+    def reconstruct(self, x: Any) -> Any:
+        """Return the reconstruction of each example, in the units of the run's data."""
+        made = self._each(self._data(x), lambda batch: self.model.reconstruct(batch.original))
+        return self._restored(x, made)
+
+    @torch.no_grad()
+    def score(self, x: Any, kind: str | None = None) -> Any:
+        """Return how unusual each example is, `(N,)`, higher for what is less like the training.
+
+        `kind` is one of `aecli score`: mse, nll, elbo, marginal_nll, knn or mahalanobis; None for
+        the model's usual one. Of a DataFrame, a Series named "score".
+        """
+        kind = scores.kind_for(kind, self.model, self.choices["model"])
+        values = self._each(self._data(x), score_of(self, kind, AT_ONCE))
+        return _like(x, torch.cat(values), "score")
+
+    @torch.no_grad()
+    def sample(self, n: int, density: str | None = None) -> Any:
+        """Return n new examples in the units of the run's data: an array, or a table's DataFrame.
+
+        They are decoded from draws of the prior or, with `density="gaussian"` or "gmm", of a
+        density fitted to the training codes; `torch.manual_seed` seeds the former.
+        """
+        settings = OmegaConf.create({"n": check_int("n", n, 1), "density": density})
+        return self.card.restored(sampling.prior(self, settings).images)
+
+    def _data(self, x: Any) -> DataModule:
+        """Return the examples as a split."""
+        if isinstance(x, str | Path):
+            places = [place for place in ("file", "root") if place in self.config.dataset]
+            if "source" in self.config.dataset:
+                raise SettingError(
+                    f"{x}: the run was trained on dataset={self.choices['dataset']}, which no other"
+                    " file goes with; pass an array"
+                )
+            return self.new_data(**{places[0]: str(x)})
+        if _is_frame(x) and self.card.features is not None:
+            return self.given_data(x)
+        values = _array(x)
+        if values.ndim == 0 or not len(values):
+            raise SettingError("x: must have examples, one for each entry of its first dimension")
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            count = np.count_nonzero(~np.isfinite(values))
+            raise SettingError(f"x: has {count:,} numbers that are not finite")
+        return self.given_data(values)
+
+    def _each(self, data: DataModule, function: Callable[[Batch], Tensor]) -> list[Tensor]:
+        return [function(batch) for batch in data.batches(NEW, AT_ONCE)]
+
+    def _restored(self, x: Any, made: list[Tensor]) -> Any:
+        """Return examples that the model has made in the user's units, in the manner of `x`."""
+        parts = [self.card.restored(part) for part in made]
+        if _is_frame(parts[0]):
+            import pandas as pd
+
+            table = pd.concat(parts, ignore_index=True)
+            if isinstance(x, str | Path):
+                return table
+            return table.set_axis(x.index) if _is_frame(x) else _like(x, table.to_numpy(), "x")
+        values = np.concatenate(parts)
+        names = list(x.columns) if _is_frame(x) and len(x.columns) == values.shape[-1] else None
+        return _like(x, values, names)
+
+
+def open_run(
+    run: str,
+    device: str,
+    root: str | None = None,
+    file: str | None = None,
+    output_dir: str = OUTPUTS,
+) -> Model:
+    """Return the model of the one run that `run` means; see `aecli.load`."""
+    runs = find(run, output_dir)
+    if len(runs) > 1:
+        raise SettingError(f"run={run}: is a sweep of {len(runs)} runs; name one of them")
+    return Model(**vars(load(runs[0], device, root, file)))
+
+
+def _is_frame(x: Any) -> bool:
+    return hasattr(x, "columns") and hasattr(x, "iloc")  # pandas' own, without importing it
+
+
+def _array(x: Any) -> np.ndarray:
+    """Return numbers of any kind as an array."""
+    if isinstance(x, Tensor):
+        return x.numpy(force=True)
+    values = x.to_numpy() if _is_frame(x) else np.asarray(x)
+    if values.dtype.kind not in "biuf":
+        raise SettingError(f"x: holds {values.dtype}; must hold numbers")
+    return values
+
+
+def _like(x: Any, values: Tensor | np.ndarray, names: list[str] | str | None) -> Any:
+    """Return values as what `x` is: a tensor where it lies, a DataFrame or Series, or an array."""
+    if isinstance(x, Tensor):
+        return torch.as_tensor(values).to(x.device)
+    array = values.numpy(force=True) if isinstance(values, Tensor) else values
+    if not _is_frame(x):
+        return array
+    import pandas as pd
+
+    if isinstance(names, str):
+        return pd.Series(array, x.index, name=names)
+    return pd.DataFrame(array.reshape(len(array), -1), x.index, names)

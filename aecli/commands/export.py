@@ -1,0 +1,105 @@
+"""`aecli export`: a run's model as a file that other programs run."""
+
+import logging
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from aecli import files
+from aecli.commands.passes import opened
+from aecli.commands.places import file_for, folder_for
+from aecli.data import Card
+from aecli.errors import SettingError, check_choice
+from aecli.runs.exported import FORMATS, PARTS, Graph, Runs, about, check_installed, traced
+from aecli.runs.load import Loaded, check_places
+from aecli.runs.paths import shown
+from aecli.runs.weights import read_folder, write_folder
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".safetensors"
+EXAMPLES = 100
+"""On which what was written is compared with the run."""
+MOST = 1e-4
+"""The largest difference that is let pass."""
+
+
+@torch.no_grad()
+def main(config: DictConfig) -> None:
+    """Write the run's model to `out`, run what was written, and print the largest difference."""
+    part = check_choice("part", config.part, PARTS)
+    ending = Path(config.out or "model.onnx").suffix
+    if ending == FOLDER:
+        out = folder_for(config, f"model{FOLDER}")
+        if part != "all":
+            raise SettingError(f"part={part}: goes with {' and '.join(FORMATS)}, not {FOLDER}")
+    else:
+        out = file_for(config, "model.onnx", (*FORMATS, FOLDER))
+    check_installed(ending)
+    loaded = opened(config, out, "cpu")
+    loaded.config.dataset.update(check_places(loaded.config, config.dataset))
+    given, x = _examples(loaded)
+    code = loaded.model.encode(x)
+    reconstruction = loaded.card.leaving(loaded.model.decode(code).mean)
+    values = {"x": given, "code": code, "reconstruction": reconstruction}
+    if ending == FOLDER:
+        with files.new_folder(out) as folder:
+            write_folder(loaded, folder)
+            graph: Graph = PARTS[part](*read_folder(folder))
+            difference = checked(graph, graph, values)
+    else:
+        graph = PARTS[part](loaded.model, loaded.card)
+        taken = values[graph.takes]
+        content = FORMATS[ending].write(traced(graph, taken), graph, about(loaded, graph, taken))
+        with files.new_files(out, overwrite=config.overwrite) as (file,):
+            file.write(content)
+            difference = checked(FORMATS[ending].read(content), graph, values)
+    log.info("largest difference: %.2g, over %d examples", difference, len(given))
+    log.info("written: %s", shown(out))
+
+
+def checked(runs: Runs, graph: Graph, values: dict[str, Tensor]) -> float:
+    """Return the largest difference of what a graph gives from the run's own `values` by name.
+
+    It is relative to the largest value, or absolute where all are below 1. Raises `SettingError`
+    if it is more than `MOST`. The first example is run alone, too: the batch size is free.
+    """
+    taken = values[graph.takes]
+    together, alone = runs(taken), runs(taken[:1])
+    difference = 0.0
+    for name, some, one in zip(graph.gives, together, alone, strict=True):
+        own = values[name]
+        for ran, wanted in ((some, own), (one, own[:1])):
+            largest = (ran - wanted).abs().max() / own.abs().max().clamp(min=1)
+            if not largest <= MOST:  # not a number, too
+                raise SettingError(
+                    f"export: the {name} of what was written differs from the run's by"
+                    f" {largest:.2g}, and may by {MOST:g}; nothing is left of it"
+                )
+            difference = max(difference, float(largest))
+    return difference
+
+
+def _examples(loaded: Loaded) -> tuple[Tensor, Tensor]:
+    """Return examples as a graph takes them, and as the model sees them.
+
+    They are of the test split, or random ones where the run's data cannot be read now.
+    """
+    card = loaded.card
+    try:
+        split = loaded.data.splits["test"]
+    except SettingError as error:
+        log.info("compared on random examples: %s", error)
+        given = _random(card)
+        return given, card.entering(given)
+    stored = split.examples.values.index_select(0, split.rows[:EXAMPLES])
+    return card.given(stored), card.scaled(stored)
+
+
+def _random(card: Card) -> Tensor:
+    """Return examples whose features are drawn from [0, 1) on the model's scale."""
+    generator = torch.Generator().manual_seed(0)
+    given = card.leaving(torch.rand(EXAMPLES, *card.shape, generator=generator))
+    return given.to(card.given_type)

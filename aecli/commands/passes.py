@@ -1,0 +1,106 @@
+"""The examples that a command takes through a run's model: new ones, or those of its splits."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig
+from torch import Tensor
+
+from aecli.commands.places import READ, refuse_read
+from aecli.data import Batch, DataModule
+from aecli.errors import SettingError, check_int
+from aecli.runs.find import find
+from aecli.runs.load import Loaded, check_places, load
+from aecli.runs.paths import shown
+
+log = logging.getLogger(__name__)
+
+
+class Piece(NamedTuple):
+    """A batch, and how a user finds its examples again."""
+
+    batch: Batch
+    columns: dict[str, np.ndarray | str]
+    """`id` `(B,)`, the `split` that all share and, where the examples have one, `label` `(B,)`."""
+
+
+class Pass:
+    """The examples of some splits, a batch at a time, each split in its own order.
+
+    `seed` is that of the examples' own draws; None for those of a validation.
+    """
+
+    def __init__(
+        self, data: DataModule, names: list[str], batch_size: int, seed: int | None = None
+    ) -> None:
+        self.data, self.names, self.batch_size, self.seed = data, names, batch_size, seed
+        self.count = sum(len(data.splits[name]) for name in names)
+        """Examples in all."""
+
+    def __len__(self) -> int:
+        return sum(len(self.data.batches(name, self.batch_size)) for name in self.names)
+
+    def __iter__(self) -> Iterator[Piece]:
+        for name in self.names:
+            split, start = self.data.splits[name], 0
+            for batch in self.data.batches(name, self.batch_size, self.seed):
+                end = start + len(batch.x)
+                ids = split.examples.ids[split.rows[start:end].numpy(force=True)]
+                columns: dict[str, np.ndarray | str] = {"id": ids, "split": name}
+                if self.data.is_labelled:
+                    columns["label"] = self._labels(batch.label)
+                start = end
+                yield Piece(batch, columns)
+
+    def _labels(self, labels: Tensor) -> np.ndarray:
+        """Return the names of the classes, or the numbers where these have none."""
+        names = self.data.class_names
+        numbers = labels.numpy(force=True)
+        return np.array(names, object)[numbers] if names else numbers
+
+
+def opened(config: DictConfig, out: Path, device: str | None = None) -> Loaded:
+    """Return the one run that `run=` means; refuse to write over what it was trained on.
+
+    It is on `device` or, if that is None, on `config.device`.
+    """
+    runs = find(config.run, config.output_dir)
+    if len(runs) > 1:
+        raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
+    log.info("with %s", shown(runs[0].checkpoint))
+    loaded = load(runs[0], device or config.device)
+    own = loaded.config.dataset
+    if not is_known(own):
+        refuse_read(out, [own.get(key) for key in READ])
+    return loaded
+
+
+def is_known(dataset: DictConfig) -> bool:
+    """Return whether a data set is one that all know, such as MNIST, and not a user's own."""
+    return "source" in dataset
+
+
+def examples(loaded: Loaded, config: DictConfig) -> Pass:
+    """Return the new examples that `dataset.…` names; without it those of the run's own splits.
+
+    Raises `SettingError` for a setting that the run's data set does not have, and for examples
+    that do not go with its data card.
+    """
+    size, seed = check_int("batch_size", config.batch_size, 1), config.get("seed")
+    typed, own = check_places(loaded.config, config.dataset), loaded.config.dataset
+    if not typed:
+        return Pass(loaded.data, list(loaded.data.splits), size, seed)
+    if is_known(own):
+        own.root = typed["root"]
+        return Pass(loaded.data, list(loaded.data.splits), size, seed)
+    if not any(key in typed for key in READ):
+        key, value = next(iter(typed.items()))
+        place = " or ".join(f"dataset.{key}=…" for key in READ if key in own)
+        raise SettingError(f"dataset.{key}={value}: is of new data; add {place}")
+    data = loaded.new_data(**typed)
+    if data.understood:
+        log.info(data.understood)
+    return Pass(data, list(data.splits), size, seed)

@@ -1,0 +1,66 @@
+"""Where a command writes what `out=` names: a file, or a folder; checked before the work."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from aecli.errors import SettingError, check_bool
+from aecli.files import refuse_existing, refuse_existing_file
+from aecli.rows import ENDINGS, check_ending
+
+READ = ("file", "root")
+"""Settings of a data set that say where it lies."""
+
+
+def file_for(config: DictConfig, example: str, endings: tuple[str, ...] = ENDINGS) -> Path:
+    """Return the file that `out=` names, with one of the `endings`, or raise `SettingError`."""
+    out = _typed(config, example)
+    check_ending("out", out, endings)
+    overwrite = check_bool("overwrite", config.overwrite)
+    with _named():
+        refuse_existing_file(out, overwrite)
+    return out
+
+
+def folder_for(config: DictConfig, example: str) -> Path:
+    """Return the new folder that `out=` names, or raise `SettingError`."""
+    out = _typed(config, example)
+    if check_bool("overwrite", config.overwrite):
+        raise SettingError(f"overwrite=true: goes with a file, and out={out} is a folder")
+    with _named():
+        refuse_existing(out)
+    if not out.absolute().parent.is_dir():
+        raise SettingError(f"out={out}: there is no folder {out.parent}")
+    return out
+
+
+def is_folder(config: DictConfig) -> bool:
+    """Return whether `out=` names a folder: it ends in a slash, or without the ending of a file."""
+    return str(config.out).endswith("/") or Path(str(config.out)).suffix == ""
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Put the setting before a message that begins with its value."""
+    try:
+        yield
+    except SettingError as error:
+        raise SettingError(f"out={error}") from error
+
+
+def _typed(config: DictConfig, example: str) -> Path:
+    if not (config.out or "").strip():
+        raise SettingError(f"out={config.out or 'null'}: must be a path, such as out={example}")
+    out = Path(config.out).expanduser()
+    typed = config.get("dataset") or {}
+    refuse_read(out, [*(typed.get(key) for key in READ), config.get("codes")])
+    return out
+
+
+def refuse_read(out: Path, read: Sequence[str | None]) -> None:
+    """Raise `SettingError` if `out` is, or lies in, one of the files and folders that are read."""
+    for place in (Path(place).expanduser().resolve() for place in read if place):
+        if out.resolve() == place or (place.is_dir() and place in out.resolve().parents):
+            raise SettingError(f"out={out}: is, or lies in, what is read; name another place")

@@ -1,0 +1,114 @@
+"""Examples that a model has made, in the user's units: to a folder of images, or to a file."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
+
+from aecli import files
+from aecli.commands.places import file_for, folder_for, is_folder
+from aecli.data import Card, Scaled
+from aecli.errors import SettingError, shortened
+from aecli.rows import Columns, beside, new_rows
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""What Pillow calls images of so many channels."""
+ARRAYS = (".npy", ".npz")
+
+Add = Callable[[Columns, Tensor], None]
+"""Writes examples `(B, *S)` with their columns, such as `id`."""
+
+
+def place_for(config: DictConfig, example: str) -> Path:
+    """Return the new folder or the file that `out=` names, or raise `SettingError`."""
+    return folder_for(config, example) if is_folder(config) else file_for(config, example)
+
+
+@contextmanager
+def new_examples(out: Path, config: DictConfig, card: Card, count: int) -> Iterator[Add]:
+    """Yield what writes examples to `out`, which appears whole when the block ends.
+
+    Raises `SettingError` for examples that are no images where `out` is a folder.
+    """
+    if is_folder(config):
+        if len(card.shape) != 3 or card.shape[0] not in MODES:
+            raise SettingError(
+                f"out={out}: is a folder for images, and the run's examples are"
+                f" {list(card.shape)}; name a file, such as out={out}.npy"
+            )
+        with (
+            files.new_folder(out) as folder,
+            beside(lambda args: save_pictures(folder, *args)) as add,
+        ):
+            yield lambda columns, x: add((columns["id"], pixels(x, card)))
+    else:
+        with new_rows(out, count, "x", config.overwrite) as add_rows:
+            yield lambda columns, x: add_rows(_with(columns, card.restored(x), out))
+
+
+def _with(columns: Columns, restored: Any, out: Path) -> Columns:
+    """Return the columns and, beside them, those of the examples: an array's or a table's."""
+    if isinstance(restored, np.ndarray):
+        return {**columns, "x": restored}
+    if out.suffix.lower() in ARRAYS:
+        texts = [name for name, kind in restored.dtypes.items() if kind.kind not in "fiub"]
+        if texts:
+            raise SettingError(
+                f"out={out}: an array holds numbers, and there is text in {shortened(texts)};"
+                " write to .csv or .parquet"
+            )
+        return {**columns, "x": restored.to_numpy()}
+    own = {str(name): restored[name].to_numpy() for name in restored}
+    # A table's own column keeps its name, whatever it is called.
+    return {name if name not in own else f"{name}_": c for name, c in columns.items()} | own
+
+
+def save_pictures(folder: Path, ids: np.ndarray, images: Any) -> None:
+    """Write images `(B, C, H, W)` as PNG files under their ids, which may have folders in them."""
+    for name, image in zip(ids, images, strict=True):
+        wanted = folder / _inside(str(name))
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        path = next(
+            path
+            for number in files.numbered(wanted.name)
+            if not (path := wanted.with_name(f"{number}.png")).exists()
+        )
+        _picture(image).save(path, format="PNG")
+
+
+def _inside(name: str) -> PurePosixPath:
+    """Return a relative path without an ending that leads nowhere else, for the id of an image."""
+    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part.strip("/.")]
+    path = PurePosixPath(*parts) if parts else PurePosixPath("_")
+    return path.with_suffix("") if path.suffix.lower() in IMAGES else path
+
+
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+"""Endings that an image's name loses for that of the PNG file that is written."""
+
+
+def pixels(x: Tensor, card: Card) -> np.ndarray:
+    """Return images of a model `(B, C, H, W)` as bytes or, where their files had 16 bits, those.
+
+    Grey values in [0, 1] become bytes; so do all that are not kept as the numbers of pixels.
+    """
+    values = card.restored(x)
+    if isinstance(card, Scaled) or values.dtype not in (np.uint8, np.uint16):
+        return (x.clamp(0, 1) * 255).round_().byte().numpy(force=True)
+    if values.shape == x.shape:
+        return values
+    # An array's own layout: rows and columns alone, or its channels last.
+    return values[:, None] if values.ndim == 3 else values.transpose(0, 3, 1, 2)
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    """Return an image `(C, H, W)` of bytes or, if it is grey, of 16 bits."""
+    if image.dtype == np.uint16 and len(image) > 1:
+        image = (image >> 8).astype(np.uint8)  # no PNG that Pillow writes has more
+    turned = np.ascontiguousarray(image.transpose(1, 2, 0))
+    return Image.fromarray(turned.squeeze(-1) if len(image) == 1 else turned)

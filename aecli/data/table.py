@@ -1,0 +1,308 @@
+"""Tables of the user's own: numbers and categories in named columns, a row an example."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aecli.data.labels import as_labels
+from aecli.data.module import DataModule
+from aecli.data.records import Card, Records
+from aecli.data.table_card import (
+    CATEGORY,
+    INTEGER,
+    MISSING,
+    MOST_CATEGORIES,
+    NUMBER,
+    Column,
+    TableCard,
+    as_numbers,
+    check_missing,
+    listed,
+    texts,
+)
+from aecli.data.table_files import read_table
+from aecli.errors import SettingError, check_choice, check_list
+from aecli.text import one_line
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+SCALES = ("standard", "robust", "minmax", "none")
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+"""What may stand in the column of `dataset.split`, and the split that it means."""
+DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+
+
+class TableFile:
+    """Rows of a table: `.csv`, `.tsv`, both also `.gz`, `.parquet` or `.feather`.
+
+    Args:
+        file: its path.
+        id, label, split: columns that are no features: the name of a row, its class, and its split
+            ("train", "validation" or "test").
+        columns: the features; None for all others.
+        drop: columns that are left out.
+        scale: x = (v − shift) / scale of a number: "standard": mean and deviation of the training
+            split, "robust": median and distance of the quartiles, "minmax": to [0, 1], "none".
+        missing: what becomes of missing entries: "error"; "mean" or "median" of the training
+            split, the most frequent of categories; "mask": 0, and the row gets an entry for each
+            column that says whether it is there.
+        separator, decimal: of a text file; None: the separator that its first line shows.
+    """
+
+    def __init__(
+        self,
+        file: str | None,
+        id: str | None = None,
+        label: str | None = None,
+        split: str | None = None,
+        columns: Sequence[str] | None = None,
+        drop: Sequence[str] | None = None,
+        scale: str = "standard",
+        missing: str = "error",
+        separator: str | None = None,
+        decimal: str = ".",
+    ) -> None:
+        self.roles = {"id": id, "label": label, "split": split}
+        for name, value in {"file": file, **self.roles}.items():
+            if not isinstance(value, str | None) or value == "":
+                raise SettingError(f"dataset.{name}={value}: must be a text, or null")
+        self.file = file
+        self.columns = None if columns is None else _names("columns", columns)
+        self.drop = [] if drop is None else _names("drop", drop)
+        self.scale = check_choice("dataset.scale", scale, SCALES)
+        self.missing = check_choice("dataset.missing", missing, MISSING)
+        if separator is not None and (not isinstance(separator, str) or len(separator) != 1):
+            raise SettingError(f"dataset.separator={separator}: must be one character, or null")
+        self.separator = separator
+        self.decimal = check_choice("dataset.decimal", decimal, (".", ","))
+
+    def read(self, root: str | None, card: Card | None) -> Records:
+        """Return the rows; `root` is not needed. With a card, its columns alone.
+
+        Raises `SettingError` for a file that cannot be read, for columns that are not there, and
+        for such that cannot be features.
+        """
+        if self.file is None:
+            raise SettingError(
+                "dataset.file: must be the path of a table, such as dataset.file=people.csv"
+            )
+        path = Path(self.file).expanduser()
+        table = read_table(path, self.separator, self.decimal)
+        roles = {role: name for role, name in self.roles.items() if name is not None}
+        if isinstance(card, TableCard):
+            # New data may have no labels; what the card needs, it asks for itself.
+            roles = {role: name for role, name in roles.items() if name in table.columns}
+            data = table
+        else:
+            data = self._features(table, roles)
+        labels, classes = None, tuple[str, ...]()
+        if "label" in roles:
+            labels, classes = as_labels(_present(table[roles["label"]], "label"), "label")
+        return Records(
+            data,
+            labels,
+            classes,
+            _present(table[roles["id"]], "id").astype(str) if "id" in roles else None,
+            _splits(_present(table[roles["split"]], "split")) if "split" in roles else {},
+            self._understood(data, path, roles, labels) if card is None else "",
+        )
+
+    def fit(self, records: Records, rows: Tensor) -> TableCard:
+        """Return the card: everything in it is that of the training rows."""
+        training = records.data.iloc[rows.numpy()]
+        return TableCard([self._column(training[name]) for name in training], self.missing)
+
+    def _features(self, table: "DataFrame", roles: dict[str, str]) -> "DataFrame":
+        names = list(table.columns)
+        for setting, wanted in {**{k: [v] for k, v in roles.items()}, "drop": self.drop}.items():
+            _check_there(setting, wanted, names)
+        if self.columns is not None:
+            _check_there("columns", self.columns, names)
+        chosen = self.columns if self.columns is not None else names
+        left_out = {*roles.values(), *self.drop}
+        kept = [name for name in names if name in set(chosen) - left_out]
+        if not kept:
+            raise SettingError(f"dataset.file={self.file}: no column is left to be a feature")
+        data = table[kept]
+        for name in kept:
+            _check_column(data[name])
+        check_missing(data, self.missing)
+        return data
+
+    def _column(self, values: "Series") -> Column:
+        """Return a column as its training rows show it."""
+        name = str(values.name)
+        if not len(values.dropna()):
+            raise SettingError(
+                f"dataset.file: column {one_line(name)} has no entry in the training split; leave"
+                f" it out by dataset.drop=[{one_line(name)}]"
+            )
+        if not _is_number(values):
+            found, counts = np.unique(np.array(texts(values)), return_counts=True)
+            return Column(
+                name, CATEGORY, fill=int(counts.argmax()), categories=tuple(map(str, found))
+            )
+        numbers = as_numbers(values)
+        there = numbers[~np.isnan(numbers)]
+        low, quarter, middle, three, high = np.quantile(there, [0, 0.25, 0.5, 0.75, 1])
+        shift, scale = {
+            "standard": (there.mean(), there.std()),
+            "robust": (middle, three - quarter),
+            "minmax": (low, high - low),
+            "none": (0.0, 1.0),
+        }[self.scale]
+        if not scale > 1e-12 * abs(shift):  # it does not vary
+            scale = 1.0
+        whole = bool((there == there.round()).all()) and abs(there).max() < 2**53
+        kind = INTEGER if whole and values.dtype.kind in "iu" else NUMBER
+        fill = middle if self.missing == "median" else there.mean()
+        return Column(name, kind, float(shift), float(scale), float(fill))
+
+    def _understood(
+        self, data: "DataFrame", path: Path, roles: dict[str, str], labels: Tensor | None
+    ) -> str:
+        numbers = sum(_is_number(data[name]) for name in data)
+        kinds = [_counted(numbers, "number"), _counted(len(data.columns) - numbers, "category")]
+        parts = [
+            f"{len(data):,} rows, {' and '.join(filter(None, kinds))}, from {one_line(path.name)}"
+        ]
+        if labels is not None:
+            classes = len(labels.unique())
+            parts.append(f"label {one_line(roles['label'])} of {classes} classes")
+        if "id" in roles:
+            parts.append(f"id {one_line(roles['id'])}")
+        if constant := [str(name) for name in data if data[name].nunique(dropna=False) == 1]:
+            parts.append(f"the same in all rows: {listed(constant)}")
+        return "; ".join(parts)
+
+
+class TableData(DataModule):
+    """The splits of a table; see `TableFile`, and `DataModule` for the settings of the splits."""
+
+    def __init__(
+        self,
+        file: str | None,
+        id: str | None = None,
+        label: str | None = None,
+        split: str | None = None,
+        columns: Sequence[str] | None = None,
+        drop: Sequence[str] | None = None,
+        scale: str = "standard",
+        missing: str = "error",
+        separator: str | None = None,
+        decimal: str = ".",
+        **splitting: Any,
+    ) -> None:
+        if splitting.get("binarize", "none") != "none":
+            raise SettingError(
+                f"dataset.binarize={splitting['binarize']}: is for images; a table takes"
+                " likelihood=mixed or mse"
+            )
+        source = TableFile(
+            file, id, label, split, columns, drop, scale, missing, separator, decimal
+        )
+        super().__init__(source, None, **splitting)
+
+
+def _is_number(values: "Series") -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
+
+
+def _check_column(values: "Series") -> None:
+    """Refuse a column that can be no feature, with what to do."""
+    from pandas import to_numeric
+    from pandas.api.types import is_datetime64_any_dtype, is_timedelta64_dtype
+
+    name = one_line(values.name)
+    without = f"leave it out by dataset.drop=[{name}]"
+    there = values.dropna()
+    if not len(there):
+        raise SettingError(f"dataset.file: column {name} is empty; {without}")
+    if is_datetime64_any_dtype(values) or is_timedelta64_dtype(values):
+        raise SettingError(
+            f"dataset.file: column {name} holds times; make numbers of it, or {without}"
+        )
+    if _is_number(values):
+        as_numbers(values)
+        return
+    entries = texts(values)
+    if all(map(DECIMAL_COMMA.fullmatch, entries)):
+        raise SettingError(
+            f"dataset.file: column {name} holds texts such as {entries[0]}; set dataset.decimal=','"
+            " if they are numbers"
+        )
+    numbers = to_numeric(there.astype(str), errors="coerce")
+    wrong = there[numbers.isna()]
+    if len(wrong) and len(wrong) < len(there) / 2:
+        raise SettingError(
+            f"dataset.file: column {name} holds numbers and {len(wrong):,} other entries, such as"
+            f" {one_line(wrong.iloc[0], 40)}; leave those empty, or {without}"
+        )
+    categories = there.nunique()
+    if categories > MOST_CATEGORIES:
+        raise SettingError(
+            f"dataset.file: column {name} has {categories:,} categories, and may have"
+            f" {MOST_CATEGORIES:,}; {without}, or choose columns by dataset.columns=[…]"
+        )
+
+
+def _check_there(setting: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+    if lacking := [name for name in wanted if name not in names]:
+        raise SettingError(
+            f"dataset.{setting}={one_line(lacking[0])}: no such column; there are {listed(names)}"
+        )
+
+
+def _present(values: "Series", setting: str) -> np.ndarray:
+    """Return the entries of a column that is no feature; refuse it if some are missing."""
+    if missing := int(values.isna().sum()):
+        raise SettingError(f"dataset.{setting}={one_line(values.name)}: {missing:,} are missing")
+    array = values.to_numpy()
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def _splits(values: np.ndarray) -> dict[str, Tensor]:
+    """Return the rows of each split that a column names."""
+    wanted = {str(value): SPLITS.get(str(value).strip().lower()) for value in np.unique(values)}
+    if unknown := [value for value, split in wanted.items() if split is None]:
+        raise SettingError(
+            f"dataset.split: holds {listed(unknown)}; must be one of {', '.join(SPLITS)}"
+        )
+    names = np.array([str(wanted[str(value)]) for value in values])
+    return {
+        split: torch.from_numpy(np.flatnonzero(names == split))
+        for split in ("train", "validation", "test")
+        if (names == split).any()
+    }
+
+
+def _name(key: str, value: Any) -> str:
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise SettingError(f"{key}={value}: must be the name of a column")
+    return str(value)
+
+
+def _names(setting: str, values: Sequence[str]) -> list[str]:
+    return check_list(f"dataset.{setting}", values, _name, "[age,height]", distinct=True)
+
+
+def _counted(count: int, what: str) -> str:
+    if not count:
+        return ""
+    many = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{count} {what if count == 1 else many}"

@@ -1,0 +1,128 @@
+"""How unusual an example is: a number each, higher for what is less like the training split.
+
+What is drawn belongs to the example: no score depends on how the examples are cut into batches.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import numpy as np
+import torch
+from scipy.linalg import pinvh
+from torch import Tensor
+
+from aecli.data import Batch
+from aecli.errors import SettingError, check_choice
+from aecli.evaluation.likelihood import batch_bounds
+from aecli.models import VAE, Autoencoder
+from aecli.size import check_fits
+
+Score = Callable[[Batch], Tensor]
+"""Returns the scores of a batch, `(B,)`."""
+
+KINDS = ("mse", "nll", "elbo", "marginal_nll", "knn", "mahalanobis")
+IMPORTANCE_SAMPLES = 200
+DECODED_AT_ONCE = 1000
+"""Examples that are decoded at the same time for kind=marginal_nll: bounds the memory."""
+NEIGHBORS = 5
+
+
+def kind_for(kind: str | None, model: Autoencoder, name: str) -> str:
+    """Return a kind of score that the model has: `kind`, or if that is None the usual one.
+
+    That is "elbo" for a model with a prior and a density, else "mse". `name` is the model's in
+    messages. Raises `SettingError` for a kind that the model lacks.
+    """
+    has_elbo = model.has_prior and model.likelihood.is_density
+    if kind is None:
+        return "elbo" if has_elbo else "mse"
+    check_choice("kind", kind, KINDS)
+    if kind == "nll" and not model.likelihood.is_density:
+        raise SettingError("kind=nll: the run's likelihood is no density; use kind=mse")
+    if kind in ("elbo", "marginal_nll") and not has_elbo:
+        lacks = "likelihood is no density" if model.has_prior else f"model={name} has no prior"
+        raise SettingError(f"kind={kind}: the run's {lacks}; use kind=mse")
+    return kind
+
+
+def squared_errors(model: Autoencoder, batch: Batch) -> Tensor:
+    """Return the squared error of each feature, `(B, *S)`, of a code's mean reconstruction."""
+    return model.likelihood.errors(model.reconstruct(batch.original), batch.original)
+
+
+def mse(model: Autoencoder) -> Score:
+    """Score = ‖x − x̂‖² / D: the mean over the features of the squared error."""
+    return lambda batch: squared_errors(model, batch).flatten(1).mean(dim=1)
+
+
+def nll(model: Autoencoder) -> Score:
+    """Score = −log p(x|z), nats; of a model with a posterior its mean over samples z ~ q(z|x)."""
+
+    def score(batch: Batch) -> Tensor:
+        if model.has_prior:
+            return -_expected_log_likelihood(cast(VAE, model), batch)
+        return -model.decode(model.encode(batch.x)).log_prob(batch.x)
+
+    return score
+
+
+def elbo(model: VAE) -> Score:
+    """Score = −ELBO = KL(q(z|x) ‖ p(z)) − E_q[log p(x|z)], nats, E_q by the model's samples."""
+    return lambda batch: model.posterior(batch.x).kl() - _expected_log_likelihood(model, batch)
+
+
+def marginal_nll(model: VAE, samples: int) -> Score:
+    """Score = −log p(x), nats, by importance sampling: see `importance_bound`."""
+    return lambda batch: -batch_bounds(model, batch, samples, DECODED_AT_ONCE)
+
+
+def _expected_log_likelihood(model: VAE, batch: Batch) -> Tensor:
+    """Return E_q[log p(x|z)], `(B,)`, with the draws of `aecli eval`'s nll and elbo."""
+    z = model.posterior(batch.x).sample(model.samples, batch.draws.of("code"))
+    code = model.sparsity(z.flatten(0, 1)).code
+    return model.log_likelihood(batch.x, code).mean(dim=0)
+
+
+def knn(model: Autoencoder, training: Iterable[Batch], count: int, neighbors: int) -> Score:
+    """Score = the Euclidean distance from the code to its `neighbors`-th nearest training code.
+
+    Ramaswamy, Rastogi & Shim, SIGMOD 2000. The `count` training codes are held in memory.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if neighbors > count:
+        raise SettingError(f"neighbors={neighbors}: the training split has {count} examples")
+    check_fits("kind=knn: the codes of the training split", 4 * count * model.code_dim)
+    codes = np.concatenate([_codes(model, batch) for batch in training])
+    nearest = NearestNeighbors(n_neighbors=neighbors).fit(codes)
+
+    def score(batch: Batch) -> Tensor:
+        distances, _ = nearest.kneighbors(_codes(model, batch))
+        return torch.from_numpy(distances[:, -1])
+
+    return score
+
+
+def mahalanobis(model: Autoencoder, training: Iterable[Batch]) -> Score:
+    """Score = √((z − μ)ᵀ Σ⁺ (z − μ)) with the mean and the covariance of the training codes.
+
+    Mahalanobis 1936; Σ⁺ is the pseudo-inverse, so that a unit that is always 0 counts nothing.
+    """
+    total: Any = 0.0
+    squares: Any = 0.0
+    count = 0
+    for batch in training:
+        z = _codes(model, batch).astype(np.float64)
+        total, squares, count = total + z.sum(axis=0), squares + z.T @ z, count + len(z)
+    mean = total / count
+    inverse = pinvh(squares / count - np.outer(mean, mean))
+
+    def score(batch: Batch) -> Tensor:
+        z = _codes(model, batch) - mean
+        return torch.from_numpy(np.sqrt(np.einsum("bi,ij,bj->b", z, inverse, z).clip(0)))
+
+    return score
+
+
+def _codes(model: Autoencoder, batch: Batch) -> np.ndarray:
+    return model.encode(batch.original).numpy(force=True)

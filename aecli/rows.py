@@ -1,0 +1,286 @@
+"""Rows that are written to a file as they come: memory does not grow with their number.
+
+Imports neither torch nor, before they are needed, pandas and pyarrow.
+"""
+
+import io
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from aecli import files
+from aecli.errors import SettingError
+
+ENDINGS = (".csv", ".tsv", ".parquet", ".npy", ".npz")
+"""Of the files that rows can be written to."""
+ROW_GROUP = 1 << 16
+"""Rows that a Parquet file keeps together, and that are held in memory until then."""
+AHEAD = 2
+"""Pieces that wait to be written while the next is computed."""
+PLURALS = {"id": "ids", "label": "labels", "z": "codes", "x": "examples", "score": "scores"}
+"""What the columns of a name are called where they are one array, in an `.npz`."""
+
+Columns = Mapping[str, np.ndarray | str]
+"""B rows by column: `(B,)`, `(B, …)` for the columns NAME0, NAME1, …, or a text that all share."""
+
+
+class Rows(Protocol):
+    """A file of rows."""
+
+    def add(self, columns: Columns) -> None:
+        """Write the next rows."""
+
+    def close(self) -> None:
+        """Write what is left, without closing the file."""
+
+
+def check_ending(key: str, path: Path, endings: tuple[str, ...] = ENDINGS) -> str:
+    """Return the ending of a file that rows can be written to, in small letters.
+
+    Raises `SettingError` naming `key`, such as "out", for another one, and for one whose library
+    is not installed.
+    """
+    ending = path.suffix.lower()
+    if ending not in endings:
+        raise SettingError(f"{key}={path}: must end in one of {', '.join(endings)}")
+    if ending == ".parquet" and find_spec("pyarrow") is None:
+        raise SettingError(f'{key}={path}: pyarrow is not installed; pip install -e ".[table]"')
+    return ending
+
+
+@contextmanager
+def new_rows(
+    path: Path, count: int, main: str, overwrite: bool
+) -> Iterator[Callable[[Columns], None]]:
+    """Yield what writes the next rows to `path`, which appears whole when the block ends.
+
+    `count` rows will come in all. `main` is the column that an `.npy` has, the only one, and that
+    is never held in memory. Rows are written in a thread, beside the block.
+
+    Raises as `check_ending` and `files.new_files` do.
+    """
+    check_ending("out", path)
+    with (
+        files.new_files(path, overwrite=overwrite) as (file,),
+        rows_in(file, path.suffix, count, main) as add,
+    ):
+        yield add
+
+
+@contextmanager
+def rows_in(
+    file: BinaryIO, ending: str, count: int, main: str
+) -> Iterator[Callable[[Columns], None]]:
+    """Yield what writes the next rows to an open file, as `new_rows` does."""
+    rows = KINDS[ending.lower()](file, count, main)
+    try:
+        with beside(rows.add) as add:
+            yield add
+    except BaseException:
+        with suppress(Exception):  # the file will be gone; what it holds open shall be, too
+            rows.close()
+        raise
+    rows.close()
+
+
+@contextmanager
+def beside(function: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """Yield a function that calls `function` in a thread, in order; wait for it at the end.
+
+    What a call raises is raised by one of the next ones, or at the end.
+    """
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+
+        def call(argument: Any) -> None:
+            waiting.append(thread.submit(function, argument))
+            if len(waiting) > AHEAD:
+                waiting.popleft().result()
+
+        try:
+            yield call
+            while waiting:
+                waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class Separated:
+    """A text file with a line a row, its first line the names. Numbers read back as they were."""
+
+    def __init__(self, file: BinaryIO, separator: str) -> None:
+        self.text = io.TextIOWrapper(file, "utf-8", newline="")
+        self.separator = separator
+        self.is_empty = True
+
+    def add(self, columns: Columns) -> None:
+        """Write the next rows."""
+        from pandas import DataFrame
+
+        frame = DataFrame(_flat(columns))
+        frame.to_csv(
+            self.text, sep=self.separator, index=False, header=self.is_empty, lineterminator="\n"
+        )
+        self.is_empty = False
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.text.detach()
+
+
+class Parquet:
+    """A Parquet file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.writer: Any = None
+        self.held: list[Any] = []
+
+    def add(self, columns: Columns) -> None:
+        """Hold the next rows, and write those held if they are enough."""
+        import pyarrow
+
+        flat = _flat(columns)
+        count = _count(columns)
+        arrays = {
+            name: pyarrow.repeat(values, count)
+            if isinstance(values, str)
+            else pyarrow.array(values)
+            for name, values in flat.items()
+        }
+        self.held.append(pyarrow.table(arrays))
+        if sum(map(len, self.held)) >= ROW_GROUP:
+            self._write()
+
+    def close(self) -> None:
+        """Write what is held, and where everything lies in the file."""
+        if self.held:
+            self._write()
+        if self.writer is not None:
+            self.writer.close()
+
+    def _write(self) -> None:
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+
+        table = pyarrow.concat_tables(self.held)
+        self.held = []
+        if self.writer is None:
+            # Text repeats, numbers do not: a dictionary of them would only cost.
+            texts = [f.name for f in table.schema if pyarrow.types.is_string(f.type)]
+            self.writer = ParquetWriter(
+                self.file, table.schema, use_dictionary=texts or False, write_statistics=False
+            )
+        self.writer.write_table(table)
+
+
+class Npy:
+    """NumPy's file of one array: the main column alone."""
+
+    def __init__(self, file: BinaryIO, count: int, main: str) -> None:
+        self.file, self.count, self.main = file, count, main
+        self.is_empty = True
+
+    def add(self, columns: Columns) -> None:
+        """Write the next rows."""
+        array = columns[self.main]
+        assert isinstance(array, np.ndarray)
+        _write_rows(self.file, array, self.count if self.is_empty else None)
+        self.is_empty = False
+
+    def close(self) -> None:
+        """There is nothing left."""
+
+
+class Npz:
+    """NumPy's file of several arrays. The main one is written as it comes, the others are held."""
+
+    def __init__(self, file: BinaryIO, count: int, main: str) -> None:
+        self.count, self.main = count, main
+        self.zip = zipfile.ZipFile(file, "w")
+        self.member: Any = None
+        self.held: dict[str, list[np.ndarray]] = {}
+
+    def add(self, columns: Columns) -> None:
+        """Write the next rows of the main array, and hold the others."""
+        for name, values in columns.items():
+            if isinstance(values, str):
+                values = np.full(_count(columns), values)
+            if name != self.main:
+                self.held.setdefault(name, []).append(values)
+            elif self.member is None:
+                self.member = self._opened(name)
+                _write_rows(self.member, values, self.count)
+            else:
+                _write_rows(self.member, values, None)
+
+    def close(self) -> None:
+        """Write the arrays that were held, and where everything lies in the file."""
+        try:
+            if self.member is not None:
+                self.member.close()
+            for name, pieces in self.held.items():
+                array = np.concatenate(pieces)
+                # Texts as NumPy keeps them: objects would be pickled.
+                array = array.astype(str) if array.dtype == object else array
+                with self._opened(name) as member:
+                    _write_rows(member, array, len(array))
+        finally:
+            self.zip.close()
+
+    def _opened(self, name: str) -> Any:
+        return self.zip.open(f"{PLURALS.get(name, name)}.npy", "w", force_zip64=True)
+
+
+KINDS: dict[str, Callable[[BinaryIO, int, str], Rows]] = {
+    ".csv": lambda file, count, main: Separated(file, ","),
+    ".tsv": lambda file, count, main: Separated(file, "\t"),
+    ".parquet": lambda file, count, main: Parquet(file),
+    ".npy": Npy,
+    ".npz": Npz,
+}
+
+
+def _flat(columns: Columns) -> dict[str, np.ndarray | str]:
+    """Return columns of one number a row: an array `(B, K)` becomes K of them."""
+    flat: dict[str, np.ndarray | str] = {}
+    for name, values in columns.items():
+        if isinstance(values, str) or values.ndim == 1:
+            flat[name] = values if isinstance(values, str) else _text(values)
+        else:
+            rows = np.ascontiguousarray(values.reshape(len(values), -1).T)
+            flat |= {f"{name}{number}": row for number, row in enumerate(rows)}
+    return flat
+
+
+def _count(columns: Columns) -> int:
+    return next(len(values) for values in columns.values() if not isinstance(values, str))
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    """Return values, texts among them so that UTF-8 can hold them, as not every file's name can."""
+    if values.dtype.kind not in "OU":
+        return values
+    try:
+        "".join(map(str, values)).encode()
+    except UnicodeEncodeError:
+        whole = [str(text).encode(errors="backslashreplace").decode() for text in values]
+        return np.array(whole, object)
+    return values.astype(object)
+
+
+def _write_rows(file: Any, rows: np.ndarray, count: int | None) -> None:
+    """Write rows of an array in NumPy's format, before them the head of one of `count` rows."""
+    if count is not None:
+        described = np.lib.format.dtype_to_descr(rows.dtype)
+        head = {"descr": described, "fortran_order": False, "shape": (count, *rows.shape[1:])}
+        np.lib.format.write_array_header_1_0(file, head)
+    file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)

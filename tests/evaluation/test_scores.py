@@ -1,0 +1,121 @@
+"""Scores of single examples: their means are those of `aecli eval`, and others by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from aecli.build import build
+from aecli.errors import SettingError
+from aecli.evaluation import metrics, scores
+from aecli.evaluation.likelihood import marginal_nll
+from aecli.evaluation.scores import kind_for
+from tests.conftest import configure
+
+SMALL = ("network.hidden=[16]", "dataset.classes=[0,1,2]", "dataset.train_size=64")
+
+
+@pytest.fixture(scope="module", params=["vae", "ae"])
+def drawn(request):
+    """Return a model as it is drawn, but for codes that differ, and the digits."""
+    likelihood = ["likelihood=gaussian"] if request.param == "ae" else []
+    config, _ = configure(f"model={request.param}", *likelihood, *SMALL, "model.code_dim=4")
+    data, model = build(config, "dataset"), build(config, "model").eval()
+    data.setup()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4)
+    return model, data
+
+
+def scored(score, data, size, split="test"):
+    with torch.no_grad():
+        batches = data.batches(split, size, 5)
+        return np.concatenate([score(batch).numpy() for batch in batches])
+
+
+def of_kind(kind, model, data):
+    training = data.batches("train", 50)
+    return {
+        "mse": lambda: scores.mse(model),
+        "nll": lambda: scores.nll(model),
+        "elbo": lambda: scores.elbo(model),
+        "marginal_nll": lambda: scores.marginal_nll(model, 20),
+        "knn": lambda: scores.knn(model, training, 64, 3),
+        "mahalanobis": lambda: scores.mahalanobis(model, training),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", scores.KINDS)
+@torch.no_grad()
+def test_a_score_does_not_depend_on_the_batches(kind, drawn, monkeypatch):
+    model, data = drawn
+    if kind in ("elbo", "marginal_nll") and not model.has_prior:
+        pytest.skip("no prior")
+    whole = scored(of_kind(kind, model, data), data, 1000)
+    assert whole.shape == (len(data.splits["test"]),)
+    assert whole.std() > 0
+    monkeypatch.setattr(scores, "DECODED_AT_ONCE", 30)
+    np.testing.assert_allclose(
+        scored(of_kind(kind, model, data), data, 7), whole, rtol=1e-4, atol=1e-5
+    )
+
+
+@torch.no_grad()
+def test_the_means_are_those_of_an_evaluation(drawn):
+    model, data = drawn
+    test = data.batches("test", 64, 5)
+    expected = metrics.reconstruction(model, test)
+    assert scored(scores.mse(model), data, 64).mean() == pytest.approx(expected["mse"], rel=1e-5)
+    nll = scored(scores.nll(model), data, 64).mean()
+    assert nll == pytest.approx(expected["nll"], rel=1e-5)
+    if model.has_prior:
+        elbo = -scored(scores.elbo(model), data, 64).mean()
+        assert elbo == pytest.approx(expected["elbo"], rel=1e-5)
+        marginal = scored(scores.marginal_nll(model, 20), data, 64).mean()
+        assert marginal == pytest.approx(marginal_nll(model, test, 20, 1000), rel=1e-5)
+        assert marginal < -elbo
+
+
+@torch.no_grad()
+def test_distances_to_the_training_codes_are_those_by_hand(drawn):
+    model, data = drawn
+    train, test = (metrics.codes(model, data.batches(n, 64))[0].numpy() for n in ("train", "test"))
+    distances = np.linalg.norm(test[:, None] - train[None], axis=2)
+    np.testing.assert_allclose(
+        scored(of_kind("knn", model, data), data, 64), np.sort(distances)[:, 2], rtol=1e-4
+    )
+    apart = test - train.mean(axis=0)
+    inverse = np.linalg.inv(np.cov(train.T, bias=True))
+    expected = np.sqrt(np.einsum("bi,ij,bj->b", apart, inverse, apart))
+    np.testing.assert_allclose(
+        scored(of_kind("mahalanobis", model, data), data, 64), expected, rtol=1e-3
+    )
+
+
+def test_more_neighbors_than_there_are_is_refused(drawn):
+    model, data = drawn
+    with pytest.raises(SettingError, match="neighbors=65: the training split has 64 examples"):
+        scores.knn(model, data.batches("train", 50), 64, 65)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "expected"),
+    [
+        (["model=vae"], None, "elbo"),
+        (["model=ae"], None, "mse"),
+        (["model=vae", "likelihood=cross_entropy"], None, "mse"),
+        (["model=ae", "likelihood=gaussian"], "nll", "nll"),
+        (["model=ae"], "knn", "knn"),
+        (["model=ae", "likelihood=mse"], "nll", "kind=nll: the run's likelihood is no density"),
+        (["model=ae"], "elbo", "kind=elbo: the run's model=name has no prior; use kind=mse"),
+        (["model=vae", "likelihood=cross_entropy"], "marginal_nll", "is no density; use kind=mse"),
+        (["model=ae"], "best", "kind=best: must be one of mse, nll"),
+    ],
+)
+def test_the_kind_goes_with_the_model(words, kind, expected):
+    model = build(configure(*words)[0], "model")
+    if expected in scores.KINDS:
+        assert kind_for(kind, model, "name") == expected
+    else:
+        with pytest.raises(SettingError, match=expected):
+            kind_for(kind, model, "name")
