@@ -168,8 +168,21 @@ class ImageCard(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return pixels, uint8 or uint16."""
-        v = (x.detach() * self.scale).round_().clamp_(0, self.scale).numpy(force=True)
+        v = self.leaving(x).round().clamp(0, self.scale).numpy(force=True)
         return v.astype(np.uint8 if self.scale == SCALES[8] else np.uint16)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Bytes; floats for 16 bits, a type that few formats of graphs have."""
+        return torch.uint8 if self.scale == SCALES[8] else torch.float32
+
+    def entering(self, given: Tensor) -> Tensor:
+        """Return values in [0, 1]."""
+        return given.float() / self.scale
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return the values of pixels, as floats."""
+        return x * self.scale
 
     def state(self) -> dict[str, Any]:
         """Return the arguments."""

@@ -67,6 +67,15 @@ def test_settings_reach_the_pixels(root):
     assert not data.is_labelled
 
 
+@pytest.mark.parametrize(("name", "typed"), [("3", 3), ("cats", "cats")])
+def test_classes_are_chosen_by_their_folders(root, name, typed):
+    (root / "a").rename(root / name)
+    data = module(root, classes=[typed])
+    assert {id.split("/")[0] for split in data.splits.values() for id in split.ids} == {name}
+    with pytest.raises(SettingError, match=r"dataset.classes=\['a'\]: must be a list out of"):
+        module(root, classes=["a"])
+
+
 def test_splits_of_folders(root):
     (root / "a").rename(root / "test")
     (root / "b").rename(root / "train")
@@ -140,6 +149,11 @@ def test_the_card_comes_back(scale):
     assert again.reading == card.reading
     values = torch.randint(scale, (4, 1, 6, 8)).to(torch.uint8 if scale == 255 else torch.uint16)
     np.testing.assert_array_equal(again.restored(again.scaled(again.stored(values))), values)
+    given = again.given(values)
+    before = given.clone()
+    torch.testing.assert_close(again.entering(given), again.scaled(values))
+    assert torch.equal(given, before)
+    torch.testing.assert_close(again.leaving(again.scaled(values)), values.float())
 
 
 @pytest.mark.parametrize(
