@@ -90,7 +90,8 @@ def test_what_cannot_be_read_goes_to_the_log(root, caplog):
     (root / "a" / "bad\x1b[2J.gif").touch()
     data = module(root)
     assert data.understood == (
-        "20 images, 3 × 6 × 8, from 2 folders as labels; 2 files could not be read, see the log"
+        "20 images, 3 × 6 × 8, from 2 folders as labels; 2 files could not be read, see the log:"
+        " a/bad\\x1b[2J.gif, a/broken.png"
     )
     told = [record.getMessage() for record in caplog.records if record.name == "pictures"]
     assert told == ["a/bad\\x1b[2J.gif: is no picture", "a/broken.png: is no picture"]
