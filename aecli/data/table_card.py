@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aecli.data import table_graph
 from aecli.data.records import Card
 from aecli.errors import SettingError, check_choice
 from aecli.text import one_line
@@ -123,6 +124,23 @@ class TableCard(Card):
                 found[column.name] = numbers.round().astype(np.int64) if is_whole else numbers
             at += column.width
         return pandas.DataFrame(found)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Double floats; see `table_graph`."""
+        return torch.float64
+
+    def given(self, stored: Tensor) -> Tensor:
+        """Return the matrix `(B, columns)` of `table_graph`."""
+        return table_graph.given(self.columns, self.missing, stored)
+
+    def entering(self, given: Tensor) -> Tensor:
+        """Return the rows of such a matrix."""
+        return table_graph.entering(self.columns, self.missing, given)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return the matrix of such rows."""
+        return table_graph.leaving(self.columns, x)
 
     def state(self) -> dict[str, Any]:
         """Return the columns as lists of their properties."""
