@@ -6,6 +6,7 @@ shapes are drawn: rows of numbers `(N, D)` as bars.
 
 import io
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from aecli.text import chart_label, one_line
 
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
+MOST_BARS = 112
 
 
 def as_images(examples: Tensor) -> Tensor:
@@ -44,14 +46,29 @@ def as_images(examples: Tensor) -> Tensor:
 def bars(rows: Tensor) -> Tensor:
     """Return a picture `(N, 1, H, W)` of each row of numbers `(N, D)`: a bar from 0 for each.
 
-    All have one scale, from the smallest number to the largest, with 0 in between.
+    All have one scale, with 0 on it; the 0.5 % of bars that are the longest may reach beyond it. Of
+    more than `MOST_BARS` numbers each bar shows the extremes of a few.
     """
-    low, high = rows.min().clamp(max=0), rows.max().clamp(min=0)
-    height, width = SMALLEST, max(1, SMALLEST // rows.shape[1])
-    at = torch.linspace(float(high), float(low), height)[:, None]  # the value at a line of pixels
-    half = (high - low).clamp(min=1e-12) / height / 2
-    inside = (at <= rows[:, None].clamp(min=0) + half) & (at >= rows[:, None].clamp(max=0) - half)
+    up, down = rows.clamp(min=0), -rows.clamp(max=0)
+    if rows.shape[1] > MOST_BARS:
+        up, down = (F.adaptive_max_pool1d(lengths, MOST_BARS) for lengths in (up, down))
+    high, low = (_most(lengths) for lengths in (up, down))
+    at = torch.linspace(high, -low, SMALLEST)[:, None]  # the value at a line of pixels
+    half = max(high + low, 1e-12) / (2 * SMALLEST - 3)  # half of the lines' distance, and a bit
+    inside = (at <= up[:, None] + half) & (at >= -down[:, None] - half)
+    width = -(-SMALLEST // up.shape[1])
     return 1 - 0.8 * inside.float().repeat_interleave(width, dim=2).unsqueeze(1)
+
+
+def _most(lengths: Tensor) -> float:
+    return float(np.quantile(lengths[lengths > 0], 0.995)) if lengths.any() else 0.0
+
+
+def area(shape: Sequence[int]) -> float:
+    """Return how many numbers the picture of an example has, at most: its bars, or it enlarged."""
+    if len(shape) == 1:
+        return SMALLEST * max(2 * SMALLEST, MOST_BARS)
+    return prod(shape) * max(1.0, SMALLEST / shape[-1]) ** 2
 
 
 def squared(images: Tensor) -> Tensor:

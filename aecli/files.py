@@ -11,9 +11,10 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EOPNOTSUPP, EPERM
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
@@ -22,6 +23,8 @@ from aecli.errors import SettingError
 
 PART = ".part"
 """How temporary names end."""
+SYNCHRONIZED_AT_ONCE = 8
+"""Files of a folder that wait for the disk together."""
 
 
 class WriteError(SettingError):
@@ -139,9 +142,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             _lock(descriptor)
             yield temporary
-            for file in filter(Path.is_file, temporary.rglob("*")):
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
+            _synchronize_all(temporary)
             temporary.rename(path)  # fails if somebody has put something there meanwhile
         finally:
             os.close(descriptor)
@@ -264,6 +265,19 @@ def _lock(descriptor: int) -> None:
 def _synchronize(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _synchronize_all(folder: Path) -> None:
+    """Synchronize all files below a folder: several at once, of which a disk makes one journey."""
+    paths = filter(Path.is_file, folder.rglob("*"))
+    with ThreadPoolExecutor(SYNCHRONIZED_AT_ONCE) as threads:
+        while some := list(islice(paths, 100 * SYNCHRONIZED_AT_ONCE)):
+            list(threads.map(_synchronize_path, some))
+
+
+def _synchronize_path(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _all_linked(temporaries: list[Path], paths: list[Path]) -> bool:

@@ -1,9 +1,9 @@
 """Corruptions of the input, x → x̃, for denoising (Vincent et al. 2008, 2010).
 
 Each is a module that is the identity outside training; `Noise` itself is no noise.
-Images have values in [0, 1] and any shape `(B, …)`; the shape stays. The random numbers are
-those of `draws`: torch's own in training, so that they follow the run's seed, and an example's
-own in an evaluation. `corrupt` draws whatever the mode.
+Examples have any shape `(B, …)`, and keep it: a feature is a pixel of a channel, or a number of a
+row. The random numbers are those of `draws`: torch's own in training, so that they follow the
+run's seed, and an example's own in an evaluation. `corrupt` draws whatever the mode.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,13 @@ class Noise(nn.Module):
     Not `torch.nn.Identity`, which takes any setting in silence.
     """
 
+    low, high = 0.0, 1.0
+    """The range of the data."""
+
+    def fit(self, values: Tensor) -> None:
+        """Take the range of the data: the smallest that has [0, 1] and these values in it."""
+        self.low, self.high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+
     @property
     def is_none(self) -> bool:
         """Whether nothing is ever corrupted."""
@@ -41,10 +48,11 @@ class Noise(nn.Module):
 
 
 class Gaussian(Noise):
-    """x̃ = clamp(x + std · ε, 0, 1) with ε ~ N(0, 1) for each feature.
+    """x̃ = clamp(x + std · ε, low, high) with ε ~ N(0, 1) for each feature.
 
     Args:
-        std: standard deviation in units of the data's range, ≥ 0.
+        std: standard deviation in units of x, ≥ 0: of an image's range, of a standardized column's
+            own deviation.
     """
 
     def __init__(self, std: float) -> None:
@@ -56,16 +64,19 @@ class Gaussian(Noise):
         return f"std={self.std:g}"
 
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
-        """Return `x` with Gaussian noise, clamped to the data's range [0, 1]."""
-        return (x + self.std * draws.normal(x)).clamp_(0, 1)
+        """Return `x` with Gaussian noise, clamped to the data's range."""
+        return (x + self.std * draws.normal(x)).clamp_(self.low, self.high)
 
 
 class SaltAndPepper(Noise):
-    """Each feature is replaced with probability `amount`: by 1 (salt) or by 0 (pepper).
+    """Each feature is replaced with probability `amount`: by `high` (salt) or by `low` (pepper).
+
+    Those are the ends of the data's range: 1 and 0 in an image, the largest and the smallest number
+    of the whole training split in rows.
 
     Args:
         amount: probability that a feature is replaced, in [0, 1].
-        salt: share of the replaced features that become 1, in [0, 1].
+        salt: share of the replaced features that become salt, in [0, 1].
     """
 
     def __init__(self, amount: float, salt: float = 0.5) -> None:
@@ -80,16 +91,16 @@ class SaltAndPepper(Noise):
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with salt and pepper. One uniform number decides about a feature."""
         u = draws.uniform(x)
-        salted = torch.where(u < self.amount * self.salt, 1.0, x)
-        return torch.where((u >= self.amount * self.salt) & (u < self.amount), 0.0, salted)
+        salted = torch.where(u < self.amount * self.salt, self.high, x)
+        return torch.where((u >= self.amount * self.salt) & (u < self.amount), self.low, salted)
 
 
 class Masking(Noise):
     """Exactly the fraction `amount` of each example's features is 0 (Vincent et al. 2008, §2.3).
 
-    The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each example at each call. Of a
-    table the columns are masked: all numbers of a category, and the entry that says of a column
-    that it is there.
+    The features, ⌊amount · D + ½⌋ of the D, are chosen anew for each example at each call. In a
+    standardized column 0 is the mean. Of a table the columns are masked: all numbers of a category,
+    and the entry that says of a column that it is there.
 
     Args:
         amount: fraction of the features, in [0, 1].

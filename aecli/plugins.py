@@ -25,9 +25,9 @@ from aecli.text import first_line, one_line
 ENTRY_POINT = "aecli.plugins"
 """The group of entry points under which an installed package names its module."""
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
-LONGEST = 100
+LONGEST = 60
 """Characters of a module's name."""
-MOST = 20
+MOST = 10
 """Plugins of a run."""
 
 _typed: dict[str, ModuleType] = {}

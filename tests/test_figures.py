@@ -43,3 +43,41 @@ def test_filters_keep_zero_at_mid_grey_and_use_the_whole_range():
     assert picture[0, 0, ::19][:3].tolist() == [0.5, 0.0, 0.75]  # each pixel enlarged 19 times
     assert (picture[0, -1] == 1).all()
     assert figures.filters(torch.zeros(1, 1, 4, 4), columns=1)[0, 0, 0] == 0.5
+
+
+def test_a_row_of_numbers_is_a_bar_for_each():
+    picture = figures.bars(torch.tensor([[2.0, -1.0, 0.0], [1.0, 1.0, 1.0]]))
+    assert picture.shape == (2, 1, 56, 57)
+    dark = (picture[:, 0] < 0.5).sum(dim=1)  # of each column of pixels
+    assert dark[0, :19].unique().item() == pytest.approx(2 / 3 * 56, abs=1.5)
+    assert dark[0, 19:38].unique().item() == pytest.approx(1 / 3 * 56, abs=1.5)
+    assert dark[0, 38:].unique().item() == 1  # the line at 0
+    assert dark[1].unique().item() == pytest.approx(1 / 3 * 56, abs=1.5)
+
+
+def test_one_number_far_out_leaves_the_other_bars_visible():
+    rows = torch.ones(30, 20)
+    rows[3, 4] = 1e6
+    assert (figures.bars(rows)[0] < 0.5).all()
+
+
+def test_the_bars_of_a_long_row_are_the_extremes_of_neighbours():
+    rows = torch.zeros(1, 1120)
+    rows[0, 500:510], rows[0, 505] = -1, 1
+    picture = figures.bars(rows)
+    assert picture.shape[-1] == 112 == 1120 // 10
+    assert (picture[0, 0, :, 50] < 0.5).all()
+    assert (picture[0, 0, :, 49] < 0.5).sum() == 2  # 0 lies between two
+
+
+@pytest.mark.parametrize("shape", [(3,), (40,), (900,), (1, 8, 8), (3, 20, 7), (4, 64, 64)])
+def test_the_area_of_a_picture_is_not_underestimated(shape):
+    picture = figures.grid(torch.rand(1, *shape), 1)
+    most = figures.area(shape)
+    assert picture[0, :-2, :-2].numel() <= 1.5 * most
+
+
+def test_of_opacity_what_is_seen_over_white():
+    images = torch.tensor([0.2, 0.4, 0.6, 0.25]).view(1, 4, 1, 1)
+    assert figures.as_images(images).flatten().tolist() == pytest.approx([0.8, 0.85, 0.9])
+    assert figures.filters(torch.rand(2, 4, 9, 9) - 0.5, columns=2).shape[0] == 3

@@ -33,6 +33,7 @@ FLOORS = (
         "files",
         "codes",
         "rows",
+        "pictures",
         "archive",
         "text",
         "untrusted",

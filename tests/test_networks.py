@@ -3,24 +3,34 @@ import torch
 from torch import nn
 
 from aecli.errors import SettingError
-from aecli.networks import MLP, Conv
+from aecli.networks import MLP, Conv, ResNet
 
 NETWORKS = [
     MLP((1, 8, 8), [32, 16], "relu"),
     MLP((1, 8, 8), [], "tanh"),
     MLP((1, 8, 8), [32, 16], "sigmoid", tied=True),
     MLP((3, 5, 7), [10], "gelu"),
+    MLP((13,), [10], "relu"),
     Conv((1, 8, 8), [4, 8], "relu"),
     Conv((1, 28, 28), [4, 8, 8], "elu"),
     Conv((3, 9, 6), [4, 5], "softplus"),
+    Conv((4, 2, 33), [4], "relu"),
+    Conv((2, 17, 40), None, "relu"),
+    ResNet((1, 8, 8), [4], 2, "relu"),
+    ResNet((3, 33, 18), [4, 5, 6], 1, "gelu"),
+    ResNet((4, 2, 3), None, 1, "elu"),
 ]
+
+
+def shape_of(network):
+    return network.shape if isinstance(network, MLP) else network.shapes[0]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("outputs", [5, 10])
 def test_shapes_and_a_gradient_for_every_parameter(network, outputs):
     encoder, decoder = network.build(5, outputs)
-    x = torch.rand(2, *network.shape)
+    x = torch.rand(2, *shape_of(network))
     a = encoder(x)
     y = decoder(a[:, :5])
     assert a.shape == (2, outputs)
@@ -59,6 +69,14 @@ def test_of_two_outputs_per_unit_the_first_are_tied():
         (lambda: MLP((1, 8, 8), [4], "swish"), "network.activation=swish: must be one of relu"),
         (lambda: MLP((1, 8, 8), [4], "relu", tied="yes"), "network.tied=yes"),
         (lambda: Conv((1, 8, 8), [], "relu"), "network.channels"),
+        (lambda: Conv((13,), None, "relu"), r"network=conv: is for images.* rows of 13.*=mlp"),
+        (lambda: ResNet((13,), None, 1, "relu"), "network=resnet: is for images.*network=mlp"),
+        (
+            lambda: Conv((3, 9, 40), [4] * 5, "relu"),
+            r"network\.channels=\[4,4,4,4,4\]: .* 5 times, .* 9 × 40 pixels can be halved 4 times",
+        ),
+        (lambda: ResNet((3, 1, 40), None, 1, "relu"), "network=resnet: .* 1 × 40 pixels is too"),
+        (lambda: ResNet((3, 8, 8), None, 0, "relu"), "network.blocks=0: must be a whole number"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):
@@ -89,3 +107,47 @@ def test_sigmoid_layers_start_at_four_times_glorots_range():
     weight = encoder[1].weight
     assert 0.98 * bound < weight.abs().max() <= bound
     assert not encoder[1].bias.any()
+
+
+@pytest.mark.parametrize(
+    ("side", "channels"),
+    [
+        (2, [32]),
+        (8, [32, 64]),
+        (28, [32, 64]),
+        (32, [32, 64]),
+        (33, [32, 64, 128]),
+        (64, [32, 64, 128]),
+        (256, [32, 64, 128, 256, 256]),
+    ],
+)
+def test_an_image_is_halved_until_its_shorter_side_has_8_pixels(side, channels):
+    assert [shape[0] for shape in Conv((3, side, 300), None, "relu").shapes[1:]] == channels
+
+
+def test_a_residual_block_is_the_identity_plus_what_its_convolutions_add():
+    encoder, _ = ResNet((3, 8, 8), [6, 7], 2, "relu").build(5, 5)
+    first, halving = encoder[1], encoder[3]
+    x = torch.randn(2, 6, 4, 4)
+    norm, _, conv, norm_2, _, conv_2 = first.residual
+    assert torch.equal(first(x), x + conv_2(norm_2(conv(norm(x).relu())).relu()))
+    assert torch.allclose(norm(x).flatten(1).mean(1), torch.zeros(2), atol=1e-5)  # one group
+    assert halving.shortcut(x).shape == halving(x).shape == (2, 7, 2, 2)
+
+
+def test_an_example_of_a_resnet_does_not_depend_on_its_batch():
+    encoder, decoder = ResNet((3, 16, 16), None, 1, "relu").build(5, 5)
+    x = torch.randn(4, 3, 16, 16)
+    whole = decoder(encoder(x))
+    assert torch.allclose(whole[2], decoder(encoder(x[2:3]))[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [Conv, lambda *args: ResNet(*args[:2], 1, args[2])])
+def test_images_may_lie_in_memory_with_their_channels_last(network):
+    encoder, decoder = network((3, 19, 24), [16, 32], "relu").build(5, 5)
+    x = torch.randn(4, 3, 19, 24)
+    expected = decoder(encoder(x))
+    encoder.to(memory_format=torch.channels_last)
+    decoder.to(memory_format=torch.channels_last)
+    other = decoder(encoder(x.contiguous(memory_format=torch.channels_last)))
+    assert torch.allclose(other, expected, atol=1e-5)

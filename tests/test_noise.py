@@ -55,6 +55,27 @@ def test_gaussian_has_the_stated_deviation_and_is_clamped():
     assert Gaussian(2.0).corrupt(x).max() == 1
 
 
+def test_the_ends_of_the_range_are_those_of_the_data_and_at_least_0_and_1():
+    rows = torch.linspace(-3, 5, 64).repeat(500, 1)
+    pepper = SaltAndPepper(1.0)
+    pepper.fit(rows)
+    assert pepper.corrupt(rows).unique().tolist() == [-3, 5]
+    gaussian = Gaussian(9.0)
+    gaussian.fit(rows)
+    assert gaussian.corrupt(rows).aminmax() == (-3, 5)
+    gaussian.fit(torch.tensor([0.2, 0.9]))
+    assert gaussian.corrupt(rows).aminmax() == (0, 1)
+
+
+@pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)
+def test_rows_of_numbers_are_corrupted_as_pixels_are(noise):
+    x = torch.rand(6, 49)
+    torch.manual_seed(1)
+    image = noise.corrupt(x.view(6, 1, 7, 7))
+    torch.manual_seed(1)
+    assert torch.equal(noise.corrupt(x), image.flatten(1))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

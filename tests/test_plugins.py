@@ -150,7 +150,7 @@ def test_a_mistake_in_a_plugin_is_one_line_with_its_place(folder, text, message)
         (["mine", "mine"], "mine stands there twice"),
         *(
             (["mine", name], "the name of a module, without a path or an ending")
-            for name in ("./mine", "mine.py.", "/tmp/mine", "a b", "", "ünï", 3, None, "x" * 101)
+            for name in ("./mine", "mine.py.", "/tmp/mine", "a b", "", "ünï", 3, None, "x" * 61)
         ),
         *((value, "must be a list, such as") for value in ("mine", 3, None, {"mine": 1}, 0.5)),
     ],
@@ -238,12 +238,14 @@ def test_a_run_asks_for_its_plugins(folder, names, asked):
     require([], "run=x")
 
 
-@pytest.mark.parametrize("value", [*STRANGE, *([s] for s in STRANGE), ["a"] * 21, ["a; rm -rf /"]])
+@pytest.mark.parametrize(
+    "value", [*STRANGE, *([s] for s in STRANGE), ["a"] * 11, ["a; rm -rf /"], ["x" * 60] * 10]
+)
 def test_names_of_a_stranger_are_names_or_refused(folder, value):
     reason = refusal(require, value, "run=x")
     assert value == [] or reason
     if reason and "trust" in reason:
-        assert value == ["x"]
+        assert set(value) <= {"x", "x" * 60}
 
 
 def test_the_word_of_a_command_that_hydra_does_not_configure():

@@ -68,7 +68,7 @@ class Setting(NamedTuple):
         group = self.option.partition("=")[0]
         if group == "trainer":
             words[0] = "trainer.max_epochs=1"
-        if self.option == "network=conv":
+        if self.option in ("network=conv", "network=resnet"):
             words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
             words = [word for word in words if not word.startswith(f"{self.key}=")]
         if group == "pretraining" and self.option != "pretraining=none":

@@ -22,7 +22,6 @@ from aecli.evaluation.annealing import Annealing
 from aecli.evaluation.finetune import Finetuning
 from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
-from aecli.evaluation.metrics import NOISES
 from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.probe import Probe
 from aecli.models import VAE, Autoencoder
@@ -38,7 +37,7 @@ log = logging.getLogger(__name__)
 
 PROTOCOLS = ("probe", "finetune", "none")
 SHOWN = 16
-"""Images in the picture of reconstructions."""
+"""Examples in the picture of reconstructions."""
 SHOWN_FILTERS = 100
 SIDE_BY_SIDE = (
     "mse",
@@ -86,6 +85,7 @@ def evaluate(
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
     loaded = load(run, device, root, file)
+    loaded.model.noise.fit(loaded.data.values())
     own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
@@ -134,6 +134,7 @@ def _measure(loaded: Loaded, settings: DictConfig, seed: int) -> dict[str, float
         Tracked(test, f"measuring the reconstructions from {settings.noise} noise"),
         settings.noise,
         settings.noise_levels,
+        loaded.card.features,
     )
     if model.has_prior:
         values |= _likelihood(cast(VAE, model), test, settings, annealing)
@@ -184,8 +185,8 @@ def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tens
     model = loaded.model
     batch = next(iter(loaded.data.batches("test", SHOWN)))
     rows = [("input", batch.original), ("output", model.reconstruct(batch.original))]
-    for level in levels:
-        corrupted = NOISES[noise](level).corrupt(batch.original, batch.draws.of(f"noise {level}"))
+    for level, corruption in metrics.noises(model, noise, levels, loaded.card.features).items():
+        corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
         rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
     pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
     if (weights := _filters(model, batch.original.shape[1:])) is not None:
@@ -204,7 +205,7 @@ def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tens
 
 
 def _filters(model: Autoencoder, shape: torch.Size) -> Tensor | None:
-    """Return the weights between units and pixels `(N, C, H, W)`, if a linear layer has them.
+    """Return the weights between units and features `(N, *shape)`, if a linear layer has them.
 
     The decoder's, a column for each code unit, if it is one layer; else those of the units in
     the encoder's first layer.
@@ -234,10 +235,13 @@ def _print(
 ) -> None:
     title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
+    shape = loaded.card.shape
     for name, value in values.items():
         unit = _unit(name, settings)
-        if len(loaded.card.shape) == 1:
-            unit = unit.replace("pixel", "number").replace("image", "row")
+        if len(shape) == 1:
+            unit = unit.replace("pixel", "feature").replace("image", "example")
+        elif shape[0] > 1:
+            unit = unit.replace("pixel", "pixel and channel")
         unit = own_units.get(name, unit)
         table.add_row(name, f"{value:.5g}", unit)
     show(table)

@@ -134,8 +134,8 @@ def _check_memory(loaded: Loaded, config: DictConfig) -> None:
     rows = config.steps if config.kind == "manifold" else config.n
     count = rows * (config.steps or 1)
     typed = ", ".join(f"{k}={config[k]}" for k in ("n", "steps") if config[k] is not None)
-    pixels = prod(shape) * max(1, figures.SMALLEST / shape[-1]) ** 2
-    check_fits(f"{typed}: {count:,} images", COPIES * 4 * count * pixels)
+    numbers = max(prod(shape), figures.area(shape))
+    check_fits(f"{typed}: {count:,} images", COPIES * 4 * count * numbers)
 
 
 def prior(loaded: Loaded, config: DictConfig) -> Samples:

@@ -144,7 +144,9 @@ def train(
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
-    model.likelihood.check(data.values())
+    values = data.values()
+    model.likelihood.check(values)
+    model.noise.fit(values)
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"

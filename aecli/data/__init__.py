@@ -2,6 +2,7 @@
 
 from aecli.data.array import ArrayCard, ArrayData
 from aecli.data.batches import Batch, Batches
+from aecli.data.images import ImageCard, ImageData
 from aecli.data.module import DataModule
 from aecli.data.records import Card, Records, Scaled, Source
 from aecli.data.sources import Digits, IDXFiles
@@ -19,6 +20,8 @@ __all__ = [
     "Digits",
     "Examples",
     "IDXFiles",
+    "ImageCard",
+    "ImageData",
     "Records",
     "Scaled",
     "Source",

@@ -18,8 +18,8 @@ def normal_class(names: Sequence[str], asked: str | None) -> str | None:
     if asked is not None:
         if asked not in names or len(names) < 2:
             raise SettingError(
-                f"normal={asked}: must be one of the classes {shortened(list(names))}, of at least"
-                " two"
+                f"normal={asked}: must be one of the classes of the examples, of at least two:"
+                f" {shortened(', '.join(names))}"
             )
         return asked
     known = [name for name in names if name.lower() in NORMAL]

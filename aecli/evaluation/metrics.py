@@ -1,11 +1,12 @@
 """What `aecli eval` computes on the test split: means over examples, never over batches.
 
-Nats per image, unless a name says otherwise; images are grey `(B, C, H, W)` in [0, 1]. What is
-drawn belongs to the example: no value depends on how the split is cut into batches.
-docs/metrics.md is the list for users.
+Nats per example, unless a name says otherwise; examples are `(B, *S)`, images `(B, C, H, W)` or
+rows of numbers `(B, D)`, not binarized. What is drawn belongs to the example: no value depends on
+how the split is cut into batches. docs/metrics.md is the list for users.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,10 @@ from aecli.data import Batch
 from aecli.errors import check_choice, check_list, check_number
 from aecli.models import VAE, Autoencoder, Losses
 from aecli.models.accumulators import Means
-from aecli.noise import Noise
+from aecli.noise import Masking, Noise
 
+Features = Sequence[Sequence[Any]] | None
+"""What the numbers of a table's row are, as `Card.features`."""
 ACTIVE_VARIANCE = 0.01
 """Variance over images of its posterior mean above which a latent is active (Burda et al. 2015)."""
 GAUSSIAN, UNIFORM = 11, 7
@@ -37,41 +40,42 @@ NOISES = {
 
 @torch.no_grad()
 def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, float]:
-    """Return the terms of the loss on x, and the errors of grey images' reconstructions.
+    """Return the terms of the loss on x, and the errors of the examples' reconstructions.
 
     - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `clean_loss` where they exist (see
       `aecli.models.Losses`): on x, binarized if so set;
-    - `mse`: mean over the pixels of the squared error; `sse`: its sum over the pixels of an
-      image, the unit of Hinton & Salakhutdinov 2006; of images alone `psnr`: 10 log₁₀(1 / mse), in
-      dB, and `ssim`: structural similarity (Wang et al. 2004): of the grey image's reconstruction,
-      unclipped for the errors, against that grey image, as means over images;
-    - `mean_activation`, `l0` (active units per image) and `dead_share` of the code.
+    - `mse`: mean over the features of the squared error; `sse`: its sum over the features of an
+      example, the unit of Hinton & Salakhutdinov 2006; of images alone `psnr`: 10 log₁₀(R² / mse),
+      in dB, R being the length of the data's range, and `ssim`: structural similarity (Wang et al.
+      2004): of the reconstruction of the example, not binarized and unclipped for the errors,
+      against it, as means over examples;
+    - `mean_activation`, `l0` (active units per example) and `dead_share` of the code.
     """
     losses = Losses(model)
+    low, high = model.noise.low, model.noise.high
     for batch in batches:
-        image, output = batch.original, model.reconstruct(batch.original)
-        error = model.likelihood.errors(output, image).flatten(1)
+        x, output = batch.original, model.reconstruct(batch.original)
+        error = model.likelihood.errors(output, x).flatten(1)
         mse = error.mean(dim=1)
-        similarity = ssim(output, image)
-        quality = {
-            "mse": mse.mean(),
-            "sse": error.sum(dim=1).mean(),
-        }
-        if image.dim() == 4:
-            quality["psnr"] = (-10 * mse.clamp_min(1e-12).log10()).mean()
-        losses.add(batch, quality | ({} if similarity is None else {"ssim": similarity}))
+        quality = {"mse": mse.mean(), "sse": error.sum(dim=1).mean()}
+        if x.dim() == 4:
+            share = mse / (high - low) ** 2
+            quality["psnr"] = (-10 * share.clamp_min(1e-12).log10()).mean()
+            similarity = ssim((output - low) / (high - low), (x - low) / (high - low))
+            quality |= {} if similarity is None else {"ssim": similarity}
+        losses.add(batch, quality)
     return losses.compute() | losses.activity.compute()
 
 
 def ssim(output: Tensor, image: Tensor) -> Tensor | None:
-    """Return the mean structural similarity over images, of the output clipped to [0, 1].
+    """Return the mean structural similarity to images `(B, C, H, W)` in [0, 1], the output clipped.
 
-    A mean over the places where the window lies within the image, so without borders, as in Wang
-    et al. 2004 and in scikit-image: their Gaussian window of 11×11 pixels (σ = 1.5); for smaller
-    images a uniform one of 7×7, and None for images that are smaller still.
+    A mean over the channels, and over the places where the window lies within the image, so without
+    borders, as in Wang et al. 2004 and in scikit-image: their Gaussian window of 11×11 pixels
+    (σ = 1.5); for smaller images a uniform one of 7×7, and None for images that are smaller still.
     """
     side = min(image.shape[-2:])
-    if image.dim() < 4 or side < UNIFORM:
+    if side < UNIFORM:
         return None
     fits = side >= GAUSSIAN
     border = (GAUSSIAN if fits else UNIFORM) // 2
@@ -88,29 +92,46 @@ def ssim(output: Tensor, image: Tensor) -> Tensor | None:
     return values[..., border:-border, border:-border].mean()
 
 
-@torch.no_grad()
-def noisy_reconstruction(
-    model: Autoencoder, batches: Iterable[Batch], noise: str, levels: Sequence[float]
-) -> dict[str, float]:
-    """Return `mse_<noise>_<level>`: mean squared error per pixel against the clean image.
+def noises(
+    model: Autoencoder, noise: str, levels: Sequence[float], features: Features = None
+) -> dict[float, Noise]:
+    """Return a noise of each level (its std, or its amount), in the range of the model's data.
 
-    The input is the grey image corrupted by a noise of each level (its std, or its amount).
+    `features` are those of a table's data card.
     """
     kind = NOISES[check_choice("eval.noise", noise, NOISES)]
+    others = {"features": features} if kind is Masking else {}
 
     def of_level(key: str, level: float) -> Noise:
-        return kind(check_number(key, level, low=0))
+        made = kind(check_number(key, level, low=0), **others).to(model.device)
+        made.low, made.high = model.noise.low, model.noise.high
+        return made
 
     key = "eval.noise_levels"
     made = check_list(key, levels, of_level, "[0.1,0.3]", may_be_empty=True, distinct=True)
-    noises = dict(zip(levels, made, strict=True))
-    if not noises:
+    return dict(zip(levels, made, strict=True))
+
+
+@torch.no_grad()
+def noisy_reconstruction(
+    model: Autoencoder,
+    batches: Iterable[Batch],
+    noise: str,
+    levels: Sequence[float],
+    features: Features = None,
+) -> dict[str, float]:
+    """Return `mse_<noise>_<level>`: mean squared error per feature against the clean example.
+
+    The input is the example, not binarized, corrupted by a noise of each level.
+    """
+    corruptions = noises(model, noise, levels, features)
+    if not corruptions:
         return {}
     means = Means()
     for batch in batches:
         errors = {}
-        for level, noise_ in noises.items():
-            corrupted = noise_.corrupt(batch.original, batch.draws.of(f"noise {level}"))
+        for level, corruption in corruptions.items():
+            corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
             output = model.reconstruct(corrupted)
             error = model.likelihood.errors(output, batch.original).mean()
             errors[f"mse_{noise}_{level:g}"] = error
@@ -126,13 +147,13 @@ def active_units(model: VAE, batches: Iterable[Batch]) -> int:
 
 
 def codes(model: Autoencoder, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Return the codes `(N, K)` of the grey images and their labels `(N,)`, on the CPU."""
+    """Return the codes `(N, K)` of the examples and their labels `(N,)`, on the CPU."""
     return _rows(batches, model.encode)
 
 
 def pixels(batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Return the grey images as rows `(N, D)` and their labels `(N,)`, on the CPU."""
-    return _rows(batches, lambda image: image.flatten(1))
+    """Return the examples as rows `(N, D)` and their labels `(N,)`, on the CPU."""
+    return _rows(batches, lambda x: x.flatten(1))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from glob import glob
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -39,6 +40,8 @@ HIDDEN = "_"
 HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")
 """Metrics of which more is better; of all others less is."""
 
+MOST_OWN = 20
+"""Metrics of plugins in a table; all are in the CSV."""
 MOST_REASONS = 5
 """Damaged runs of which the reason is logged."""
 
@@ -212,7 +215,7 @@ def _metrics(stored: Mapping[str, Any]) -> dict[str, float]:
 
 def _own(stored: Mapping[str, Any]) -> dict[str, bool]:
     own = stored.get("test", {}).get("own_metrics", {})
-    return {f"test/{name}": value is True for name, value in own.items()}
+    return {f"test/{name}": value is True for name, value in islice(own.items(), MOST_OWN)}
 
 
 def _evaluation(stored: Mapping[str, Any]) -> dict[str, Value]:

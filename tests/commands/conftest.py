@@ -1,6 +1,35 @@
+import numpy as np
 import pytest
 
+from tests.commandline import aecli
 from tests.commands.made import make
+
+SHORT = ("trainer.max_epochs=2", "network.hidden=[16]", "model.code_dim=3", "pictures_every=0")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """Train three small models; return their folder: runs `vae` and `ae` on digits, `rows` on rows.
+
+    Beside them lie the rows, `x.npy`, and new ones with labels, `new.npz`.
+    """
+    folder = tmp_path_factory.mktemp("trained")
+    draw = np.random.default_rng(0)
+    mixing = draw.normal(size=(2, 5))
+    x = 100 + draw.normal(size=(300, 2)) @ mixing
+    np.save(folder / "x.npy", x.astype(np.float32))
+    odd = 100 + 20 * draw.normal(size=(10, 5))
+    labels, names = ["normal"] * 30 + ["odd"] * 10, [f"row {n}" for n in range(40)]
+    np.savez(folder / "new.npz", x=np.concatenate([x[:30], odd]), y=labels, names=names)
+    for name, words in {
+        "vae": ["model=vae"],
+        "ae": ["model=ae"],
+        "rows": ["model=pca", "dataset=array", "dataset.file=x.npy"],
+    }.items():
+        short = [w for w in SHORT if name != "rows" or not w.startswith("network")]
+        done = aecli("train", *words, *short, f"hydra.run.dir={name}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture

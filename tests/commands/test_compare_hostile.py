@@ -20,7 +20,7 @@ from aecli.commands.compare import charts, groups, main, tables
 from aecli.errors import SettingError
 from aecli.runs import records
 from tests.commands.made import make
-from tests.hostile import put
+from tests.hostile import bounded, put
 
 WEIRD = (
     None, True, -1, 0, 1e308, float("nan"), float("inf"), 10**19, 10**400, "", "x" * 9_000,
@@ -250,3 +250,17 @@ def test_hundreds_of_settings_that_differ_make_no_endless_picture(tmp_path):
     found, _ = groups.grouped(records.read(tmp_path.iterdir()))
     figure = charts.against_settings(found, groups.differing(found), "val/loss")
     assert len(figure.axes) == charts.MOST
+
+
+OWN = ({f"m{n}": True for n in range(5000)}, [], 3, None, {"x": [1]}, {"\x1b[2J": True}, {"": {}})
+
+
+@pytest.mark.parametrize("own", OWN, ids=range(len(OWN)))
+def test_what_a_run_says_of_own_metrics_is_bounded(tmp_path, monkeypatch, capsys, own):
+    monkeypatch.chdir(tmp_path)
+    values = dict.fromkeys(own, 0.5) if isinstance(own, dict) else {}
+    make(tmp_path / "runs", "a", 1.0, own_metrics=own, **values)
+    make(tmp_path / "runs", "b", 2.0)
+    with bounded():
+        main(["runs"])
+    assert not UNSAFE.search("".join(capsys.readouterr()))

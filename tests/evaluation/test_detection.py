@@ -25,7 +25,7 @@ def test_the_normal_class_is_the_one_asked_for_or_told_by_its_name(names, asked,
 
 @pytest.mark.parametrize(("names", "asked"), [(["cat", "dog"], "cow"), (["cat"], "cat"), ([], "0")])
 def test_a_class_that_is_not_there_is_refused(names, asked):
-    with pytest.raises(SettingError, match=f"normal={asked}: must be one of the classes"):
+    with pytest.raises(SettingError, match=f"normal={asked}: must be one of the classes of"):
         normal_class(names, asked)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from aecli.data import Batches
+from aecli.data import Batch, Batches
 from aecli.errors import SettingError
 from aecli.evaluation import metrics
 from aecli.likelihoods import MSE, Gaussian
@@ -87,6 +87,56 @@ def test_ssim_of_itself_is_one_and_tiny_images_have_none(images):
     assert metrics.ssim(images[..., :6, :6], images[..., :6, :6]) is None
 
 
+def test_ssim_of_colours_is_the_mean_of_the_channels():
+    images = torch.rand(2, 4, 3, 12, 12)
+    each = [metrics.ssim(images[0, :, [c]], images[1, :, [c]]).item() for c in range(3)]
+    assert metrics.ssim(*images).item() == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_psnr_and_ssim_do_not_depend_on_the_range_of_the_data(batches):
+    """Of images that are moved and stretched, they stay."""
+    model = Autoencoder(**parts((1, 12, 12), MSE()), code_dim=4).eval().requires_grad_(False)
+    plain = metrics.reconstruction(model, batches)
+    wide = [b._replace(x=6 * b.x - 2, original=6 * b.original - 2) for b in batches]
+    model.encoder[1].bias += model.encoder[1].weight.sum(dim=1) * 2 / 6
+    model.encoder[1].weight /= 6
+    model.decoder[0].weight *= 6
+    model.decoder[0].bias.mul_(6).sub_(2)
+    model.noise.fit(torch.tensor([-2.0, 4.0]))
+    moved = metrics.reconstruction(model, wide)
+    assert moved["mse"] == pytest.approx(36 * plain["mse"], rel=1e-4)
+    for name in ("psnr", "ssim"):
+        assert moved[name] == pytest.approx(plain[name], rel=1e-4)
+
+
+def test_rows_have_errors_and_neither_psnr_nor_ssim():
+    x = torch.randn(40, 5)
+    model = Autoencoder(**parts((5,), MSE()), code_dim=2).eval().requires_grad_(False)
+    values = metrics.reconstruction(model, [Batch(x, x, torch.zeros(40))])
+    assert values["sse"] == pytest.approx(5 * values["mse"], rel=1e-5)
+    assert not {"psnr", "ssim"} & set(values)
+
+
+class Half(MSE):
+    """A likelihood that leaves out every second number of a row."""
+
+    def errors(self, mean, x):
+        return super().errors(mean, x) * (torch.arange(x.shape[1]) % 2)
+
+
+def test_the_likelihood_says_what_an_error_is():
+    x = torch.randn(40, 6)
+    model = Autoencoder(**parts((6,), Half()), code_dim=2).eval().requires_grad_(False)
+    batch = Batch(x, x, torch.zeros(40))
+    model.validation_step(batch, 0)
+    validation = model._validation.compute()
+    expected = (model.reconstruct(x) - x)[:, 1::2].square().sum(1).mean().item()
+    assert metrics.reconstruction(model, [batch])["sse"] == pytest.approx(expected, rel=1e-5)
+    assert validation["mse"] == pytest.approx(expected / 6, rel=1e-5)
+    noisy = metrics.noisy_reconstruction(model, [batch], "masking", [0.0])
+    assert noisy["mse_masking_0"] == pytest.approx(expected / 6, rel=1e-5)
+
+
 def test_the_kinds_of_noise_are_those_of_the_command_line():
     options = {path.stem for path in (CONF / "noise").glob("*.yaml")} - {"none"}
     assert set(metrics.NOISES) == options
@@ -104,6 +154,13 @@ def test_noisy_reconstruction_compares_with_the_clean_image(batches):
     assert values["mse_masking_0.5"] == pytest.approx(energy / 2, rel=0.05)
     with pytest.raises(SettingError, match=r"eval\.noise=fog"):
         metrics.noisy_reconstruction(model, batches, "fog", [0.5])
+
+
+def test_noise_stays_in_the_range_of_the_models_data(batches):
+    model = Autoencoder(**parts((1, 12, 12), MSE()), code_dim=4)
+    model.noise.fit(torch.tensor([-2.0, 4.0]))
+    (noise,) = metrics.noises(model, "salt_and_pepper", [1.0]).values()
+    assert noise.corrupt(torch.rand(2, 1, 12, 12)).unique().tolist() == [-2, 4]
 
 
 def test_active_units_counts_latents_whose_mean_moves(batches):

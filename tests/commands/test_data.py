@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.commandline import aecli, is_one_line
+
+
+def told(done):
+    """Return what the table says, by property."""
+    rows = [line.split("│")[1:3] for line in done.stdout.splitlines() if line.startswith("│")]
+    return {key.strip(): value.strip() for key, value in rows}
+
+
+def test_the_digits_are_told_and_drawn(tmp_path):
+    done = aecli("data", "dataset=digits", "dataset.validation_size=0.1", "out=s.png", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = told(done)
+    assert found["examples"] == "1,797"
+    assert (found["train"], found["validation"], found["test"]) == ("1,293", "144", "360")
+    assert found["shape"] == "[1, 8, 8]"
+    assert found["values"].startswith("from 0 to 16, mean 4.88")
+    assert found["constant features"] == "3"
+    assert found["classes"] == "10"
+    assert found["3"] == "183"
+    with Image.open(tmp_path / "s.png") as picture:
+        assert picture.size == (580, 580)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.png"]
+
+
+def test_an_array_is_told_and_its_columns_are_drawn(tmp_path):
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    x[:, 1], x[7] = 4, x[3]
+    np.save(tmp_path / "x.npy", x)
+    done = aecli("data", "dataset=array", "dataset.file=x.npy", "out=h.png", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "50 rows of 3 numbers" in done.stdout
+    assert told(done)["constant features"] == "1"
+    assert told(done)["duplicates"].startswith("1 ")
+    with Image.open(tmp_path / "h.png") as picture:
+        assert min(picture.size) > 100
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("dataset=none", "dataset=none: must be one of array"),
+        ("model=ae", "model=ae: aecli data takes dataset, its settings, out and overwrite"),
+        ("trainer.max_epochs=3", "trainer.max_epochs=3: aecli data takes dataset"),
+        ("dataset.shape=[3]", "dataset.shape=[3]: follows from other settings"),
+        ("dataset.validation_size=5000", "dataset.validation_size=5000: must leave"),
+        ("dataset.binarize=some", "dataset.binarize=some: must be one of none"),
+        ("out=sheet.jpg", "out=sheet.jpg: must end in one of .png"),
+        ("out=sheet", "out=sheet: must end in one of .png"),
+        ("dataset=array", "dataset.file: must be the path of an array"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(line, message, tmp_path):
+    done = aecli("data", *line.split(), cwd=tmp_path)
+    assert is_one_line(done), done.stderr
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_data_sets_and_not_the_training(tmp_path):
+    out = aecli("data", "--help", cwd=tmp_path).stdout
+    assert "aecli data [SETTING=VALUE ...]" in out
+    assert "optimizer" not in out

@@ -1,0 +1,128 @@
+"""`aecli encode`, and what the commands have in common that take examples through a model."""
+
+import shutil
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from aecli.runs.find import find
+from aecli.runs.load import load
+from tests.commandline import aecli, is_one_line, started
+from tests.whole import contents
+
+NEW = ("dataset.file=new.npz", "dataset.key=x", "dataset.labels=y", "dataset.ids=names")
+
+
+@pytest.fixture
+def home(trained, tmp_path):
+    """Return a copy of the folder of trained models."""
+    return shutil.copytree(trained, tmp_path / "home")
+
+
+def test_the_codes_of_all_splits_are_those_of_the_model(home):
+    done = aecli("encode", "run=vae", "out=codes.csv", "batch_size=100", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "written: codes.csv"
+    frame = pd.read_csv(home / "codes.csv")
+    assert list(frame) == ["id", "split", "label", "z0", "z1", "z2"]
+    loaded = load(*find(str(home / "vae")))
+    for name, split in loaded.data.splits.items():
+        part = frame[frame["split"] == name]
+        assert list(part["id"]) == list(split.ids)
+        assert list(part["label"]) == split.labels.tolist()
+        with torch.no_grad():
+            codes = loaded.model.encode(loaded.card.scaled(split.values))
+        np.testing.assert_allclose(part[["z0", "z1", "z2"]], codes, rtol=1e-4, atol=1e-5)
+    assert set(frame["split"]) == {"train", "validation", "test"}
+
+
+def test_new_examples_have_their_own_names_and_classes(home):
+    done = aecli("encode", "run=rows", *NEW, "out=codes.npz", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "40 rows of 5 numbers" in done.stdout
+    with np.load(home / "codes.npz") as arrays:
+        assert set(arrays) == {"ids", "split", "labels", "codes"}
+        assert list(arrays["ids"][:2]) == ["row 0", "row 1"]
+        assert set(arrays["split"]) == {"new"}
+        assert list(arrays["labels"]) == ["normal"] * 30 + ["odd"] * 10
+        assert arrays["codes"].shape == (40, 3)
+    assert aecli("encode", "run=rows", "dataset.file=x.npy", "out=x.csv", cwd=home).returncode == 0
+    assert list(pd.read_csv(home / "x.csv")) == ["id", "split", "z0", "z1", "z2"]  # no labels
+
+
+def test_a_known_data_set_is_read_where_it_lies_now(home):
+    done = aecli("encode", "run=vae", "dataset.root=elsewhere", "out=codes.csv", cwd=home)
+    assert done.returncode == 0
+    assert set(pd.read_csv(home / "codes.csv")["split"]) == {"train", "validation", "test"}
+
+
+MISTAKES = [
+    ("run=vae", "out=null: must be a path, such as out=codes.csv"),
+    ("run=vae out=codes", "out=codes: must end in one of .csv, .tsv, .parquet, .npy, .npz"),
+    ("run=vae out=nowhere/codes.csv", "out=nowhere/codes.csv: there is no folder nowhere"),
+    ("run=vae out=vae", "out=vae: must end in"),
+    ("run=vae out=precious.csv", "out=precious.csv: exists already; name another, or add overwr"),
+    ("run=rows dataset.file=new.npz out=new.npz", "out=new.npz: is, or lies in, what is read"),
+    ("run=. out=codes.csv", "run=.: holds 3 runs; name one of them"),
+    ("run=vae out=codes.csv dataset.file=x.npy", "dataset.file=x.npy: the run's data set has no"),
+    ("run=rows out=codes.csv dataset.root=x", "it has dataset.file"),
+    ("run=rows out=codes.csv dataset.labels=y", "dataset.labels=y: is of new data; add dataset.f"),
+    ("run=rows out=codes.csv dataset.file=no.npy", "no.npy: no such file"),
+    ("run=rows out=codes.csv dataset.file=wide.npy", "the run was trained on 5"),
+    ("run=vae out=codes.csv batch_size=0", "batch_size=0: must be a whole number of at least 1"),
+    ("run=vae out=codes.csv overwrite=perhaps", "overwrite=perhaps: must be true or false"),
+    ("run=vae out=codes.csv model=ae", "model=ae: a run keeps its parts (see aecli encode --help)"),
+    ("run=vae out=codes.csv dataset.size=3", "dataset.size: no such setting"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), MISTAKES)
+def test_a_mistake_is_one_line_and_writes_nothing(line, message, home):
+    (home / "precious.csv").write_text("precious")
+    np.save(home / "wide.npy", np.zeros((4, 9), np.float32))
+    before = contents(home)
+    done = aecli("encode", *line.split(), cwd=home)
+    assert is_one_line(done), done.stderr
+    assert message in done.stderr
+    assert contents(home) == before
+
+
+def test_what_a_run_was_trained_on_is_not_replaced(trained, home):
+    before = (trained / "x.npy").read_bytes()
+    done = aecli("encode", "run=rows", f"out={trained}/x.npy", "overwrite=true", cwd=home)
+    assert is_one_line(done)
+    assert "x.npy: is, or lies in, what is read" in done.stderr
+    assert (trained / "x.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["encode", "score", "reconstruct", "decode"])
+def test_help_and_configuration_are_there(command, tmp_path):
+    told = aecli(command, "--help", cwd=tmp_path)
+    assert told.returncode == 0
+    assert f"aecli {command} [SETTING=VALUE ...]" in told.stdout
+    shown = aecli(command, "--cfg", "job", cwd=tmp_path).stdout
+    assert "run: latest" in shown
+    assert "overwrite: false" in shown
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing(home):
+    before = contents(home)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    words = ("score", "run=vae", "kind=marginal_nll", "importance_samples=100000", "out=scores.csv")
+    job = started(*words, "quantile=null", cwd=home)
+    signal.signal(signal.SIGINT, handler)
+    for _ in range(600):
+        if list(home.glob(".scores.csv.*")):
+            break
+        time.sleep(0.1)
+    job.send_signal(signal.SIGINT)
+    _, told = job.communicate(timeout=300)
+    assert job.returncode == 130
+    assert told == "aecli: interrupted; nothing is half written: start it again\n"
+    assert contents(home) == before
