@@ -168,8 +168,17 @@ class ImageCard(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return pixels, uint8 or uint16."""
-        v = (x.detach() * self.scale).round_().clamp_(0, self.scale).numpy(force=True)
+        v = self.leaving(x.detach()).round_().clamp_(0, self.scale).numpy(force=True)
         return v.astype(np.uint8 if self.scale == SCALES[8] else np.uint16)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Bytes, or 16 bits."""
+        return torch.uint8 if self.scale == SCALES[8] else torch.uint16
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return pixels as floats, from 0 to the value of white."""
+        return x * self.scale
 
     def state(self) -> dict[str, Any]:
         """Return the arguments."""

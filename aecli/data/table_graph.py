@@ -5,16 +5,33 @@ in its own unit, a category by its place among `categories`, NaN for a missing e
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from aecli.data.table_card import Column
+
+class Column(Protocol):
+    """What is needed of a column of `table_card`."""
+
+    @property
+    def width(self) -> int:
+        """Of its block in a row."""
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Empty for a number."""
+
+    @property
+    def shift(self) -> float:
+        """Of a number."""
+
+    @property
+    def scale(self) -> float:
+        """Of a number."""
 
 
-def entering(columns: Sequence["Column"], missing: str, given: Tensor) -> Tensor:
+def entering(columns: Sequence[Column], missing: str, given: Tensor) -> Tensor:
     """Return the rows `(B, D)` that the model sees of a matrix `(B, columns)`, float32."""
     number = [place for place, column in enumerate(columns) for _ in range(column.width)]
     kinds = torch.tensor([not column.categories for column in columns])[number]
@@ -33,7 +50,7 @@ def entering(columns: Sequence["Column"], missing: str, given: Tensor) -> Tensor
     return x.float()
 
 
-def leaving(columns: Sequence["Column"], x: Tensor) -> Tensor:
+def leaving(columns: Sequence[Column], x: Tensor) -> Tensor:
     """Return the matrix `(B, columns)` of rows `(B, D)`: of a category the likeliest place."""
     found, at = [], 0
     for column in columns:
@@ -46,7 +63,7 @@ def leaving(columns: Sequence["Column"], x: Tensor) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def given(columns: Sequence["Column"], missing: str, stored: Tensor) -> Tensor:
+def given(columns: Sequence[Column], missing: str, stored: Tensor) -> Tensor:
     """Return the matrix `(B, columns)` of rows that a card keeps."""
     values = leaving(columns, stored)
     if missing != "mask":
@@ -54,5 +71,5 @@ def given(columns: Sequence["Column"], missing: str, stored: Tensor) -> Tensor:
     return torch.where(stored[:, -len(columns) :] > 0, values, torch.nan)
 
 
-def _of(columns: Sequence["Column"], name: str) -> Tensor:
+def _of(columns: Sequence[Column], name: str) -> Tensor:
     return torch.tensor([float(getattr(column, name)) for column in columns], dtype=torch.float64)
