@@ -199,6 +199,7 @@ class PassConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     out: str | None = None
     overwrite: bool = False
     dataset: NewData = field(default_factory=NewData)
@@ -225,6 +226,7 @@ class DecodeConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     codes: str | None = None
     key: str | None = None
     out: str | None = None
@@ -237,6 +239,7 @@ class DecodeConfig:
 class DataConfig:
     """`conf/data.yaml`."""
 
+    plugins: list[str] = field(default_factory=list)
     dataset: Any = MISSING
     trainer: Any = MISSING
     network: Any = MISSING
