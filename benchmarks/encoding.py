@@ -24,7 +24,8 @@ def parquet() -> float:
 
     Of a million rows of 784 bytes in an `.npy`, as many as MNIST's pixels, by the network of
     `model=vae`, from after the imports to the renamed file: reading, scaling, ids are in it. The
-    forward pass is `model.encode` on as many batches of the same size, made before. The two take turns.
+    forward pass is `model.encode` on as many batches of the same size, made before. The two take
+    turns.
     """
     with tempfile.TemporaryDirectory() as folder:
         return median(_turns(Path(folder)))

@@ -50,7 +50,7 @@ def test_a_tables_columns_are_told_with_what_is_missing(tmp_path):
     cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
     assert cells["missing values"][0] == "10"
     assert cells["age"] == ["float64", "10", "3", "from 30 to 60, mean 46.67"]
-    assert cells["town"][1:] == ["0", "2", "Oslo (20), Rome (20)"]
+    assert cells["town"][1:] == ["0", "2", "Rome (20), Oslo (20)"]
     assert "a training needs dataset.missing=mean, median or mask" in done.stdout
     with Image.open(tmp_path / "h.png") as picture:
         assert min(picture.size) > 100
@@ -60,7 +60,7 @@ def test_a_tables_columns_are_told_with_what_is_missing(tmp_path):
     ("line", "message"),
     [
         ("dataset=none", "dataset=none: must be one of array"),
-        ("model=ae", "model=ae: aecli data takes dataset, its settings, out, overwrite"),
+        ("model=ae", "model=ae: aecli data takes dataset, its settings, plugins, out and ov"),
         ("trainer.max_epochs=3", "trainer.max_epochs=3: aecli data takes dataset"),
         ("dataset.shape=[3]", "dataset.shape=[3]: follows from other settings"),
         ("dataset.validation_size=5000", "dataset.validation_size=5000: must leave"),
