@@ -56,7 +56,9 @@ def test_new_examples_have_their_own_names_and_classes(home):
 
 def test_columns_in_another_order_and_more_of_them_are_the_same(home):
     people = pd.read_csv(home / "people.csv")
-    people[["kind", "town", "height", "who", "age"]].assign(more=1).to_csv(home / "mixed.csv")
+    people[["kind", "town", "height", "who", "age"]].assign(more=1).to_csv(
+        home / "mixed.csv", index=False
+    )
     for name in ("people", "mixed"):
         words = ("run=table", f"dataset.file={name}.csv", f"out={name}_codes.csv")
         assert aecli("encode", *words, cwd=home).returncode == 0
@@ -87,7 +89,7 @@ MISTAKES = [
     ("run=table out=codes.csv dataset.file=paris.csv", "column town has the categories Paris"),
     ("run=table out=codes.csv dataset.file=x.npy", "x.npy: must end in one of .csv"),
     ("run=rows out=codes.csv dataset.file=no.npy", "no.npy: no such file"),
-    ("run=rows out=codes.csv dataset.file=wide.npy", "the run was trained on 5"),
+    ("run=rows out=codes.csv dataset.file=wide.npy", "the run was trained on rows of 5 n"),
     ("run=vae out=codes.csv batch_size=0", "batch_size=0: must be a whole number of at least 1"),
     ("run=vae out=codes.csv overwrite=perhaps", "overwrite=perhaps: must be true or false"),
     ("run=vae out=codes.csv model=ae", "model=ae: a run keeps its parts (see aecli encode --help)"),

@@ -16,11 +16,11 @@ def home(trained, tmp_path):
 
 def test_samples_go_to_the_file_that_is_named_and_nowhere_else(home):
     before = {path for path in home.rglob("*") if path.is_file()}
-    done = aecli("sample", "run=vae", "n=10", "out=new.npz", cwd=home)
+    done = aecli("sample", "run=vae", "n=10", "out=samples.npz", cwd=home)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "written: new.npz"
-    assert {path for path in home.rglob("*") if path.is_file()} - before == {home / "new.npz"}
-    with np.load(home / "new.npz") as arrays:
+    assert done.stdout.splitlines()[-1] == "written: samples.npz"
+    assert {path for path in home.rglob("*") if path.is_file()} - before == {home / "samples.npz"}
+    with np.load(home / "samples.npz") as arrays:
         assert arrays["examples"].shape == (10, 1, 8, 8)
         assert arrays["examples"].dtype == np.uint8
         assert arrays["examples"].max() <= 16  # in units of the data
