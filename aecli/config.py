@@ -199,12 +199,12 @@ class PassConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     out: str | None = None
     overwrite: bool = False
     dataset: NewData = field(default_factory=NewData)
     device: str = MISSING
     batch_size: int = MISSING
-    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -226,19 +226,20 @@ class DecodeConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     codes: str | None = None
     key: str | None = None
     out: str | None = None
     overwrite: bool = False
     device: str = MISSING
     batch_size: int = MISSING
-    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
 class DataConfig:
     """`conf/data.yaml`."""
 
+    plugins: list[str] = field(default_factory=list)
     dataset: Any = MISSING
     trainer: Any = MISSING
     network: Any = MISSING
@@ -246,7 +247,6 @@ class DataConfig:
     output_dir: str = MISSING
     out: str | None = None
     overwrite: bool = False
-    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass

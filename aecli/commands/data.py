@@ -39,6 +39,9 @@ def main(config: DictConfig) -> None:
     """Read the data set that `dataset` describes, print what it is like, draw it to `out`."""
     check_bool("overwrite", config.overwrite)
     out = None if config.out is None else file_for(config, "sheet.png", (".png",))
+    refuses_missing = config.dataset.get("missing") == "error"
+    if refuses_missing:  # a training does; here it is told which they are
+        config.dataset.missing = "mask"
     data: DataModule = build(config, "dataset")
     check_source(config, HydraConfig.get().runtime.choices, data)
     records = data.source.read(data.root, None)
@@ -53,6 +56,8 @@ def main(config: DictConfig) -> None:
     show(table)
     if found.columns:
         show(_columns(found.columns))
+    if refuses_missing and found.missing:
+        log.info("values are missing: a training needs dataset.missing=mean, median or mask")
     if out is not None:
         with files.new_files(out, overwrite=config.overwrite) as (file,):
             file.write(_picture(data, records, rows["train"]))
