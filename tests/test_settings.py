@@ -162,6 +162,7 @@ def test_a_training_is_a_run_or_one_line(setting, values, tmp_path):
 
 
 CHEAP = ("eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0")
+FILE = ("out=x.csv", "overwrite=true")
 OF_A_RUN = [
     *(("eval", f"eval.{key}", CHEAP) for key, _ in leaves(configure(command="eval")[0].eval, "")),
     *(
