@@ -205,6 +205,7 @@ class PassConfig:
     dataset: NewData = field(default_factory=NewData)
     device: str = MISSING
     batch_size: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -233,6 +234,7 @@ class DecodeConfig:
     overwrite: bool = False
     device: str = MISSING
     batch_size: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -247,6 +249,7 @@ class DataConfig:
     output_dir: str = MISSING
     out: str | None = None
     overwrite: bool = False
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -259,6 +262,7 @@ class ExportConfig:
     out: str | None = None
     overwrite: bool = False
     part: str = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -322,8 +326,6 @@ def typed_plugins(config: DictConfig) -> list[str]:
 
     Raises `SettingError` if a file of settings names them and the user has not.
     """
-    if "plugins" not in config:
-        return []
     names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     if names and "plugins" not in map(key_of, cast(list[str], typed)):

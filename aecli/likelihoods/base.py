@@ -45,8 +45,12 @@ class Likelihood(nn.Module):
         """Raise `SettingError` if some of the data's values lie outside the support."""
 
     def errors(self, mean: Tensor, x: Tensor) -> Tensor:
-        """Return the squared error of each feature, `(B, *S)`."""
+        """Return the squared error of each feature, `(B, *S)`; 0 of what `log_prob` leaves out."""
         return (mean - x).square()
+
+    def mse(self, mean: Tensor, x: Tensor) -> Tensor:
+        """Return the mean of the squared errors of each example, `(B,)`, without those left out."""
+        return self.errors(mean, x).flatten(1).mean(dim=1)
 
 
 class Features:

@@ -99,6 +99,10 @@ class Mixed(Likelihood):
         """Return the squared errors `(B, D)`, 0 of a missing entry and of the mask itself."""
         return (mean - x).square() * self.counted(x)
 
+    def mse(self, mean: Tensor, x: Tensor) -> Tensor:
+        """Return the mean of the squared errors of the entries that are there, `(B,)`."""
+        return self.errors(mean, x).sum(dim=1) / self.counted(x).sum(dim=1).clamp_min(1)
+
     def _keep(self, name: str, places: list[Any]) -> None:
         self.register_buffer(name, torch.tensor(places, dtype=torch.long), persistent=False)
 
