@@ -36,8 +36,8 @@ def test_numbers_and_categories_are_features(values):
     check_column(column(values))
 
 
-DATES = r"column a holds dates, such as .*make numbers of it, or leave it out by dataset\.drop=\[a\]"
 TIMES = r"column a holds times; make numbers of it, or leave it out by dataset\.drop=\[a\]"
+DATES = TIMES.replace("times;", "dates, such as .*;")
 BAD = [
     ([None, None], "column a is empty"),
     (["1,5", "2", "3,25", None], r"texts such as 1,5; set dataset\.decimal=','"),

@@ -102,7 +102,7 @@ def test_a_named_index_is_a_column_and_row_numbers_are_none(tmp_path):
 def test_what_is_no_text_takes_no_settings_of_texts(tmp_path, ending):
     path = tmp_path / f"table{ending}"
     getattr(pd.DataFrame({"a": [1.5]}), f"to_{ending[1:]}")(path)
-    with pytest.raises(SettingError, match=rf"dataset\.separator=;: is for texts, not for \{ending}"):
+    with pytest.raises(SettingError, match=rf"separator=;: is for texts, not for \{ending}$"):
         read(path, ";")
     with pytest.raises(SettingError, match=r"dataset\.decimal=,: is for texts"):
         read(path, decimal=",")
