@@ -54,7 +54,10 @@ def loaded(directory):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_trained_on_a_table(table, tmp_path, variant):
     file = f"dataset.file={table / 'animals.csv'}"
-    code = ["model.code_dim=2", *(["sparsity.k=1"] if variant == "ksparse_ae" else [])]
+    code = [
+        "model.code_dim=2",
+        *(["sparsity.k=1", "sparsity.k_start=2"] if variant == "ksparse_ae" else []),
+    ]
     values = run(tmp_path / "run", *small(variant), file, *code)
     assert np.isfinite(values["loss"])
     found = loaded(tmp_path / "run")
