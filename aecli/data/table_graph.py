@@ -11,7 +11,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-
 NONE = -1
 """The place of a category that the training split does not have."""
 
