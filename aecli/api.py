@@ -139,7 +139,7 @@ def _array(x: Any) -> np.ndarray:
     values = x.to_numpy() if _is_frame(x) else np.asarray(x)
     if values.dtype.kind not in "biuf":
         raise SettingError(f"x: holds {values.dtype}; must hold numbers")
-    return values
+    return np.require(values, requirements=["C", "W"])  # torch takes no others
 
 
 def _like(x: Any, values: Tensor | np.ndarray, names: list[str] | str | None) -> Any:
