@@ -199,11 +199,13 @@ class PassConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     out: str | None = None
     overwrite: bool = False
     dataset: NewData = field(default_factory=NewData)
     device: str = MISSING
     batch_size: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -225,18 +227,21 @@ class DecodeConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     codes: str | None = None
     key: str | None = None
     out: str | None = None
     overwrite: bool = False
     device: str = MISSING
     batch_size: int = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
 class DataConfig:
     """`conf/data.yaml`."""
 
+    plugins: list[str] = field(default_factory=list)
     dataset: Any = MISSING
     trainer: Any = MISSING
     network: Any = MISSING
@@ -244,6 +249,7 @@ class DataConfig:
     output_dir: str = MISSING
     out: str | None = None
     overwrite: bool = False
+    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -256,6 +262,7 @@ class ExportConfig:
     out: str | None = None
     overwrite: bool = False
     part: str = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -319,8 +326,6 @@ def typed_plugins(config: DictConfig) -> list[str]:
 
     Raises `SettingError` if a file of settings names them and the user has not.
     """
-    if "plugins" not in config:
-        return []
     names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     if names and "plugins" not in map(key_of, cast(list[str], typed)):

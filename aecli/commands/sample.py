@@ -265,7 +265,7 @@ def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
 def _write_out(out: Path, config: DictConfig, loaded: Loaded, samples: Samples) -> None:
     """Write the samples to a folder of images, or to a file with their codes beside them."""
     count = len(samples.images)
-    with new_examples(out, config, loaded.card, count) as add:
+    with new_examples(out, config, loaded, count) as add:
         codes = samples.codes.numpy(force=True)
         for rows in np.array_split(np.arange(count), -(-count // WRITTEN_AT_ONCE)):
             add({"id": rows, "z": codes[rows]}, samples.images[rows])

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from mmap import mmap
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ import torch
 from PIL import ImageColor
 from torch import Tensor
 
+from aecli.data.mapped import as_tensor, mapping_of
 from aecli.data.module import DataModule
 from aecli.data.picture_cache import decoded
 from aecli.data.picture_files import Places, as_text, find, places
@@ -98,7 +98,7 @@ class ImageFolder:
             np.array([as_text(name) for name in names]),
             found.splits,
             _understood(pixels, found) + _left_out([pictures.names[n] for n in unread]),
-            _mapping(pixels),
+            mapping_of(pixels),
         )
 
     def fit(self, records: Records, rows: Tensor) -> "ImageCard":
@@ -154,7 +154,7 @@ class ImageCard(Card):
 
     def stored(self, data: Any) -> Tensor:
         """Return the pixels as they are, uint8 or uint16."""
-        values = torch.as_tensor(data)
+        values = as_tensor(data)
         found, bits = tuple(values.shape[1:]), 8 * values.dtype.itemsize
         if found != self.shape or SCALES.get(bits) != self.scale or values.is_floating_point():
             kind = str(values.dtype).removeprefix("torch.")
@@ -271,9 +271,3 @@ def _left_out(names: Sequence[str]) -> str:
     files = f"{len(names):,} file{'s' * (len(names) != 1)}"
     some = ", ".join(map(one_line, names[:SHOWN])) + ", …" * (len(names) > SHOWN)
     return f"; {files} could not be read, see the log: {some}"
-
-
-def _mapping(array: np.ndarray) -> mmap | None:
-    """Return the file that a memory-mapped array lies in; None for one in memory."""
-    base = array.base if isinstance(array, np.memmap) else None
-    return base if isinstance(base, mmap) else None

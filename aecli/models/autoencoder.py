@@ -177,11 +177,11 @@ class Autoencoder(pl.LightningModule):
         return terms.loss if batch.weight == 1 else terms.loss * batch.weight
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Add up the terms on x, and the mean squared error per pixel on the grey image."""
+        """Add up the terms on x, and the squared error per feature before it was binarized."""
         if self._validation is None:
             self._validation = Losses(self)
-        error = self.likelihood.errors(self.reconstruct(batch.original), batch.original).mean()
-        self._validation.add(batch, {"mse": error})
+        error = self.likelihood.mse(self.reconstruct(batch.original), batch.original)
+        self._validation.add(batch, {"mse": error.mean()})
 
     def on_train_start(self) -> None:
         """Note how many steps there will be, for the schedules, if there are any."""

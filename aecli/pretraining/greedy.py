@@ -93,9 +93,15 @@ class Greedy(Pretraining):
     def __call__(self, model: Autoencoder, data: DataModule) -> None:
         """Pretrain every layer of a fully connected sigmoid network.
 
-        Raises `SettingError` for a model that has no such layers.
+        Raises `SettingError` for a model that has no such layers, and for data outside [0, 1].
         """
         pairs = model.pretrainable_layers()
+        low, high = (float(end) for end in data.values().aminmax())
+        if low < 0 or high > 1:
+            raise SettingError(
+                f"pretraining: takes data in [0, 1] alone, and this has values from {low:g} to"
+                f" {high:g}; choose pretraining=none, or a dataset.scale that gives [0, 1]"
+            )
         layers = [
             Layer(depth, *pair, linear=model.sparsity.is_none and depth == len(pairs) - 1)
             for depth, pair in enumerate(pairs)

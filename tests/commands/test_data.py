@@ -44,7 +44,7 @@ def test_an_array_is_told_and_its_columns_are_drawn(tmp_path):
     ("line", "message"),
     [
         ("dataset=none", "dataset=none: must be one of array"),
-        ("model=ae", "model=ae: aecli data takes dataset, its settings, out and overwrite"),
+        ("model=ae", "model=ae: aecli data takes dataset, its settings, out, overwrite"),
         ("trainer.max_epochs=3", "trainer.max_epochs=3: aecli data takes dataset"),
         ("dataset.shape=[3]", "dataset.shape=[3]: follows from other settings"),
         ("dataset.validation_size=5000", "dataset.validation_size=5000: must leave"),
