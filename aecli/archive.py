@@ -23,7 +23,10 @@ USED = {
     "torch._utils _rebuild_tensor_v2",
     *(
         f"torch {kind}Storage"
-        for kind in ("BFloat16", "Bool", "Byte", "Double", "Float", "Half", "Int", "Long")
+        for kind in (
+            *("Bool", "Byte", "Char", "Short", "Int", "Long"),
+            *("BFloat16", "Half", "Float", "Double"),
+        )
     ),
 }
 """What the pickle of tensors in dicts and lists refers to. torch allows more, some of which takes

@@ -260,6 +260,7 @@ class ExportConfig:
     overwrite: bool = False
     plugins: list[str] = field(default_factory=list)
     part: str = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -323,8 +324,6 @@ def typed_plugins(config: DictConfig) -> list[str]:
 
     Raises `SettingError` if a file of settings names them and the user has not.
     """
-    if "plugins" not in config:
-        return []
     names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     if names and "plugins" not in map(key_of, cast(list[str], typed)):

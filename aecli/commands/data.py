@@ -23,6 +23,7 @@ from aecli.errors import check_bool
 from aecli.progress import show
 from aecli.runs.paths import shown
 from aecli.text import one_line
+from aecli.training.source_contract import check_source
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def main(config: DictConfig) -> None:
     if refuses_missing:  # a training does; here it is told which they are
         config.dataset.missing = "mask"
     data: DataModule = build(config, "dataset")
+    check_source(config, HydraConfig.get().runtime.choices, data)
     records = data.source.read(data.root, None)
     rows = data.splitting(records)
     found = summary(records)

@@ -1,6 +1,7 @@
 """Data: sources of examples, data cards, and the DataModule that makes batches of them."""
 
-from aecli.data.array import ArrayCard, ArrayData
+from aecli.data.array import ArrayData
+from aecli.data.array_card import ArrayCard
 from aecli.data.batches import Batch, Batches
 from aecli.data.images import ImageCard, ImageData
 from aecli.data.module import DataModule

@@ -96,12 +96,11 @@ def _npy(path: Path, names: Names) -> np.ndarray:
         )
     if not size:
         return np.empty(shape, dtype)
-    # Copy on write: torch takes no read-only memory, and nothing of it reaches the file.
-    mapped = np.load(path, mmap_mode="c", allow_pickle=False)
-    if size > IN_MEMORY and not fortran:
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if size > IN_MEMORY and not fortran and dtype.isnative:
         return mapped
     check_fits(f"{one_line(path)}: a copy in memory", size)
-    return np.array(mapped, order="C")
+    return np.array(mapped, dtype.newbyteorder("="), order="C")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -112,7 +111,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     elif version == (2, 0):
         header = np.lib.format.read_array_header_2_0(file)
     else:
-        raise SettingError(f"its format is version {version}, of columns with names")
+        raise ValueError(f"its format is version {version}, of columns with names")
     if header[2].hasobject:
         raise ValueError("Object arrays")
     return header
@@ -126,7 +125,7 @@ def _npz(path: Path, names: Names) -> np.ndarray:
         with archive.open(member) as file:
             shape, _, dtype = _header(file)
             if prod(shape) * dtype.itemsize > member.file_size:
-                raise SettingError(f"{one_line(path)}: its array {shape} is cut off")
+                raise ValueError(f"its array {shape} is cut off")
         with archive.open(member) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
 
@@ -146,15 +145,20 @@ def _pt(path: Path, names: Names) -> np.ndarray:
 
     from aecli.archive import check_bounds
 
-    check_bounds(path)
+    try:
+        check_bounds(path)
+    except SettingError as error:
+        raise ValueError(str(error)) from error
     check_fits(f"{one_line(path)}: its array", path.stat().st_size)
     contents = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(contents, dict):
-        contents = contents[names.one_of([str(name) for name in contents])]
+        named = {str(name): value for name, value in contents.items()}
+        contents = named[names.one_of(list(named))]
     else:
         names.refuse()
     if not isinstance(contents, torch.Tensor):
         raise SettingError(f"{one_line(path)}: holds no tensor")
+    check_fits(f"{one_line(path)}: its array", contents.nbytes)  # one number may stand for many
     return _of_torch(contents)
 
 
@@ -176,6 +180,8 @@ def _h5(path: Path, names: Names) -> np.ndarray:
             lambda name, node: found.append(name) if isinstance(node, h5py.Dataset) else None
         )
         dataset = file[names.one_of(found)]
+        if dataset.external or dataset.is_virtual:
+            raise ValueError("its array lies in other files")
         check_fits(f"{one_line(path)}: its array", dataset.nbytes)
         if h5py.check_string_dtype(dataset.dtype):
             return np.asarray(dataset.asstr()[()], dtype=str)

@@ -12,8 +12,6 @@ from aecli.randomness import TORCH, Draws, FixedDraws, derived_seed
 
 PREPARED_AT_ONCE = 512
 """Examples that are made ready together, where a batch has fewer."""
-RELEASED_AFTER = 4096
-"""Examples taken from a mapped file, at 64 kB each or more, before their memory is given back."""
 
 
 class Batch(NamedTuple):
@@ -89,7 +87,7 @@ class Batches:
             order = torch.randperm(count, generator=shuffler, device=home)
             generator = torch.Generator(self.device)
             generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
-        start = taken = 0
+        start = 0
         batches = order.tensor_split(list(self._ends))
         together = max(1, PREPARED_AT_ONCE // self.batch_size)
         for first in range(0, len(batches), together):
@@ -99,10 +97,6 @@ class Batches:
             start += sum(map(len, several))
             row = rows.index_select(0, index)
             original = examples.card.scaled(examples.taken(row).to(self.device))
-            taken += len(row)
-            if taken >= RELEASED_AFTER:
-                examples.release()
-                taken = 0
             if binary is not None:
                 x = binary.index_select(0, index).to(self.device).float()
             elif self.dynamic:

@@ -149,7 +149,6 @@ class DataModule(pl.LightningDataModule):
         split = self.splits["train"]
         chunks = split.rows.split(CHUNK)
         shown = torch.cat([self.card.telling(split.examples.taken(rows)) for rows in chunks])
-        split.examples.release()
         return shown.unique()
 
     def batches(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aecli.data.mapped import release
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_int, check_list, check_number, check_seed, refused
 
@@ -38,22 +39,9 @@ class Examples:
     def taken(self, rows: Tensor) -> Tensor:
         """Return the values of some rows, a copy `(n, *shape)`."""
         # On a CPU index_select takes less than half the time of values[rows].
-        return self.values.index_select(0, rows)
-
-    def release(self) -> None:
-        """Give back the memory of the rows taken so far, where they come from a mapped file."""
-        if self.mapping is not None:
-            release(self.mapping)
-
-
-def release(mapping: mmap.mmap) -> None:
-    """Give back the memory of what was read of a mapped file.
-
-    Around each row that is read the system maps 64 kB of the file, and keeps them until it is told
-    not to. They stay in its cache of files, outside this process, as long as there is room.
-    """
-    if hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+        values = self.values.index_select(0, rows)
+        release(self.mapping)
+        return values
 
 
 @dataclass(frozen=True)
@@ -161,12 +149,14 @@ class Splitting:
             raise SettingError(f"dataset.classes={self.classes}: the data has no labels")
         known: list[Any] = records.labels.unique().tolist()
         numbers = {str(records.classes[n]) if records.classes else n: n for n in known}
-        if not set(self.classes) <= set(numbers):
+        # A folder may be named 3, which is typed like a number.
+        classes = list(map(str, self.classes)) if records.classes else self.classes
+        if not set(classes) <= set(numbers):
             raise SettingError(
                 f"dataset.classes={list(self.classes)}: must be a list out of {list(numbers)},"
                 " or null"
             )
-        wanted = torch.tensor([numbers[name] for name in self.classes])
+        wanted = torch.tensor([numbers[name] for name in classes])
         return torch.isin(records.labels, wanted)
 
     def _check(self, rows: Mapping[str, Tensor], rest: int, count: int) -> None:
