@@ -189,6 +189,9 @@ def test_a_training_leaves_this_process_as_it_was(tmp_path, monkeypatch, capfd):
     before = state()
     run = trained("model=ae")
     assert state() == before
+    logging.captureWarnings(True)  # does nothing if somebody has and has not taken it back
+    assert warnings.showwarning.__module__ == "logging"
+    logging.captureWarnings(False)
     assert run.run.directory.parent == tmp_path / "outputs" / "ae-digits"
     assert {path.name for path in (run.run.directory / ".hydra").iterdir()} == {
         "config.yaml", "hydra.yaml", "overrides.yaml"
