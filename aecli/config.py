@@ -199,6 +199,7 @@ class PassConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     out: str | None = None
     overwrite: bool = False
     dataset: NewData = field(default_factory=NewData)
@@ -225,6 +226,7 @@ class DecodeConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
     codes: str | None = None
     key: str | None = None
     out: str | None = None
@@ -237,6 +239,7 @@ class DecodeConfig:
 class DataConfig:
     """`conf/data.yaml`."""
 
+    plugins: list[str] = field(default_factory=list)
     dataset: Any = MISSING
     trainer: Any = MISSING
     network: Any = MISSING
@@ -255,7 +258,9 @@ class ExportConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     out: str | None = None
     overwrite: bool = False
+    plugins: list[str] = field(default_factory=list)
     part: str = MISSING
+    plugins: list[str] = field(default_factory=list)
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -319,8 +324,6 @@ def typed_plugins(config: DictConfig) -> list[str]:
 
     Raises `SettingError` if a file of settings names them and the user has not.
     """
-    if "plugins" not in config:
-        return []
     names = cast(list[str], OmegaConf.to_container(config.plugins, resolve=True))
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     if names and "plugins" not in map(key_of, cast(list[str], typed)):

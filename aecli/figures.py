@@ -7,10 +7,12 @@ shapes are drawn: rows of numbers `(N, D)` as bars.
 import io
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -22,6 +24,7 @@ from aecli.text import chart_label, one_line
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
 MOST_BARS = 112
+MOST_COLOURS = 20
 
 
 def as_images(examples: Tensor) -> Tensor:
@@ -112,27 +115,42 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
 
 
 def filters(weights: Tensor, columns: int) -> Tensor:
-    """Return a grid of weights `(N, *S)`, each scaled by its own largest; 0 is mid-grey."""
+    """Return a grid of weights `(N, *S)`, each scaled by its own largest; 0 of an image is grey."""
     scale = weights.flatten(1).abs().amax(dim=1).clamp_min(1e-12)
     weights = weights / scale.view(-1, *[1] * (weights.dim() - 1))
     if weights.dim() == 2:
-        return grid(weights, columns, line=1.0)
+        return grid(weights, columns)
     if weights.shape[1] == 4:  # the opacity is no colour
         weights = weights[:, :3]
     return grid(0.5 + 0.5 * weights, columns, line=1.0)
 
 
 def code_map(points: np.ndarray, labels: np.ndarray | None, title: str, axis: str) -> Figure:
-    """Return a scatter of points `(N, 2)` coloured by label `(N,)`; `axis` names the axes."""
+    """Return a scatter of points `(N, 2)` coloured by label `(N,)`; `axis` names the axes.
+
+    Of more than `MOST_COLOURS` labels the commonest have a colour, the others are grey.
+    """
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
-    size = min(max(20_000 / len(points), 3), 30)
+    style: dict[str, Any] = {
+        "s": min(max(20_000 / len(points), 3), 30),
+        "alpha": 0.7,
+        "linewidths": 0,
+    }
     if labels is None:
-        axes.scatter(points[:, 0], points[:, 1], s=size, alpha=0.7, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], **style)
     else:
-        for label in np.unique(labels):
-            x, y = points[labels == label].T
-            axes.scatter(x, y, s=size, alpha=0.7, linewidths=0, label=one_line(label, 30))
+        names, counts = np.unique(labels, return_counts=True)
+        coloured = np.sort(names[np.argsort(-counts, kind="stable")[:MOST_COLOURS]])
+        if len(names) > MOST_COLOURS:
+            x, y = points[~np.isin(labels, coloured)].T
+            label = f"{len(names) - MOST_COLOURS} others"
+            axes.scatter(x, y, color="lightgrey", label=label, **style)
+        colours = colormaps["tab10" if len(coloured) <= 10 else "tab20"]
+        for number, name in enumerate(coloured):
+            x, y = points[labels == name].T
+            label = one_line(chart_label(name), 30)
+            axes.scatter(x, y, color=colours(number), label=label, **style)
         legend = axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):

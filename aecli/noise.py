@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aecli.columns import columns_of
 from aecli.errors import check_number
 from aecli.randomness import TORCH, Draws
 
@@ -110,11 +111,13 @@ class Masking(Noise):
     columns: Tensor | None
     """The column that each number of a table's row belongs to, `(D,)`, int64."""
 
-    def __init__(self, amount: float, features: Sequence[Sequence[Any]] | None = None) -> None:
+    def __init__(self, amount: float, features: Sequence[Any] | None = None) -> None:
         super().__init__()
         self.amount = check_number("noise.amount", amount, low=0, high=1)
-        columns = None if features is None else torch.tensor(_columns(features))
-        self.register_buffer("columns", columns, persistent=False)
+        columns = None if features is None else columns_of(features).of
+        self.count = 0 if columns is None else max(columns) + 1
+        places = None if columns is None else torch.tensor(columns)
+        self.register_buffer("columns", places, persistent=False)
 
     def extra_repr(self) -> str:
         """Return the settings, as they are printed."""
@@ -124,8 +127,7 @@ class Masking(Noise):
         """Return `x` with the masked features at 0."""
         flat = x.flatten(1)
         if self.columns is not None:
-            count = int(self.columns.max()) + 1
-            kept = self._masked(torch.ones_like(flat[:, :1]).repeat(1, count), draws)
+            kept = self._masked(flat.new_ones(len(flat), self.count), draws)
             return x * kept.index_select(1, self.columns)
         return self._masked(flat, draws).view_as(x)
 
@@ -135,19 +137,3 @@ class Masking(Noise):
         # replacement; topk, unlike a threshold, keeps the count exact when numbers tie.
         chosen = draws.uniform(flat).topk(masked, dim=1, sorted=False).indices
         return flat.scatter(1, chosen, 0.0)
-
-
-def _columns(features: Sequence[Sequence[Any]]) -> list[int]:
-    """Return the column that each number of a row belongs to."""
-    columns: list[int] = []
-    count = 0
-    for kind, size in features:
-        if kind == "mask":
-            columns += range(size)
-        elif kind == "category":
-            columns += [count] * size
-            count += 1
-        else:
-            columns += range(count, count + size)
-            count += size
-    return columns

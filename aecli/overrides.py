@@ -37,7 +37,7 @@ WIRED = {
 }
 """Settings that follow from others, and which: nobody sets them by themselves."""
 
-OF_DATA = ("dataset", "out", "overwrite", "hydra")
+OF_DATA = ("dataset", "plugins", "out", "overwrite", "hydra")
 """What `aecli data` takes of a configuration of `aecli train`."""
 
 KEY = re.compile(r"(\+\+?|~)?[\w$-]+([./][\w$-]+)*(@[\w.:-]*)?", re.ASCII)
@@ -147,7 +147,9 @@ def _checked(override: "Override", line: Line) -> int:
     if line.command in ("train", "data"):
         _check_wiring(typed, key)
     if line.command == "data" and not is_below(key, OF_DATA):
-        raise SettingError(f"{typed}: aecli data takes dataset, its settings, out and overwrite")
+        raise SettingError(
+            f"{typed}: aecli data takes dataset, its settings, plugins, out and overwrite"
+        )
     _check_option(override, typed, key, line)
     if key == "hydra.run.dir" and (line.is_sweep or line.command != "train"):
         raise SettingError(f"{typed}: is the folder of a single training; it has no effect here")

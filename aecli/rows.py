@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from aecli.errors import SettingError
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".npy", ".npz")
 """Of the files that rows can be written to."""
-ROW_GROUP = 1 << 16
-"""Rows that a Parquet file keeps together, and that are held in memory until then."""
+TOGETHER = 1 << 16
+"""Rows that are written together, of a Parquet file a group; fewer if they are large."""
+TOGETHER_BYTES = 16 << 20
+"""Bytes that are held in memory until they are written."""
 AHEAD = 2
 """Pieces that wait to be written while the next is computed."""
 PLURALS = {"id": "ids", "label": "labels", "z": "codes", "x": "examples", "score": "scores"}
@@ -81,8 +83,8 @@ def rows_in(
     """Yield what writes the next rows to an open file, as `new_rows` does."""
     rows = KINDS[ending.lower()](file, count, main)
     try:
-        with beside(rows.add) as add:
-            yield add
+        with beside(rows.add) as add, _gathered(add) as add_piece:
+            yield add_piece
     except BaseException:
         with suppress(Exception):  # the file will be gone; what it holds open shall be, too
             rows.close()
@@ -113,6 +115,45 @@ def beside(function: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
                 future.cancel()
 
 
+@contextmanager
+def _gathered(add: Callable[[Columns], None]) -> Iterator[Callable[[Columns], None]]:
+    """Yield a function that hands rows to `add` in larger pieces, the last at the end.
+
+    A thread that is handed many small ones would keep the other one from its work.
+    """
+    held: list[Columns] = []
+    rows = size = 0
+
+    def write() -> None:
+        nonlocal rows, size
+        if held:
+            add({name: _joined([columns[name] for columns in held]) for name in held[0]})
+        held.clear()
+        rows = size = 0
+
+    def add_piece(columns: Columns) -> None:
+        nonlocal rows, size
+        if held and _shared(columns) != _shared(held[0]):
+            write()
+        held.append(columns)
+        rows += _count(columns)
+        size += sum(v.nbytes for v in columns.values() if not isinstance(v, str))
+        if rows >= TOGETHER or size >= TOGETHER_BYTES:
+            write()
+
+    yield add_piece
+    write()
+
+
+def _joined(values: list[np.ndarray | str]) -> np.ndarray | str:
+    first = values[0]
+    return first if isinstance(first, str) else np.concatenate(cast(list[np.ndarray], values))
+
+
+def _shared(columns: Columns) -> dict[str, str]:
+    return {name: value for name, value in columns.items() if isinstance(value, str)}
+
+
 class Separated:
     """A text file with a line a row, its first line the names. Numbers read back as they were."""
 
@@ -137,49 +178,47 @@ class Separated:
 
 
 class Parquet:
-    """A Parquet file."""
+    """A Parquet file, a group of rows for each piece."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.writer: Any = None
-        self.held: list[Any] = []
 
     def add(self, columns: Columns) -> None:
-        """Hold the next rows, and write those held if they are enough."""
+        """Write the next rows."""
         import pyarrow
 
-        flat = _flat(columns)
         count = _count(columns)
         arrays = {
             name: pyarrow.repeat(values, count)
             if isinstance(values, str)
             else pyarrow.array(values)
-            for name, values in flat.items()
+            for name, values in _flat(columns).items()
         }
-        self.held.append(pyarrow.table(arrays))
-        if sum(map(len, self.held)) >= ROW_GROUP:
-            self._write()
+        table = pyarrow.table(arrays)
+        if self.writer is None:
+            self._open(table.schema)
+        self.writer.write_table(table)
 
     def close(self) -> None:
-        """Write what is held, and where everything lies in the file."""
-        if self.held:
-            self._write()
+        """Write where everything lies in the file."""
         if self.writer is not None:
             self.writer.close()
 
-    def _write(self) -> None:
-        import pyarrow
+    def _open(self, schema: Any) -> None:
+        from pyarrow import types
         from pyarrow.parquet import ParquetWriter
 
-        table = pyarrow.concat_tables(self.held)
-        self.held = []
-        if self.writer is None:
-            # Text repeats, numbers do not: a dictionary of them would only cost.
-            texts = [f.name for f in table.schema if pyarrow.types.is_string(f.type)]
-            self.writer = ParquetWriter(
-                self.file, table.schema, use_dictionary=texts or False, write_statistics=False
-            )
-        self.writer.write_table(table)
+        # Text repeats, numbers do not: a dictionary of them, or packing them, would only cost.
+        packed = {f.name: "NONE" if types.is_floating(f.type) else "SNAPPY" for f in schema}
+        texts = [field.name for field in schema if types.is_string(field.type)]
+        self.writer = ParquetWriter(
+            self.file,
+            schema,
+            use_dictionary=texts or False,
+            compression=packed,
+            write_statistics=False,
+        )
 
 
 class Npy:

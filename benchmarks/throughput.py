@@ -35,7 +35,17 @@ from aecli import __version__, progress
 from aecli.commands.train import train
 from aecli.config import composed
 from aecli.data import Batch, DataModule
-from benchmarks import bare, beside, checkpoints, evaluation, others, processes, scaling, several
+from benchmarks import (
+    bare,
+    beside,
+    checkpoints,
+    evaluation,
+    others,
+    own_data,
+    processes,
+    scaling,
+    several,
+)
 
 OUTPUTS = Path("outputs") / "throughput"
 LONG = 1000
@@ -118,6 +128,22 @@ MEASUREMENTS = [
         "%",
         85,
         at_least=True,
+    ),
+    Measurement(
+        "decoding 70,000 PNG files, rate over that of Pillow alone",
+        own_data.decoding_over_pillow,
+        "ratio",
+        0.8,
+        at_least=True,
+    ),
+    Measurement(
+        "an epoch on 70,000 PNG files over dataset=mnist", own_data.epoch_over_mnist, "ratio", 1.05
+    ),
+    Measurement(
+        "starting on 70,000 PNG files, less dataset=mnist", own_data.start_up_over_mnist, "s", 1
+    ),
+    Measurement(
+        "test ELBO on PNG files, less dataset=mnist", own_data.elbo_difference, "nats", 0.5, 2
     ),
     Measurement("an image of 600,000 over one of 6,000", scaling.per_image, "ratio", 1.1, 3),
     Measurement("saving a checkpoint over without its checksum", checkpoints.saving, "ratio", 1.03),

@@ -114,7 +114,6 @@ def as_a_process() -> Iterator[None]:
     try:
         with (
             patch.dict(os.environ),
-            patch.object(sys, "path", sys.path[:]),
             without_plugins(),
             patch.object(Hydra, "get_mode", Hydra.get_mode),
             patch.object(ConfigLoaderImpl, "get_group_options", ConfigLoaderImpl.get_group_options),
@@ -142,7 +141,7 @@ def as_a_process() -> Iterator[None]:
 @contextmanager
 def without_plugins() -> Iterator[None]:
     """Start without the plugins that were named before; forget those that are named now."""
-    with patch.dict(plugins._typed, clear=True):
+    with patch.dict(plugins._typed, clear=True), patch.object(sys, "path", sys.path[:]):
         try:
             yield
         finally:

@@ -81,3 +81,14 @@ def test_of_opacity_what_is_seen_over_white():
     images = torch.tensor([0.2, 0.4, 0.6, 0.25]).view(1, 4, 1, 1)
     assert figures.as_images(images).flatten().tolist() == pytest.approx([0.8, 0.85, 0.9])
     assert figures.filters(torch.rand(2, 4, 9, 9) - 0.5, columns=2).shape[0] == 3
+
+
+def test_of_many_labels_the_commonest_have_a_colour():
+    labels = np.array([f"${number}" for number in range(30)] + ["$29"] * 5)
+    figure = figures.code_map(np.random.rand(35, 2), labels, "codes", "unit")
+    (axes,) = figure.axes
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(named) == 21
+    assert named[0] == "10 others"
+    assert any("29" in name for name in named)
+    assert figures.pixels_of(figure).shape[0] == 3  # "$" starts no formula

@@ -32,6 +32,7 @@ FLOORS = (
         "size",
         "files",
         "codes",
+        "columns",
         "rows",
         "pictures",
         "archive",

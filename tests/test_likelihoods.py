@@ -146,3 +146,28 @@ def test_densities_are_those_whose_probabilities_sum_to_one(likelihood, support)
     p = likelihood(torch.full((len(support), 1, 1, 1), 0.7)).log_prob(support.view(-1, 1, 1, 1))
     total = p.exp().sum() if len(support) == 2 else torch.trapezoid(p.exp(), support)
     assert likelihood.is_density == (abs(total.item() - 1) < 1e-3)
+
+
+KINDS = [Bernoulli(), CrossEntropy(), ContinuousBernoulli(), Gaussian(0.7), MSE(2.0)]
+
+
+@pytest.mark.parametrize("likelihood", KINDS, ids=lambda likelihood: type(likelihood).__name__)
+@pytest.mark.parametrize("shape", [(63,), (3, 3, 7), (4, 5, 1)])
+def test_an_example_may_have_any_shape(likelihood, shape):
+    """As a row, as an image and number by number it has the same likelihood."""
+    parameters, x = torch.randn(2, 6, *shape), torch.rand(6, *shape).round()
+    row = x.flatten(1)[:, :, None]
+    expected = likelihood(parameters.flatten(2)[..., None]).log_prob(row.expand(6, -1, 1))
+    single = [
+        likelihood(parameters.flatten(2)[..., [i]]).log_prob(x.flatten(1)[:, [i]])
+        for i in range(parameters[0, 0].numel())
+    ]
+    for context in (torch.enable_grad(), torch.no_grad()):
+        with context:
+            log_prob = likelihood(parameters).log_prob(x)
+        assert log_prob.shape == (2, 6)
+        assert torch.allclose(log_prob, sum(single), rtol=1e-4)
+        assert torch.allclose(log_prob, expected, rtol=1e-4)
+    mean = likelihood(parameters[0]).mean
+    assert mean.shape == likelihood.errors(mean, x).shape == x.shape
+    assert torch.allclose(likelihood.mse(mean, x), (mean - x).square().flatten(1).mean(1))

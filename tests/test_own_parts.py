@@ -28,6 +28,11 @@ CHEAP = ("eval.protocol=none", "eval.pictures=false")
 COMMANDS = {
     "eval": (RUN, *CHEAP),
     "sample": (RUN, "kind=reconstruct", "n=2"),
+    "encode": (RUN, "out=codes.npy"),
+    "score": (RUN, "out=scores.csv"),
+    "reconstruct": (RUN, "out=clean.npz"),
+    "decode": (RUN, "codes=codes.csv", "out=decoded.npz"),
+    "export": (RUN, "out=model.safetensors"),
     "train": ("resume=out/run", "trainer.max_epochs=2"),
     "verify": ("out/run",),
 }
@@ -47,6 +52,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("home") / "own_part"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     train(folder)
+    assert aecli("encode", RUN, "out=codes.csv", NAMED, cwd=folder).returncode == 0
     with (folder / "my_noise.py").open("a") as module:
         module.write(SPY)
     return folder
@@ -390,8 +396,38 @@ def test_an_own_data_set_needs_its_option_no_more(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     done = aecli("eval", "run=out/second", "plugins=[my_data]", *CHEAP, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("data", *words[:4], cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
     done = aecli("verify", "plugins=[my_data]", "out/run", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+PRESET = "# @package _global_\ndefaults: [{base}]\n\ndataset:\n  validation_size: 20\n"
+
+
+def test_an_option_for_a_data_set_of_aecli_is_not_needed_again(tmp_path):
+    (tmp_path / "my_conf" / "dataset").mkdir(parents=True)
+    (tmp_path / "my_conf" / "dataset" / "few.yaml").write_text(PRESET.format(base="digits"))
+    words = ("--config-dir", "my_conf", "dataset=few", "model=ae", "hydra.run.dir=out/run")
+    assert aecli("train", *TINY, *words, cwd=tmp_path).returncode == 0
+    for line in (("eval", RUN, *CHEAP), ("verify", "out/run")):
+        done = aecli(*line, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_addresses_that_a_checkpoint_names_alone_are_not_followed(copy):
+    path = copy / "out/run/checkpoints/best.ckpt"
+    contents = torch.load(path, weights_only=True)
+    contents.pop(CHECKSUM)
+    contents[KEY]["choices"]["dataset"] = "gift"
+    contents[KEY]["config"]["dataset"]["source"] = {
+        "_target_": "aecli.data.IDXFiles", "name": "x", "folder": "x", "sha256": {"x": "y"},
+        "mirrors": ["http://localhost:1/"], "shape": [1, 8, 8],
+    }  # fmt: skip
+    torch.save(contents, path)
+    done = aecli("eval", RUN, NAMED, *CHEAP, cwd=copy)
+    assert is_one_line(done)
+    assert "its dataset=gift: has addresses that this aecli does not know" in done.stderr
 
 
 @pytest.mark.slow

@@ -91,7 +91,7 @@ def test_what_is_interrupted_leaves_nothing(ending, stop, tmp_path):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_write_that_fails_is_one_line_and_leaves_nothing(ending, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "ROW_GROUP", 4)
+    monkeypatch.setattr(rows, "TOGETHER", 4)
     path = tmp_path / f"codes{ending}"
     with failing(Disk(tmp_path)) as disk:
         written(path)
@@ -142,7 +142,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".npy", ".npz"])
 def test_memory_does_not_grow_with_the_rows(ending, tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "ROW_GROUP", 400)
+    monkeypatch.setattr(rows, "TOGETHER", 400)
 
     def peak(count, name):
         z = np.zeros((200, 50), np.float32)

@@ -1,14 +1,20 @@
 """Every setting of every option, with values of every kind: a run that it changes, or one line."""
 
+import atexit
 import json
+import shutil
 from collections.abc import Iterator, Sequence
+from functools import cache
 from inspect import signature
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
+from PIL import Image
 
 from aecli.options import groups, options
 from aecli.overrides import WIRED
@@ -71,11 +77,44 @@ class Setting(NamedTuple):
         if self.option in ("network=conv", "network=resnet"):
             words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
             words = [word for word in words if not word.startswith(f"{self.key}=")]
+        if self.option == "dataset=images":
+            words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
+            words += [f"dataset.root={photos()}"] if self.key != "dataset.root" else []
+        if self.option in ("dataset=table", "likelihood=mixed"):
+            words += ["dataset=table"] if group == "likelihood" else []
+            words += [f"dataset.file={table()}"] if self.key != "dataset.file" else []
         if group == "pretraining" and self.option != "pretraining=none":
             words += ["model=ae", "network.activation=sigmoid", "likelihood=cross_entropy"]
             words += ["pretraining.epochs=1"] if self.key != "pretraining.epochs" else []
             words += ["sparsity=sigmoid"] if self.option == "pretraining=sparse" else []
         return [self.option, *words] if self.option else words
+
+
+@cache
+def photos() -> Path:
+    """Return a folder of 200 pictures of 8×8 with transparency, in four folders."""
+    atexit.register(shutil.rmtree, folder := Path(mkdtemp()))
+    draw = np.random.default_rng(0)
+    for number in range(200):
+        path = folder / "38ab"[number % 4] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (8, 8, 4), np.uint8)).save(path)
+    return folder
+
+
+@cache
+def table() -> Path:
+    """Return a table of 200 rows, with a column of numbers and one of categories."""
+    atexit.register(shutil.rmtree, folder := Path(mkdtemp()))
+    rows = [f"{number / 7:.3f},{'xyz'[number % 3]}" for number in range(200)]
+    (folder / "table.csv").write_text("\n".join(["a,b", *rows]))
+    return folder / "table.csv"
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    """Keep what is decoded away from the user's cache."""
+    monkeypatch.setattr("aecli.data.picture_cache.data_root", lambda root: tmp_path / "cache")
 
 
 def leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -135,6 +174,7 @@ def test_a_training_is_a_run_or_one_line(setting, values, tmp_path):
 
 
 CHEAP = ("eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0")
+FILE = ("out=x.csv", "overwrite=true")
 OF_A_RUN = [
     *(("eval", f"eval.{key}", CHEAP) for key, _ in leaves(configure(command="eval")[0].eval, "")),
     *(
@@ -195,7 +235,14 @@ CONTEXT: dict[str, tuple[list[str], str]] = {
     "sparsity.anneal": (["sparsity.k_start=15"], "0.9"),
     "pretraining.batch_size": ([], "30"),
     "pretraining.momentum": (["pretraining.batch_size=20", "pretraining.epochs=3"], ""),
+    "dataset.background": ([], "black"),
+    "dataset.batch_size": ([], "20"),
     "dataset.binarize": ([], "fixed"),
+    "dataset.binarize_seed": (["likelihood=bernoulli"], ""),
+    "dataset.channels": ([], "grey"),
+    "dataset.resize": (["dataset.size=[4,6]"], "pad"),
+    "dataset.size": ([], "4"),
+    "dataset.validation_size": ([], "30"),
     "dataset.train_size": ([], "50"),
     "dataset.test_size": ([], "100"),
     "dataset.classes": ([], "[3,8]"),
@@ -215,6 +262,7 @@ CONTEXT: dict[str, tuple[list[str], str]] = {
 }
 """For settings whose effect shows beside others only, or at a value of its own: those, and that."""
 NO_NUMBERS = {
+    "dataset.labels": "beside the numbers",
     "dataset.root": "where the files are",
     "resume": "goes on with a run",
     "objective": "what a sweeper reads",

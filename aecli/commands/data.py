@@ -23,6 +23,7 @@ from aecli.errors import check_bool
 from aecli.progress import show
 from aecli.runs.paths import shown
 from aecli.text import one_line
+from aecli.training.source_contract import check_source
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,11 @@ def main(config: DictConfig) -> None:
     """Read the data set that `dataset` describes, print what it is like, draw it to `out`."""
     check_bool("overwrite", config.overwrite)
     out = None if config.out is None else file_for(config, "sheet.png", (".png",))
+    refuses_missing = config.dataset.get("missing") == "error"
+    if refuses_missing:  # a training does; here it is told which they are
+        config.dataset.missing = "mask"
     data: DataModule = build(config, "dataset")
+    check_source(config, HydraConfig.get().runtime.choices, data)
     records = data.source.read(data.root, None)
     rows = data.splitting(records)
     found = summary(records)
@@ -51,6 +56,8 @@ def main(config: DictConfig) -> None:
     show(table)
     if found.columns:
         show(_columns(found.columns))
+    if refuses_missing and found.missing:
+        log.info("values are missing: a training needs dataset.missing=mean, median or mask")
     if out is not None:
         with files.new_files(out, overwrite=config.overwrite) as (file,):
             file.write(_picture(data, records, rows["train"]))

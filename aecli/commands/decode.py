@@ -25,7 +25,7 @@ def main(config: DictConfig) -> None:
         raise SettingError("codes=null: must be a file, such as codes=codes.csv")
     loaded = opened(config, out)
     codes = CodeFile(Path(config.codes).expanduser(), loaded.model.code_dim, size, config.key)
-    with new_examples(out, config, loaded.card, codes.count) as add:
+    with new_examples(out, config, loaded, codes.count) as add:
         for ids, z in Tracked(codes, f"decoding {codes.count:,} codes"):
             code = torch.from_numpy(z).to(loaded.model.device)
             add({"id": ids}, loaded.model.decode(code).mean)

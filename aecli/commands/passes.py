@@ -80,7 +80,7 @@ def opened(config: DictConfig, out: Path, device: str | None = None) -> Loaded:
 
 def is_known(dataset: DictConfig) -> bool:
     """Return whether a data set is one that all know, such as MNIST, and not a user's own."""
-    return "source" in dataset
+    return "source" in dataset and str(dataset.source.get("_target_")).startswith("aecli.")
 
 
 def examples(loaded: Loaded, config: DictConfig) -> Pass:

@@ -19,7 +19,7 @@ def main(config: DictConfig) -> None:
     out = place_for(config, "clean/")
     loaded = opened(config, out)
     pieces = examples(loaded, config)
-    with new_examples(out, config, loaded.card, pieces.count) as add:
+    with new_examples(out, config, loaded, pieces.count) as add:
         for batch, columns in Tracked(pieces, f"reconstructing {pieces.count:,} examples"):
             add(columns, loaded.model.reconstruct(batch.original))
     log.info("written: %s", shown(out))

@@ -1,6 +1,6 @@
 """Examples that a model has made, in the user's units: to a folder of images, or to a file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,9 +15,12 @@ from aecli.commands.places import file_for, folder_for, is_folder
 from aecli.data import Card, Scaled
 from aecli.errors import SettingError, shortened
 from aecli.rows import Columns, beside, new_rows
+from aecli.runs.load import Loaded
 
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """What Pillow calls images of so many channels."""
+ROLES = ("id", "label")
+"""Columns that a table may have under other names."""
 ARRAYS = (".npy", ".npz")
 
 Add = Callable[[Columns, Tensor], None]
@@ -30,11 +33,12 @@ def place_for(config: DictConfig, example: str) -> Path:
 
 
 @contextmanager
-def new_examples(out: Path, config: DictConfig, card: Card, count: int) -> Iterator[Add]:
+def new_examples(out: Path, config: DictConfig, loaded: Loaded, count: int) -> Iterator[Add]:
     """Yield what writes examples to `out`, which appears whole when the block ends.
 
     Raises `SettingError` for examples that are no images where `out` is a folder.
     """
+    card = loaded.card
     if is_folder(config):
         if len(card.shape) != 3 or card.shape[0] not in MODES:
             raise SettingError(
@@ -48,11 +52,15 @@ def new_examples(out: Path, config: DictConfig, card: Card, count: int) -> Itera
             yield lambda columns, x: add((columns["id"], pixels(x, card)))
     else:
         with new_rows(out, count, "x", config.overwrite) as add_rows:
-            yield lambda columns, x: add_rows(_with(columns, card.restored(x), out))
+            roles = {role: loaded.config.dataset.get(role) or role for role in ROLES}
+            yield lambda columns, x: add_rows(_with(columns, card.restored(x), out, roles))
 
 
-def _with(columns: Columns, restored: Any, out: Path) -> Columns:
-    """Return the columns and, beside them, those of the examples: an array's or a table's."""
+def _with(columns: Columns, restored: Any, out: Path, roles: Mapping[str, str]) -> Columns:
+    """Return the columns and, beside them, those of the examples: an array's or a table's.
+
+    `roles` are the names that a table has for its id and its label.
+    """
     if isinstance(restored, np.ndarray):
         return {**columns, "x": restored}
     if out.suffix.lower() in ARRAYS:
@@ -64,8 +72,9 @@ def _with(columns: Columns, restored: Any, out: Path) -> Columns:
             )
         return {**columns, "x": restored.to_numpy()}
     own = {str(name): restored[name].to_numpy() for name in restored}
-    # A table's own column keeps its name, whatever it is called.
-    return {name if name not in own else f"{name}_": c for name, c in columns.items()} | own
+    others = {roles.get(name, name): values for name, values in columns.items()}
+    # A feature keeps its name, even if it is called split.
+    return {f"{name}_" if name in own else name: c for name, c in others.items()} | own
 
 
 def save_pictures(folder: Path, ids: np.ndarray, images: Any) -> None:

@@ -16,6 +16,7 @@ from aecli.commands.passes import Pass, examples, opened
 from aecli.commands.places import file_for, folder_for, is_folder
 from aecli.commands.restored import save_pictures
 from aecli.data import Card
+from aecli.data.table_card import TableCard
 from aecli.errors import SettingError, check_bool, check_choice, check_int, check_number, check_seed
 from aecli.evaluation import scores
 from aecli.evaluation.detection import Detection, normal_class
@@ -186,12 +187,12 @@ def shares(errors: Tensor, card: Card) -> dict[str, np.ndarray]:
     The shares of an example add up to its score. A category has several of the D numbers.
     """
     values = (errors / errors.shape[1]).numpy(force=True)
-    if card.features is None:
+    if not isinstance(card, TableCard):
         return {f"share_x{number}": column for number, column in enumerate(values.T)}
-    sizes = [len(feature.get("categories") or [0]) for feature in card.features]
-    parts = np.split(values, np.cumsum(sizes)[:-1], axis=1)
-    names = [feature["name"] for feature in card.features]
-    return {f"share_{n}": part.sum(axis=1) for n, part in zip(names, parts, strict=True)}
+    ends = np.cumsum([column.width for column in card.columns])
+    parts = np.split(values, ends, axis=1)  # the last are those of a mask, which has no errors
+    names = [column.name for column in card.columns]
+    return {f"share_{n}": p.sum(axis=1) for n, p in zip(names, parts, strict=False)}
 
 
 def _maps(errors: Tensor) -> np.ndarray:

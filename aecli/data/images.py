@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from PIL import ImageColor
 from torch import Tensor
 
 from aecli.data.mapped import as_tensor, mapping_of
 from aecli.data.module import DataModule
 from aecli.data.picture_cache import decoded
-from aecli.data.picture_files import as_text, find, places
+from aecli.data.picture_files import Places, as_text, find, places
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_choice, check_int, check_list, refused
 from aecli.pictures import RESIZE, Depth, Reading, said
@@ -26,6 +27,8 @@ LARGEST = 20_000
 WHITE = (255, 255, 255)
 SCALES = {8: 255, 16: 65535}
 """The value of white, by the bits of a channel."""
+SHOWN = 3
+"""Names of files that could not be read, beside their number."""
 files_log = logging.getLogger("pictures")
 """Not below `aecli`: to the log of the run, and not to the terminal."""
 
@@ -94,7 +97,7 @@ class ImageFolder:
             found.classes,
             np.array([as_text(name) for name in names]),
             found.splits,
-            _understood(pixels, found.classes, found.splits, len(unread)),
+            _understood(pixels, found) + _left_out([pictures.names[n] for n in unread]),
             mapping_of(pixels),
         )
 
@@ -167,8 +170,21 @@ class ImageCard(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return pixels, uint8 or uint16."""
-        v = (x.detach() * self.scale).round_().clamp_(0, self.scale).numpy(force=True)
+        v = self.leaving(x).round().clamp(0, self.scale).numpy(force=True)
         return v.astype(np.uint8 if self.scale == SCALES[8] else np.uint16)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Bytes; floats for 16 bits, a type that few formats of graphs have."""
+        return torch.uint8 if self.scale == SCALES[8] else torch.float32
+
+    def entering(self, given: Tensor) -> Tensor:
+        """Return values in [0, 1]."""
+        return given.float() / self.scale
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return the values of pixels, as floats."""
+        return x * self.scale
 
     def state(self) -> dict[str, Any]:
         """Return the arguments."""
@@ -236,17 +252,22 @@ def _colour(value: Any) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _understood(
-    pixels: np.ndarray, classes: Sequence[str], splits: Mapping[str, Tensor], unread: int
-) -> str:
-    count = len(pixels)
+def _understood(pixels: np.ndarray, found: Places) -> str:
+    count, folders = len(pixels), len(found.classes)
     parts = [f"{count:,} image{'s' * (count != 1)}, {said(pixels.shape[1:])}"]
     if pixels.dtype == np.uint16:
         parts.append("16 bits")
-    if splits:
-        parts.append(" and ".join(f"{len(rows):,} {name}" for name, rows in splits.items()))
-    if classes:
-        folders = f"{len(classes):,} folder{'s' * (len(classes) != 1)}"
-        parts.append(f"from {folders} as labels")
-    left_out = f"; {unread:,} file{'s' * (unread != 1)} could not be read, see the log"
-    return ", ".join(parts) + left_out * bool(unread)
+    if found.splits:
+        splits = [f"{len(rows):,} {name}" for name, rows in found.splits.items() if len(rows)]
+        parts.append(" and ".join(splits))
+    if folders:
+        parts.append(f"from {folders:,} folder{'s' * (folders != 1)} as labels")
+    return ", ".join(parts)
+
+
+def _left_out(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    files = f"{len(names):,} file{'s' * (len(names) != 1)}"
+    some = ", ".join(map(one_line, names[:SHOWN])) + ", …" * (len(names) > SHOWN)
+    return f"; {files} could not be read, see the log: {some}"

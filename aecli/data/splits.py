@@ -151,12 +151,14 @@ class Splitting:
             raise SettingError(f"dataset.classes={self.classes}: the data has no labels")
         known: list[Any] = records.labels.unique().tolist()
         numbers = {str(records.classes[n]) if records.classes else n: n for n in known}
-        if not set(self.classes) <= set(numbers):
+        # A folder may be named 3, which is typed like a number.
+        classes = list(map(str, self.classes)) if records.classes else self.classes
+        if not set(classes) <= set(numbers):
             raise SettingError(
                 f"dataset.classes={list(self.classes)}: must be a list out of {list(numbers)},"
                 " or null"
             )
-        wanted = torch.tensor([numbers[name] for name in self.classes])
+        wanted = torch.tensor([numbers[name] for name in classes])
         return torch.isin(records.labels, wanted)
 
     def _check(self, rows: Mapping[str, Tensor], rest: int, count: int) -> None:

@@ -1,6 +1,5 @@
 """Tables of the user's own: numbers and categories in named columns, a row an example."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,19 +13,23 @@ from aecli.data.module import DataModule
 from aecli.data.records import Card, Records
 from aecli.data.table_card import (
     CATEGORY,
+    EXACT,
     INTEGER,
     MISSING,
-    MOST_CATEGORIES,
     NUMBER,
     Column,
     TableCard,
+)
+from aecli.data.table_columns import (
     as_numbers,
+    check_column,
     check_missing,
+    entries,
+    is_number,
     listed,
-    texts,
 )
 from aecli.data.table_files import read_table
-from aecli.errors import SettingError, check_choice, check_list
+from aecli.errors import SettingError, check_choice, check_list, refused
 from aecli.text import one_line
 
 if TYPE_CHECKING:
@@ -42,7 +45,6 @@ SPLITS = {
     "test": "test",
 }
 """What may stand in the column of `dataset.split`, and the split that it means."""
-DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 
 class TableFile:
@@ -59,7 +61,8 @@ class TableFile:
         missing: what becomes of missing entries: "error"; "mean" or "median" of the training
             split, the most frequent of categories; "mask": 0, and the row gets an entry for each
             column that says whether it is there.
-        separator, decimal: of a text file; None: the separator that its first line shows.
+        separator, decimal: of a text file; "tab" is a tab, None the separator that the first line
+            shows.
     """
 
     def __init__(
@@ -84,9 +87,10 @@ class TableFile:
         self.drop = [] if drop is None else _names("drop", drop)
         self.scale = check_choice("dataset.scale", scale, SCALES)
         self.missing = check_choice("dataset.missing", missing, MISSING)
-        if separator is not None and (not isinstance(separator, str) or len(separator) != 1):
-            raise SettingError(f"dataset.separator={separator}: must be one character, or null")
-        self.separator = separator
+        is_one = isinstance(separator, str) and len(separator) == 1 and separator not in '"\r\n'
+        if separator is not None and not is_one and separator != "tab":
+            raise refused("dataset.separator", separator, "one character, tab, or null")
+        self.separator = "\t" if separator == "tab" else separator
         self.decimal = check_choice("dataset.decimal", decimal, (".", ","))
 
     def read(self, root: str | None, card: Card | None) -> Records:
@@ -100,61 +104,71 @@ class TableFile:
                 "dataset.file: must be the path of a table, such as dataset.file=people.csv"
             )
         path = Path(self.file).expanduser()
-        table = read_table(path, self.separator, self.decimal)
+        texts = card.texts if isinstance(card, TableCard) else ()
+        table = read_table(path, self.separator, self.decimal, texts)
         roles = {role: name for role, name in self.roles.items() if name is not None}
         if isinstance(card, TableCard):
             # New data may have no labels; what the card needs, it asks for itself.
-            roles = {role: name for role, name in roles.items() if name in table.columns}
-            data = table
+            roles = {role: name for role, name in roles.items() if _has(table, name)}
+            data, understood = table, ""
         else:
             data = self._features(table, roles)
+            understood = _understood(data, path)
         labels, classes = None, tuple[str, ...]()
         if "label" in roles:
             labels, classes = as_labels(_present(table[roles["label"]], "label"), "label")
+            understood += f"; label {one_line(roles['label'])} of {len(labels.unique()):,} classes"
+        if "id" in roles:
+            understood += f"; id {one_line(roles['id'])}"
         return Records(
             data,
             labels,
             classes,
             _present(table[roles["id"]], "id").astype(str) if "id" in roles else None,
             _splits(_present(table[roles["split"]], "split")) if "split" in roles else {},
-            self._understood(data, path, roles, labels) if card is None else "",
+            understood if card is None else "",
         )
 
     def fit(self, records: Records, rows: Tensor) -> TableCard:
         """Return the card: everything in it is that of the training rows."""
+        check_missing(records.data, self.missing)
         training = records.data.iloc[rows.numpy()]
         return TableCard([self._column(training[name]) for name in training], self.missing)
 
     def _features(self, table: "DataFrame", roles: dict[str, str]) -> "DataFrame":
         names = list(table.columns)
-        for setting, wanted in {**{k: [v] for k, v in roles.items()}, "drop": self.drop}.items():
+        used = {role: [name] for role, name in roles.items()} | {"drop": self.drop}
+        for setting, wanted in {**used, "columns": self.columns or []}.items():
             _check_there(setting, wanted, names)
-        if self.columns is not None:
-            _check_there("columns", self.columns, names)
-        chosen = self.columns if self.columns is not None else names
-        left_out = {*roles.values(), *self.drop}
-        kept = [name for name in names if name in set(chosen) - left_out]
+        chosen = names if self.columns is None else self.columns
+        left_out = {name: setting for setting, wanted in used.items() for name in wanted}
+        if self.columns and (both := [name for name in self.columns if name in left_out]):
+            raise SettingError(
+                f"dataset.columns: {one_line(both[0])} is that of dataset.{left_out[both[0]]}, and"
+                " cannot be a feature"
+            )
+        kept = [name for name in names if name in set(chosen) - left_out.keys()]
         if not kept:
             raise SettingError(f"dataset.file={self.file}: no column is left to be a feature")
         data = table[kept]
         for name in kept:
-            _check_column(data[name])
-        check_missing(data, self.missing)
+            check_column(data[name])
         return data
 
     def _column(self, values: "Series") -> Column:
         """Return a column as its training rows show it."""
         name = str(values.name)
-        if not len(values.dropna()):
+        if values.isna().all():
             raise SettingError(
                 f"dataset.file: column {one_line(name)} has no entry in the training split; leave"
                 f" it out by dataset.drop=[{one_line(name)}]"
             )
-        if not _is_number(values):
-            found, counts = np.unique(np.array(texts(values)), return_counts=True)
-            return Column(
-                name, CATEGORY, fill=int(counts.argmax()), categories=tuple(map(str, found))
-            )
+        if not is_number(values):
+            codes, texts = entries(values)
+            order = sorted(range(len(texts)), key=texts.__getitem__)
+            counts = np.bincount(codes[codes >= 0])[order]
+            fill = int(counts.argmax())
+            return Column(name, CATEGORY, fill=fill, categories=tuple(texts[i] for i in order))
         numbers = as_numbers(values)
         there = numbers[~np.isnan(numbers)]
         low, quarter, middle, three, high = np.quantile(there, [0, 0.25, 0.5, 0.75, 1])
@@ -164,29 +178,14 @@ class TableFile:
             "minmax": (low, high - low),
             "none": (0.0, 1.0),
         }[self.scale]
-        if not scale > 1e-12 * abs(shift):  # it does not vary
+        if not scale > 1e-12 * abs(shift):  # it, or its middle half, does not vary
             scale = 1.0
-        whole = bool((there == there.round()).all()) and abs(there).max() < 2**53
-        kind = INTEGER if whole and values.dtype.kind in "iu" else NUMBER
+        # A text file's whole numbers are read as floats where some are missing.
+        were_whole = values.dtype.kind in "iu" or len(there) < len(numbers)
+        whole = bool((there == there.round()).all()) and abs(there).max() < EXACT
+        kind = INTEGER if whole and were_whole else NUMBER
         fill = middle if self.missing == "median" else there.mean()
         return Column(name, kind, float(shift), float(scale), float(fill))
-
-    def _understood(
-        self, data: "DataFrame", path: Path, roles: dict[str, str], labels: Tensor | None
-    ) -> str:
-        numbers = sum(_is_number(data[name]) for name in data)
-        kinds = [_counted(numbers, "number"), _counted(len(data.columns) - numbers, "category")]
-        parts = [
-            f"{len(data):,} rows, {' and '.join(filter(None, kinds))}, from {one_line(path.name)}"
-        ]
-        if labels is not None:
-            classes = len(labels.unique())
-            parts.append(f"label {one_line(roles['label'])} of {classes} classes")
-        if "id" in roles:
-            parts.append(f"id {one_line(roles['id'])}")
-        if constant := [str(name) for name in data if data[name].nunique(dropna=False) == 1]:
-            parts.append(f"the same in all rows: {listed(constant)}")
-        return "; ".join(parts)
 
 
 class TableData(DataModule):
@@ -217,48 +216,18 @@ class TableData(DataModule):
         super().__init__(source, None, **splitting)
 
 
-def _is_number(values: "Series") -> bool:
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+def _understood(data: "DataFrame", path: Path) -> str:
+    """Return what was found, in a line."""
+    numbers = sum(is_number(data[name]) for name in data)
+    kinds = [_counted(numbers, "number"), _counted(len(data.columns) - numbers, "category")]
+    what = f"{len(data):,} rows, {' and '.join(filter(None, kinds))}, from {one_line(path.name)}"
+    constant = [str(name) for name in data if _is_constant(data[name])]
+    return f"{what}; the same in all rows: {listed(constant)}" if constant else what
 
-    return is_numeric_dtype(values) and not is_bool_dtype(values)
 
-
-def _check_column(values: "Series") -> None:
-    """Refuse a column that can be no feature, with what to do."""
-    from pandas import to_numeric
-    from pandas.api.types import is_datetime64_any_dtype, is_timedelta64_dtype
-
-    name = one_line(values.name)
-    without = f"leave it out by dataset.drop=[{name}]"
-    there = values.dropna()
-    if not len(there):
-        raise SettingError(f"dataset.file: column {name} is empty; {without}")
-    if is_datetime64_any_dtype(values) or is_timedelta64_dtype(values):
-        raise SettingError(
-            f"dataset.file: column {name} holds times; make numbers of it, or {without}"
-        )
-    if _is_number(values):
-        as_numbers(values)
-        return
-    entries = texts(values)
-    if all(map(DECIMAL_COMMA.fullmatch, entries)):
-        raise SettingError(
-            f"dataset.file: column {name} holds texts such as {entries[0]}; set dataset.decimal=','"
-            " if they are numbers"
-        )
-    numbers = to_numeric(there.astype(str), errors="coerce")
-    wrong = there[numbers.isna()]
-    if len(wrong) and len(wrong) < len(there) / 2:
-        raise SettingError(
-            f"dataset.file: column {name} holds numbers and {len(wrong):,} other entries, such as"
-            f" {one_line(wrong.iloc[0], 40)}; leave those empty, or {without}"
-        )
-    categories = there.nunique()
-    if categories > MOST_CATEGORIES:
-        raise SettingError(
-            f"dataset.file: column {name} has {categories:,} categories, and may have"
-            f" {MOST_CATEGORIES:,}; {without}, or choose columns by dataset.columns=[…]"
-        )
+def _is_constant(values: "Series") -> bool:
+    first = values.iloc[0]
+    return bool((values == first).all()) if values.notna().all() else False
 
 
 def _check_there(setting: str, wanted: Sequence[str], names: Sequence[str]) -> None:
@@ -266,6 +235,11 @@ def _check_there(setting: str, wanted: Sequence[str], names: Sequence[str]) -> N
         raise SettingError(
             f"dataset.{setting}={one_line(lacking[0])}: no such column; there are {listed(names)}"
         )
+
+
+def _has(table: "DataFrame", name: str) -> bool:
+    """Return whether a column has entries."""
+    return name in table.columns and bool(table[name].notna().any())
 
 
 def _present(values: "Series", setting: str) -> np.ndarray:
@@ -283,6 +257,8 @@ def _splits(values: np.ndarray) -> dict[str, Tensor]:
         raise SettingError(
             f"dataset.split: holds {listed(unknown)}; must be one of {', '.join(SPLITS)}"
         )
+    if "train" not in wanted.values():
+        raise SettingError("dataset.split: has no row of train")
     names = np.array([str(wanted[str(value)]) for value in values])
     return {
         split: torch.from_numpy(np.flatnonzero(names == split))

@@ -3,14 +3,24 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aecli.data import table_graph
 from aecli.data.records import Card
+from aecli.data.table_columns import (
+    LARGEST_NUMBER,
+    as_numbers,
+    check_missing,
+    entries,
+    listed,
+)
 from aecli.errors import SettingError, check_choice
+from aecli.size import check_fits
 from aecli.text import one_line
 
 if TYPE_CHECKING:
@@ -21,8 +31,10 @@ log = logging.getLogger(__name__)
 NUMBER, INTEGER, CATEGORY = "number", "integer", "category"
 KINDS = (NUMBER, INTEGER, CATEGORY)
 MISSING = ("error", "mean", "median", "mask")
-MOST_CATEGORIES = 1000
-SHOWN = 5
+TRUTH = {"True", "False"}
+"""The texts of a column of truth values, whose file may spell them otherwise."""
+EXACT = 2**53
+"""Up to here float64 holds every integer."""
 
 
 @dataclass(frozen=True)
@@ -59,44 +71,42 @@ class TableCard(Card):
 
     def __init__(self, columns: Sequence[Column], missing: str) -> None:
         self.columns, self.missing = tuple(columns), missing
-        width = sum(column.width for column in self.columns)
-        masked = missing == "mask"
-        self.shape = (width + masked * len(self.columns),)
+        self._names = [column.name for column in self.columns]
+        ends = list(accumulate(column.width for column in self.columns))
+        self._places = list(zip([0, *ends], ends, strict=False))
+        self._size = ends[-1]
         self.features = _runs(self.columns)
-        if masked:
+        if missing == "mask":
+            self._size += len(self.columns)
             self.features.append(["mask", len(self.columns)])
+        self.shape = (self._size,)
 
     def stored(self, data: "DataFrame") -> Tensor:
         """Return the rows of a table that has the columns, in any order, among others.
 
         Raises `SettingError` naming a column that lacks, has another kind, or lacks entries.
         """
-        if lacking := [c.name for c in self.columns if c.name not in data.columns]:
-            raise SettingError(f"dataset.file: lacks the columns {listed(lacking)}")
-        x = np.zeros((len(data), self.shape[0]), np.float32)
-        start = sum(column.width for column in self.columns)
-        check_missing(data[[column.name for column in self.columns]], self.missing)
-        at = 0
-        for number, column in enumerate(self.columns):
+        self._check_there(data)
+        check_missing(data[self._names], self.missing)
+        check_fits("dataset: its rows, with a number for each category", 4 * len(data) * self._size)
+        x = np.zeros((len(data), self._size), np.float32)
+        for column, (start, end) in zip(self.columns, self._places, strict=True):
             values = data[column.name]
-            there = ~values.isna().to_numpy()
             if column.kind == CATEGORY:
-                self._put_category(x[:, at : at + column.width], column, values, there)
+                self._put_category(x[:, start:end], column, values)
             else:
-                numbers = as_numbers(values)
-                filled = 0.0 if self.missing == "mask" else (column.fill - column.shift)
-                scaled = np.where(there, numbers - column.shift, filled) / column.scale
-                x[:, at] = np.where(there | (self.missing != "mask"), scaled, 0.0)
-            if self.missing == "mask":
-                x[:, start + number] = there
-            at += column.width
+                x[:, start] = self._scaled(column, as_numbers(values))
+        if self.missing == "mask":
+            x[:, -len(self.columns) :] = data[self._names].notna().to_numpy()
         return torch.from_numpy(x)
 
     def check_new(self, data: "DataFrame") -> None:
-        """Refuse categories that the training split did not have."""
+        """Refuse missing entries, and categories that the training split did not have."""
+        self._check_there(data)
+        check_missing(data[self._names], self.missing, of_a_run=True)
         for column in self.columns:
-            if column.kind == CATEGORY and column.name in data.columns:
-                unknown = sorted(set(texts(data[column.name])) - set(column.categories))
+            if column.kind == CATEGORY:
+                unknown = sorted(set(entries(data[column.name])[1]) - set(column.categories))
                 if unknown:
                     raise SettingError(
                         f"dataset.file: column {one_line(column.name)} has the categories"
@@ -104,25 +114,49 @@ class TableCard(Card):
                         f" {listed(column.categories)}"
                     )
 
+    @property
+    def texts(self) -> list[str]:
+        """Return the columns that are to be read as texts, even where they look like numbers."""
+        return [
+            column.name
+            for column in self.columns
+            if column.kind == CATEGORY and not TRUTH.issuperset(column.categories)
+        ]
+
     def scaled(self, stored: Tensor) -> Tensor:
         """Return the rows: they are kept as the model sees them."""
-        return stored.float()
+        return stored.to(torch.float32, copy=True)
 
     def restored(self, x: Tensor) -> "DataFrame":
         """Return a table in the file's units; of a category the likeliest text."""
         import pandas
 
-        rows, at, found = x.double().numpy(force=True), 0, {}
-        for column in self.columns:
-            block = rows[:, at : at + column.width]
+        found = {}
+        for column, values in zip(self.columns, self.leaving(x).numpy(force=True).T, strict=True):
             if column.kind == CATEGORY:
-                found[column.name] = np.array(column.categories, dtype=object)[block.argmax(axis=1)]
+                found[column.name] = np.array(column.categories, object)[values.astype(int)]
+            elif column.kind == INTEGER:
+                found[column.name] = values.round().clip(-EXACT, EXACT).astype(np.int64)
             else:
-                numbers = block[:, 0] * column.scale + column.shift
-                is_whole = column.kind == INTEGER
-                found[column.name] = numbers.round().astype(np.int64) if is_whole else numbers
-            at += column.width
+                found[column.name] = values
         return pandas.DataFrame(found)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Double floats; see `table_graph`."""
+        return torch.float64
+
+    def given(self, stored: Tensor) -> Tensor:
+        """Return the matrix `(B, columns)` of `table_graph`."""
+        return table_graph.given(self.columns, self.missing, stored)
+
+    def entering(self, given: Tensor) -> Tensor:
+        """Return the rows of such a matrix."""
+        return table_graph.entering(self.columns, self.missing, given)
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return the matrix of such rows."""
+        return table_graph.leaving(self.columns, x)
 
     def state(self) -> dict[str, Any]:
         """Return the columns as lists of their properties."""
@@ -151,72 +185,44 @@ class TableCard(Card):
                 names, kinds, numbers.tolist(), categories, strict=True
             )
         ]
-        if any((c.kind == CATEGORY) != bool(c.categories) for c in columns):
-            raise SettingError("its data card has a category without texts")
+        for column in columns:
+            if (column.kind == CATEGORY) != bool(column.categories):
+                raise SettingError("its data card has a category without texts")
+            if column.categories and column.fill not in range(column.width):
+                raise SettingError("its data card has a fill-in that is none of the categories")
         return cls(columns, check_choice("missing", state["missing"], MISSING))
 
-    def _put_category(
-        self, block: np.ndarray, column: Column, values: "Series", there: np.ndarray
-    ) -> None:
-        places = {text: place for place, text in enumerate(column.categories)}
-        found = np.full(len(values), -1)
-        found[there] = [places.get(text, -1) for text in texts(values)]
-        if unknown := int((found[there] < 0).sum()):
-            log.info(
-                "column %s: %d entries are of categories that the training split has not",
-                one_line(column.name),
-                unknown,
+    def _check_there(self, data: "DataFrame") -> None:
+        if lacking := [name for name in self._names if name not in data.columns]:
+            raise SettingError(f"dataset.file: lacks the columns {listed(lacking)}")
+
+    def _scaled(self, column: Column, numbers: np.ndarray) -> np.ndarray:
+        """Return (v − shift) / scale of a column `(N,)`, what is missing filled in."""
+        there = ~np.isnan(numbers)
+        fill = column.shift if self.missing == "mask" else column.fill
+        scaled = (np.where(there, numbers, fill) - column.shift) / column.scale
+        if (np.abs(scaled) > LARGEST_NUMBER).any():
+            raise SettingError(
+                f"dataset.file: column {one_line(column.name)} has numbers that are too far from"
+                " those of the training split"
             )
-        if self.missing != "mask":
-            found[~there] = int(column.fill)
+        return scaled
+
+    def _put_category(self, block: np.ndarray, column: Column, values: "Series") -> None:
+        """Put a 1 into the row of each category that is known."""
+        codes, texts = entries(values)
+        places = {text: place for place, text in enumerate(column.categories)}
+        missing = -1 if self.missing == "mask" else int(column.fill)
+        # The last one is found by the code −1.
+        found = np.array([*(places.get(text, -1) for text in texts), missing])[codes]
+        if unknown := int(((found < 0) & (codes >= 0)).sum()):
+            log.info(
+                "column %s: %s entries are of categories that the training split has not",
+                one_line(column.name),
+                f"{unknown:,}",
+            )
         rows = np.flatnonzero(found >= 0)
         block[rows, found[rows]] = 1
-
-
-def texts(values: "Series") -> list[str]:
-    """Return the entries of a column that are there, as texts."""
-    return values.dropna().astype(str).tolist()
-
-
-def as_numbers(values: "Series") -> np.ndarray:
-    """Return a column of numbers, float64, NaN where one is missing.
-
-    Raises `SettingError` naming the column if an entry is no number, or not finite.
-    """
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    if not is_numeric_dtype(values) or is_bool_dtype(values):
-        example = listed(texts(values)[:1])
-        raise SettingError(
-            f"dataset.file: column {one_line(values.name)} has texts, such as {example}; the run"
-            " was trained on numbers there"
-        )
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(numbers).any():
-        raise SettingError(
-            f"dataset.file: column {one_line(values.name)} has {int(np.isinf(numbers).sum())}"
-            " infinite numbers"
-        )
-    return numbers
-
-
-def check_missing(data: "DataFrame", missing: str) -> None:
-    """Refuse missing entries if they are to be refused, with the columns and how many they are."""
-    counts = data.isna().sum()
-    lacking = {str(name): int(count) for name, count in counts.items() if count}
-    if missing == "error" and lacking:
-        names = [f"{one_line(name)} ({count})" for name, count in lacking.items()]
-        raise SettingError(
-            f"dataset.missing=error: entries are missing in {', '.join(names[:SHOWN])}"
-            f"{' and more' if len(names) > SHOWN else ''}; set dataset.missing=mean, median or"
-            " mask, or leave columns out by dataset.drop=[…]"
-        )
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first names of a list, for a message."""
-    shown = ", ".join(one_line(name, 40) for name in names[:SHOWN])
-    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
 
 
 def _runs(columns: Sequence[Column]) -> list[list[Any]]:

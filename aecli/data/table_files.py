@@ -2,8 +2,11 @@
 
 import csv
 import gzip
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from aecli.data.arrays import plain_errors, wanted
 from aecli.errors import SettingError
@@ -18,34 +21,53 @@ ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".feather")
 SEPARATORS = ",;\t|"
 PARSED = 4
 """Bytes in memory, about, for one of a text file."""
+CELL = 8
+"""Bytes in memory, at least, of an entry."""
 AT_ONCE = 1 << 20
 LONGEST_HEADER = 1 << 20
 
 
-def read_table(path: Path, separator: str | None, decimal: str) -> "DataFrame":
+def read_table(
+    path: Path, separator: str | None, decimal: str, texts: Collection[str] = ()
+) -> "DataFrame":
     """Return the table in a file, by its ending.
 
-    `separator` stands between the columns of a text file, None for what its first line shows;
-    `decimal` is the decimal mark in it.
+    Args:
+        path: of the file.
+        separator: what stands between the columns of a text file; None for what its first line
+            shows.
+        decimal: the decimal mark in a text file.
+        texts: columns that are texts, even if all that stands there looks like numbers.
 
     Raises `SettingError` for a file that is missing, damaged, empty, of another kind or too large,
-    and for columns that cannot be told apart by their names.
+    for columns that cannot be told apart by their names, and for rows of different lengths.
     """
     ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), None)
     if ending is None:
-        raise SettingError(f"{one_line(path)}: must end in one of {', '.join(ENDINGS)}")
+        raise SettingError(
+            f"dataset.file={one_line(path)}: must end in one of {', '.join(ENDINGS)}"
+        )
     with plain_errors(path):
         size = size_of(path)
         if ending in (".parquet", ".feather"):
+            _refuse_of_text(separator, decimal, ending)
             frame = _columnar(path, ending)
         else:
             if ending.endswith(".gz"):
                 size = _unpacked(path)
             check_fits(f"{one_line(path)}: the table", PARSED * size)
-            frame = _text(path, separator, decimal)
+            frame = _text(path, separator, decimal, texts)
     if not len(frame):
         raise SettingError(f"{one_line(path)}: has no rows")
     return frame
+
+
+def _refuse_of_text(separator: str | None, decimal: str, ending: str) -> None:
+    """Refuse the settings that have no effect on a file that is no text."""
+    if separator is not None:
+        raise SettingError(f"dataset.separator={separator}: is for texts, not for {ending}")
+    if decimal != ".":
+        raise SettingError(f"dataset.decimal={decimal}: is for texts, not for {ending}")
 
 
 def _unpacked(path: Path) -> int:
@@ -60,28 +82,49 @@ def _unpacked(path: Path) -> int:
 
 def _columnar(path: Path, ending: str) -> "DataFrame":
     wanted(path, "pyarrow", "table")
-    import pyarrow.feather
+    import pyarrow
     import pyarrow.parquet
 
     if ending == ".parquet":
         file = pyarrow.parquet.ParquetFile(path)
-        groups = range(file.metadata.num_row_groups)
-        size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
-        check_fits(f"{one_line(path)}: the table", PARSED * size)
+        about = file.metadata
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        # A column of one value takes no room in the file.
+        size = max(
+            PARSED * sum(group.total_byte_size for group in groups),
+            CELL * about.num_rows * about.num_columns,
+        )
+        check_fits(f"{one_line(path)}: the table", size)
         frame = file.read().to_pandas()
     else:
-        frame = pyarrow.feather.read_feather(path)
-    frame.columns = [str(name) for name in frame.columns]
+        with pyarrow.memory_map(str(path)) as mapped:
+            frame = _feather(path, pyarrow.ipc.open_file(mapped)).to_pandas()
+    if any(name is not None for name in frame.index.names):  # the user's own, and not row numbers
+        frame = frame.reset_index()
+    frame.columns = [str(name).strip() for name in frame.columns]
     _check_names(list(frame.columns), path)
     return frame.reset_index(drop=True)
 
 
-def _text(path: Path, separator: str | None, decimal: str) -> "DataFrame":
+def _feather(path: Path, file: Any) -> Any:
+    """Return the table of an open feather file; stop where its pieces would not fit the memory."""
+    import pyarrow
+
+    batches, size = [], 0
+    for number in range(file.num_record_batches):
+        batch = file.get_batch(number)
+        batches.append(batch)
+        size += max(batch.nbytes, CELL * batch.num_rows * batch.num_columns)
+        check_fits(f"{one_line(path)}: the table", size)
+    return pyarrow.Table.from_batches(batches, file.schema)
+
+
+def _text(path: Path, separator: str | None, decimal: str, texts: Collection[str]) -> "DataFrame":
     import pandas
 
     try:
-        separator = _check_header(path, separator)
-        return pandas.read_csv(
+        names, separator = _header(path, separator)
+        frame = pandas.read_csv(
             path,
             sep=separator,
             decimal=decimal,
@@ -89,44 +132,93 @@ def _text(path: Path, separator: str | None, decimal: str) -> "DataFrame":
             skipinitialspace=True,
             index_col=False,
             low_memory=False,
+            header=0,
+            names=names,
+            dtype=dict.fromkeys(set(texts) & set(names), "str"),
         )
+        if len(frame) and frame[names[-1]].isna().any():  # pandas fills rows that are too short
+            _check_lengths(path, separator, len(names))
+        return frame
     except UnicodeDecodeError as error:
         raise SettingError(f"{one_line(path)}: is no UTF-8; save it as UTF-8") from error
     except pandas.errors.EmptyDataError as error:
         raise SettingError(f"{one_line(path)}: is empty") from error
     except pandas.errors.ParserError as error:
         what = first_line(error).removeprefix("Error tokenizing data. C error: ")
-        raise SettingError(
-            f"{one_line(path)}: its rows have different numbers of columns ({what});"
-            " dataset.separator sets what stands between them"
-        ) from error
+        raise _ragged(path, what) from error
 
 
-def _check_header(path: Path, separator: str | None) -> str:
-    """Check the names of the columns; return what stands between them."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig") as file:
-        header = file.readline(LONGEST_HEADER)
-    if "\0" in header:
+def _header(path: Path, separator: str | None) -> tuple[list[str], str]:
+    """Return the names of the columns, checked, and what stands between them."""
+    with _opened(path) as file:
+        start = file.read(LONGEST_HEADER)
+    if "\0" in start:
         raise SettingError(f"{one_line(path)}: is no text")
     if separator is None:
+        first = re.sub(r'"[^"]*"', "", start).lstrip().split("\n", 1)[0]
         is_tsv = ".tsv" in path.suffixes[-2:]
-        separator = "\t" if is_tsv else max(SEPARATORS, key=header.count)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
+        separator = "\t" if is_tsv else max(SEPARATORS, key=first.count)
+    with _opened(path) as file:
+        rows = (row for row in _rows(file, separator) if row)
+        header, row = next(rows, []), next(rows, None)
+    names = [name.strip() for name in header]
     _check_names(names, path)
-    if names and all(map(_is_number, names)):
+    if _are_values(names):
         raise SettingError(
             f"{one_line(path)}: its first line is numbers; it must be the names of the columns"
         )
-    return separator
+    if row is not None and len(row) != len(names):
+        raise _ragged(path, f"the first line has {len(names)}, the next {len(row)}")
+    return names, separator
+
+
+def _are_values(names: list[str]) -> bool:
+    """Return whether the first line of a text is no header: all numbers, or some with a point.
+
+    The numbers 0, 1, 2, … are a header: that of pandas for columns without names.
+    """
+    if names == [str(number) for number in range(len(names))]:
+        return False
+    numbers = [name for name in names if _is_number(name)]
+    return bool(numbers) and (len(numbers) == len(names) or any("." in name for name in numbers))
+
+
+def _check_lengths(path: Path, separator: str, count: int) -> None:
+    """Refuse rows that are shorter or longer than the header."""
+    with _opened(path) as file:
+        for number, row in enumerate(_rows(file, separator), 1):
+            if row and len(row) != count:
+                raise _ragged(path, f"the first line has {count}, row {number} {len(row)}")
+
+
+def _ragged(path: Path, what: str) -> SettingError:
+    return SettingError(
+        f"{one_line(path)}: its rows have different numbers of columns ({what});"
+        " dataset.separator sets what stands between them"
+    )
+
+
+def _rows(file: TextIO, separator: str) -> Iterator[list[str]]:
+    # As pandas does, a quote counts where blanks after a separator are left out.
+    return csv.reader(file, delimiter=separator, skipinitialspace=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
+        yield file
 
 
 def _check_names(names: list[str], path: Path) -> None:
+    seen = set[str]()
     for number, name in enumerate(names, 1):
         if not name:
-            raise SettingError(f"{one_line(path)}: column {number} has no name; give it one")
-        if names.index(name) < number - 1:
+            index = " (of pandas, leave the index out by index=False)" if number == 1 else ""
+            raise SettingError(f"{one_line(path)}: column {number} has no name; give it one{index}")
+        if name in seen:
             raise SettingError(f"{one_line(path)}: has two columns {one_line(name)}")
+        seen.add(name)
 
 
 def _is_number(text: str) -> bool:

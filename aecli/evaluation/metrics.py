@@ -55,9 +55,9 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
     low, high = model.noise.low, model.noise.high
     for batch in batches:
         x, output = batch.original, model.reconstruct(batch.original)
-        error = model.likelihood.errors(output, x).flatten(1)
-        mse = error.mean(dim=1)
-        quality = {"mse": mse.mean(), "sse": error.sum(dim=1).mean()}
+        mse = model.likelihood.mse(output, x)
+        sse = model.likelihood.errors(output, x).flatten(1).sum(dim=1)
+        quality = {"mse": mse.mean(), "sse": sse.mean()}
         if x.dim() == 4:
             share = mse / (high - low) ** 2
             quality["psnr"] = (-10 * share.clamp_min(1e-12).log10()).mean()
@@ -133,8 +133,8 @@ def noisy_reconstruction(
         for level, corruption in corruptions.items():
             corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
             output = model.reconstruct(corrupted)
-            error = model.likelihood.errors(output, batch.original).mean()
-            errors[f"mse_{noise}_{level:g}"] = error
+            error = model.likelihood.mse(output, batch.original)
+            errors[f"mse_{noise}_{level:g}"] = error.mean()
         means.add(errors, len(batch.original))
     return means.compute()
 

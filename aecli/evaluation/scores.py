@@ -52,7 +52,7 @@ def squared_errors(model: Autoencoder, batch: Batch) -> Tensor:
 
 def mse(model: Autoencoder) -> Score:
     """Score = ‖x − x̂‖² / D: the mean over the features of the squared error."""
-    return lambda batch: squared_errors(model, batch).flatten(1).mean(dim=1)
+    return lambda batch: model.likelihood.mse(model.reconstruct(batch.original), batch.original)
 
 
 def nll(model: Autoencoder) -> Score:

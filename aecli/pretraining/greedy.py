@@ -1,6 +1,6 @@
 """Greedy layer-wise pretraining: each pair of layers learns to reconstruct its input.
 
-From the pixels to the code, layer after layer: what the layers below make of the images is the
+From the features to the code, layer after layer: what the layers below make of them is the
 input v `(B, D)`; the layer's own output is h `(B, H)`. The learned weights become those of the
 encoder's layer and, transposed, of the decoder's mirror image of it: the network is unrolled and
 untied (Hinton & Salakhutdinov 2006).
@@ -36,7 +36,7 @@ class Layer(NamedTuple):
     """A layer of the encoder and its mirror image in the decoder."""
 
     depth: int
-    """From 0 at the pixels."""
+    """From 0 at the features."""
     down: nn.Linear
     """v → a."""
     up: nn.Linear | TiedLinear
@@ -73,7 +73,7 @@ class Greedy(Pretraining):
 
     Args:
         epochs: passes over the training split for each layer.
-        batch_size: images a step; None for the whole split.
+        batch_size: examples a step; None for the whole split.
     """
 
     tied = True
@@ -93,9 +93,15 @@ class Greedy(Pretraining):
     def __call__(self, model: Autoencoder, data: DataModule) -> None:
         """Pretrain every layer of a fully connected sigmoid network.
 
-        Raises `SettingError` for a model that has no such layers.
+        Raises `SettingError` for a model that has no such layers, and for data outside [0, 1].
         """
         pairs = model.pretrainable_layers()
+        low, high = (float(end) for end in data.values().aminmax())
+        if low < 0 or high > 1:
+            raise SettingError(
+                f"pretraining: takes data in [0, 1] alone, and this has values from {low:g} to"
+                f" {high:g}; choose pretraining=none, or a dataset.scale that gives [0, 1]"
+            )
         layers = [
             Layer(depth, *pair, linear=model.sparsity.is_none and depth == len(pairs) - 1)
             for depth, pair in enumerate(pairs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from hydra.errors import MissingConfigException
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,7 +21,6 @@ from aecli.data.files import holds
 from aecli.data.records import card_of
 from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
-from aecli.options import options
 from aecli.pretraining import Pretraining
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
@@ -189,12 +189,13 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
         raise SettingError(f"{where}: its configuration was tampered with")
     config = OmegaConf.create(packed["config"])
-    own = _own_dataset(choices["dataset"]) if choices["dataset"] in options("dataset") else None
-    if own is None:
-        _check_own_source(config, f"{where}: its dataset={choices['dataset']}")
-    else:
+    try:
+        own = _own_dataset(choices["dataset"])
         config.dataset["_target_"] = own["_target_"]
-    if own and "source" in own:
+    except MissingConfigException:
+        own = {}
+        _check_own_source(config, f"{where}: its dataset={choices['dataset']}")
+    if "source" in own:
         config.dataset.source = source = OmegaConf.create(own["source"])
         if plugins.plugin_of(source.get("_target_")) is None:
             config.dataset.root = _known_root(source, config.dataset.get("root"))
@@ -258,13 +259,15 @@ def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
 
 
 def _check_own_source(config: DictConfig, where: str) -> None:
-    """Refuse a data set that no option of this aecli describes, unless a plugin reads it.
+    """Refuse a data set that no option here describes, if it has addresses to download from.
 
-    A source of aecli would download what a stranger's configuration says.
+    All other sources read what lies at `dataset.root` or `dataset.file`, if something lies there.
     """
-    source = config.dataset.get("source", config.dataset)
-    if plugins.plugin_of(source.get("_target_")) is None:
-        raise SettingError(f"{where}: is none of this aecli; type the --config-dir that has it")
+    if "mirrors" in config.dataset.get("source", {}):
+        raise SettingError(
+            f"{where}: has addresses that this aecli does not know; type the --config-dir that has"
+            " this option"
+        )
 
 
 @cache

@@ -66,13 +66,20 @@ class CheckedSource(Source):
             self.part.refuse(f"read: splits[{name!r}] has rows beyond its {count} examples")
 
 
+def check_source(config: DictConfig, choices: Mapping[str, str], data: DataModule) -> Part | None:
+    """Let what the source of a plugin gives be checked; return its name, None for one of aecli."""
+    part = own_part(config, choices, "dataset")
+    if part is not None:
+        data.source = CheckedSource(part, data.source)
+    return part
+
+
 def set_up(config: DictConfig, choices: Mapping[str, str], data: DataModule) -> None:
     """Set the data of a training up; a plugin's source and card are checked on the way."""
-    part = own_part(config, choices, "dataset")
+    part = check_source(config, choices, data)
     if part is None:
         data.setup("fit")
         return
-    data.source = CheckedSource(part, data.source)
     with part.blamed():
         data.setup("fit")
     _check_card(part, data)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -178,6 +179,21 @@ def test_greedy_pretraining_unrolls_into_the_network(kind):
         assert tied == (kind != "sparse")
         assert one.weight.data_ptr() != mirrored.weight.data_ptr()  # untied from here on
         assert all(p.requires_grad and p.grad is None for p in one.parameters()) or kind == "sparse"
+
+
+@pytest.mark.parametrize("scale", ["minmax", "standard"])
+def test_rows_are_pretrained_if_they_lie_between_0_and_1(scale, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(80, 6)))
+    array = (f"dataset.file={tmp_path}/x.npy", f"dataset.scale={scale}", "dataset.shape=[6]")
+    settings = ("pretraining=rbm", "pretraining.epochs=1", "network.hidden=[5]")
+    config, _ = configure(*SIGMOID, *settings, "dataset=array", *array, "model.code_dim=3")
+    model, data = build(config, "model"), build(config, "dataset")
+    data.setup()
+    if scale == "minmax":
+        build(config, "pretraining")(model, data)
+        return
+    with pytest.raises(SettingError, match=r"pretraining: takes data in \[0, 1\] alone.* from -"):
+        build(config, "pretraining")(model, data)
 
 
 def test_a_linear_code_gets_the_linear_rate_and_tied_networks_stay_tied():

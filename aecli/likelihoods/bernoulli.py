@@ -1,0 +1,115 @@
+"""Likelihoods of values in [0, 1], or of 0 and 1 alone."""
+
+from math import gcd
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
+from torch import Tensor
+from torch import distributions as d
+
+from aecli.errors import SettingError
+from aecli.likelihoods.base import Distribution, Features, Likelihood, features
+
+
+class Bernoulli(Likelihood):
+    """p(x|z) = Π Bernoulli(x_i; sigmoid(l_i)), the decoder's output as logits l; x in {0, 1}."""
+
+    takes_logits = True
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return Bernoulli variables with these logits."""
+        return BernoulliVariables(parameters)
+
+    def check(self, values: Tensor) -> None:
+        """Refuse anything but 0 and 1."""
+        if not ((values == 0) | (values == 1)).all():
+            raise SettingError(
+                "likelihood=bernoulli: the data has grey values, and must be 0 or 1; set"
+                " dataset.binarize=dynamic, fixed or round, or likelihood=cross_entropy, which"
+                " takes grey values and is no density"
+            )
+
+
+FACTORS = 8
+"""How many numbers in [½, 1] are multiplied before a logarithm is taken: far from underflow."""
+
+
+class BernoulliVariables:
+    """`torch.distributions.Bernoulli` over examples, computed faster."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    @property
+    def mean(self) -> Tensor:
+        """Return sigmoid(l)."""
+        return self.logits.sigmoid()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return Σ_i x_i log y_i + (1−x_i) log(1−y_i), y = sigmoid(l), `(…)`."""
+        if torch.is_grad_enabled():
+            logits, x = self.logits, value.expand_as(self.logits)
+            return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(
+                features(value)
+            )
+        # Nothing is kept for a gradient: Σ (x − ½) l − ½ |l| + log sigmoid(|l|), the last with one
+        # logarithm for the product of a few pixels, takes half of the time.
+        logits, dimensions = self.logits.to(value.dtype), features(value)
+        linear = logits.mul(value - 0.5).sum(dimensions)
+        size = logits.abs()
+        linear.sub_(size.sum(dimensions), alpha=0.5)
+        factors = size.sigmoid_().flatten(dimensions[0])
+        products = factors.unflatten(-1, (gcd(FACTORS, factors.shape[-1]), -1)).prod(-2)
+        return linear + products.log_().sum(-1)
+
+
+class CrossEntropy(Bernoulli):
+    """−log p = −Σ x_i log y_i + (1−x_i) log(1−y_i), y = sigmoid(l), for grey x in [0, 1].
+
+    The reconstruction cross-entropy of Vincent et al. 2008 (eq. 3). Not a density: it does not
+    integrate to one over [0, 1], so that no `nll` or `elbo` is reported.
+    """
+
+    is_density = False
+
+    def check(self, values: Tensor) -> None:
+        """Refuse values outside [0, 1]."""
+        _check_unit_interval("cross_entropy", values)
+
+
+class ContinuousBernoulli(Likelihood):
+    """p(x|z) = Π C(λ_i) λ_i^x_i (1−λ_i)^(1−x_i), λ = sigmoid(l), a density for grey x in [0, 1].
+
+    Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845.
+    """
+
+    def forward(self, parameters: Tensor) -> Distribution:
+        """Return continuous Bernoulli variables with these logits."""
+        return Features(ContinuousBernoulliVariables(logits=parameters, validate_args=False))
+
+    def check(self, values: Tensor) -> None:
+        """Refuse values outside [0, 1]."""
+        _check_unit_interval("continuous_bernoulli", values)
+
+
+class ContinuousBernoulliVariables(d.ContinuousBernoulli):
+    """`torch.distributions.ContinuousBernoulli` with a mean that is exact to float32."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Return 1/(1 − e^−l) − 1/l, where |l| ≥ ½; below, where they cancel, the series of it."""
+        logits = self.logits
+        small = logits.abs() < 0.5
+        far = torch.where(small, torch.ones_like(logits), logits)
+        near = torch.where(small, logits, torch.zeros_like(logits))
+        square = near.square()
+        series = 0.5 + near / 12 * (1 - square / 60 * (1 - square / 42))
+        return torch.where(small, series, -1 / torch.expm1(-far) - 1 / far)
+
+
+def _check_unit_interval(name: str, values: Tensor) -> None:
+    if values.min() < 0 or values.max() > 1:
+        raise SettingError(
+            f"likelihood={name}: the data must lie in [0, 1] and has values from"
+            f" {values.min():g} to {values.max():g}"
+        )
