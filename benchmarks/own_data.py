@@ -25,6 +25,7 @@ from aecli.commands.train import train
 from aecli.config import composed
 from aecli.data import DataModule
 from aecli.runs.find import find
+from benchmarks import pillow
 
 AT_ONCE = 256
 """Pictures that a process of plain Pillow decodes before it takes more; aecli takes as many."""
@@ -76,7 +77,7 @@ def decoding_over_pillow() -> float:
         # Other processes than the last: a first decoding starts its own.
         parallel = Parallel(-1, backend, batch_size=1)
         start = time.perf_counter()
-        sum(parallel(delayed(_pillow)(part) for part in _parts(paths)))
+        sum(parallel(delayed(pillow.decoded)(part) for part in _parts(paths)))
         seconds.append(time.perf_counter() - start)
         end_processes()
     own = images(kept="first")[1]
@@ -90,10 +91,6 @@ def end_processes() -> None:
     from joblib.externals.loky import get_reusable_executor
 
     get_reusable_executor().shutdown(wait=True)
-
-
-def _pillow(paths: Sequence[str]) -> int:
-    return sum(np.asarray(Image.open(path)).size for path in paths)
 
 
 def _parts(paths: Sequence[str]) -> list[Sequence[str]]:

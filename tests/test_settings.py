@@ -81,6 +81,9 @@ class Setting(NamedTuple):
         if self.option == "dataset=images":
             words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
             words += [f"dataset.root={photos()}"] if self.key != "dataset.root" else []
+        if self.option in ("dataset=table", "likelihood=mixed"):
+            words += ["dataset=table"] if group == "likelihood" else []
+            words += [f"dataset.file={table()}"] if self.key != "dataset.file" else []
         if group == "pretraining" and self.option != "pretraining=none":
             words += ["model=ae", "network.activation=sigmoid", "likelihood=cross_entropy"]
             words += ["pretraining.epochs=1"] if self.key != "pretraining.epochs" else []
@@ -98,6 +101,15 @@ def photos() -> Path:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (8, 8, 4), np.uint8)).save(path)
     return folder
+
+
+@cache
+def table() -> Path:
+    """Return a table of 200 rows, with a column of numbers and one of categories."""
+    atexit.register(shutil.rmtree, folder := Path(mkdtemp()))
+    rows = [f"{number / 7:.3f},{'xyz'[number % 3]}" for number in range(200)]
+    (folder / "table.csv").write_text("\n".join(["a,b", *rows]))
+    return folder / "table.csv"
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """A table's data card as tensor operations, for an exported graph.
 
 There a table is one matrix `(B, columns)`, float64, its columns in the order of the card: a number
-in its own unit, a category by its place among `categories`, NaN for a missing entry.
+in its own unit, a category by its place among `categories`, −1 if it is none of them, NaN for a
+missing entry.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+NONE = -1
+"""The place of a category that the training split does not have."""
 
 
 class Column(Protocol):
@@ -65,10 +69,15 @@ def leaving(columns: Sequence[Column], x: Tensor) -> Tensor:
 
 def given(columns: Sequence[Column], missing: str, stored: Tensor) -> Tensor:
     """Return the matrix `(B, columns)` of rows that a card keeps."""
-    values = leaving(columns, stored)
-    if missing != "mask":
-        return values
-    return torch.where(stored[:, -len(columns) :] > 0, values, torch.nan)
+    values, at = leaving(columns, stored), 0
+    for number, column in enumerate(columns):
+        if column.categories:
+            is_none = ~stored[:, at : at + column.width].bool().any(dim=1)
+            values[is_none, number] = NONE
+        at += column.width
+    if missing == "mask":
+        values[stored[:, -len(columns) :] == 0] = torch.nan
+    return values
 
 
 def _of(columns: Sequence[Column], name: str) -> Tensor:
