@@ -258,7 +258,6 @@ class ExportConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     out: str | None = None
     overwrite: bool = False
-    plugins: list[str] = field(default_factory=list)
     part: str = MISSING
     plugins: list[str] = field(default_factory=list)
 
