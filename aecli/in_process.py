@@ -60,7 +60,7 @@ def train(words: Sequence[str], shown: bool = True) -> Path:
         HydraConfig.instance().set_config(whole)
         if config.resume is None:
             _write(config, whole, directory)
-        with _logged(directory), lock(directory, "trains it"):
+        with _logged(directory, shown), lock(directory, "trains it"):
             try:
                 run(config, directory)
             except SettingError:
@@ -117,8 +117,8 @@ def _own_hydra() -> Iterator[None]:
 
 
 @contextmanager
-def _logged(directory: Path) -> Iterator[None]:
-    """Keep the log of a run, and show its lines, unless this process has a log of its own."""
+def _logged(directory: Path, shown: bool) -> Iterator[None]:
+    """Keep the log of a run; if `shown`, print its lines unless the process has its own log."""
     ours, of_warnings = logging.getLogger("aecli"), logging.getLogger("py.warnings")
     loggers = [ours, of_warnings, *map(logging.getLogger, QUIETENED)]
     before = [(logger, logger.level, logger.propagate) for logger in loggers]
@@ -126,15 +126,15 @@ def _logged(directory: Path) -> Iterator[None]:
     kept = logging.FileHandler(directory / f"{COMMAND}.log")
     kept.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers: list[logging.Handler] = [kept]
-    if not ours.hasHandlers():
-        shown = logging.StreamHandler(sys.stdout)
-        shown.setFormatter(SafeFormatter("%(message)s"))
-        handlers.append(shown)
+    if shown and not ours.hasHandlers():
+        printed = logging.StreamHandler(sys.stdout)
+        printed.setFormatter(SafeFormatter("%(message)s"))
+        handlers.append(printed)
     try:
         with warnings.catch_warnings():
             quieten()
             ours.setLevel(min(ours.level or logging.INFO, logging.INFO))
-            of_warnings.propagate = False
+            ours.propagate, of_warnings.propagate = shown and ours.propagate, False
             of_warnings.addHandler(kept)
             for handler in handlers:
                 ours.addHandler(handler)

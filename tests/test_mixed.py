@@ -8,6 +8,7 @@ from torch import distributions as d
 
 from aecli.errors import SettingError
 from aecli.likelihoods import Mixed
+from aecli.likelihoods.mixed import LEAST_SIGMA
 from aecli.noise import Masking
 
 PLAIN = [["number", 2], ["category", 3], ["number", 1]]
@@ -71,7 +72,7 @@ def test_missing_entries_have_no_influence():
     likelihood, x = Mixed(MASKED, 1.0, learn_sigma=True), rows(masked=True)
     parameters = torch.randn(5, 10, requires_grad=True)
     other = x.clone()
-    other[1, 0], other[3, 5] = 7.0, -3.0
+    other[1, 0], other[3, 5], other[2, 3] = 7.0, -3.0, 1.0
     likelihood(parameters).log_prob(x).sum().backward()
     torch.testing.assert_close(
         likelihood(parameters).log_prob(other), likelihood(parameters).log_prob(x)
@@ -124,3 +125,67 @@ def test_masking_masks_whole_columns_and_says_so_in_the_mask():
     assert (gone.sum(dim=1) == 2).all()  # exactly half of four columns
     assert torch.equal(masked[:, 6:] == 0, gone)
     assert ((masked == x) | (masked == 0)).all()
+
+
+def test_any_widths_give_what_each_column_gives_by_itself():
+    widths = [1, 2, 3, 4, 5, 9, 16, 17, 3]
+    likelihood = Mixed([["number", 1], *(["category", k] for k in widths)], 1.0, False)
+    parts = [30 * torch.randn(3, 4, k) for k in widths]
+    chosen = [torch.randint(k, (4,)) for k in widths]
+    one_hot = [
+        torch.nn.functional.one_hot(c, k).float() for c, k in zip(chosen, widths, strict=True)
+    ]
+    zero = torch.zeros(4, 1)
+    p = likelihood(torch.cat([torch.zeros(3, 4, 1), *parts], dim=-1))
+    found = p.log_prob(torch.cat([zero, *one_hot], dim=-1))
+    expected = d.Normal(0.0, likelihood.sigma).log_prob(torch.zeros(1)).expand(3, 4)
+    for part, choice in zip(parts, chosen, strict=True):
+        expected = expected + d.Categorical(logits=part).log_prob(choice)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(p.mean[..., 1:], torch.cat([q.softmax(-1) for q in parts], dim=-1))
+
+
+def test_half_floats_give_what_floats_give():
+    likelihood, x = Mixed(MASKED, 1.0, learn_sigma=False), rows(masked=True)
+    for half in (torch.bfloat16, torch.float16):
+        parameters = torch.randn(5, 10).to(half)
+        found = likelihood(parameters).log_prob(x)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, likelihood(parameters.float()).log_prob(x))
+
+
+def test_the_density_of_a_column_that_does_not_vary_has_an_end():
+    likelihood = Mixed([["number", 1]], 1.0, learn_sigma=True)
+    optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.5)
+    x = torch.zeros(8, 1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (-likelihood(x).log_prob(x).mean()).backward()
+        optimizer.step()
+    greatest = d.Normal(0.0, LEAST_SIGMA).log_prob(torch.zeros(()))
+    assert likelihood.log_sigma.item() < math.log(LEAST_SIGMA)
+    torch.testing.assert_close(likelihood(x).log_prob(x), greatest.expand(8), atol=1e-3, rtol=0)
+    with pytest.raises(SettingError, match=r"likelihood\.sigma=0\.0001: must be a number of at"):
+        Mixed([["number", 1]], 1e-4, learn_sigma=True)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        [],
+        [["number", 0]],
+        [["number", 2**31 - 1]],
+        [["number", 1.5]],
+        [["text", 2]],
+        [["number"]],
+        "abc",
+        [["mask", 1], ["number", 1]],
+        [["number", 2], ["mask", 1]],
+        [["number", 1], ["mask", 1], ["number", 1]],
+        [["number", 9_000_000], ["number", 9_000_000]],
+    ],
+)
+def test_features_of_no_table_are_refused(features):
+    for part in (lambda: Mixed(features, 1.0, learn_sigma=True), lambda: Masking(0.5, features)):
+        with pytest.raises(SettingError, match=r"dataset\.features"):
+            part()

@@ -80,6 +80,9 @@ class Setting(NamedTuple):
         if self.option == "dataset=images":
             words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
             words += [f"dataset.root={photos()}"] if self.key != "dataset.root" else []
+        if self.option in ("dataset=table", "likelihood=mixed"):
+            words += ["dataset=table"] if group == "likelihood" else []
+            words += [f"dataset.file={table()}"] if self.key != "dataset.file" else []
         if group == "pretraining" and self.option != "pretraining=none":
             words += ["model=ae", "network.activation=sigmoid", "likelihood=cross_entropy"]
             words += ["pretraining.epochs=1"] if self.key != "pretraining.epochs" else []
@@ -97,6 +100,15 @@ def photos() -> Path:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (8, 8, 4), np.uint8)).save(path)
     return folder
+
+
+@cache
+def table() -> Path:
+    """Return a table of 200 rows, with a column of numbers and one of categories."""
+    atexit.register(shutil.rmtree, folder := Path(mkdtemp()))
+    rows = [f"{number / 7:.3f},{'xyz'[number % 3]}" for number in range(200)]
+    (folder / "table.csv").write_text("\n".join(["a,b", *rows]))
+    return folder / "table.csv"
 
 
 @pytest.fixture(autouse=True)
@@ -162,6 +174,7 @@ def test_a_training_is_a_run_or_one_line(setting, values, tmp_path):
 
 
 CHEAP = ("eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0")
+FILE = ("out=x.csv", "overwrite=true")
 OF_A_RUN = [
     *(("eval", f"eval.{key}", CHEAP) for key, _ in leaves(configure(command="eval")[0].eval, "")),
     *(

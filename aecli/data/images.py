@@ -86,11 +86,11 @@ class ImageFolder:
                 " dataset.root=photos"
             )
         pictures = find(Path(root).expanduser())
-        pixels, unread = decoded(pictures, self.reading(card))
+        pixels, unread = decoded(pictures, self.reading(card), self.reading(None))
         for number, why in unread.items():
             files_log.warning("%s: %s", one_line(pictures.names[number]), why)
         names = [name for number, name in enumerate(pictures.names) if number not in unread]
-        found = places(names, pictures.root, self.labels == "folders")
+        found = places(names, pictures.root, self.labels == "folders", may_lie_beside=bool(card))
         return Records(
             pixels,
             found.labels,

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aecli.data import table_graph
 from aecli.data.records import Card
 from aecli.data.table_columns import (
     LARGEST_NUMBER,
@@ -142,51 +143,20 @@ class TableCard(Card):
 
     @property
     def given_type(self) -> torch.dtype:
-        """Double floats: of a large number with a small deviation, floats have too few digits."""
+        """Double floats; see `table_graph`."""
         return torch.float64
 
     def given(self, stored: Tensor) -> Tensor:
-        """Return rows as an exported graph takes them, `(N, columns)`, in the file's units.
-
-        A category is its place among those of the card, −1 if it is none of them; a missing entry
-        is NaN.
-        """
-        given = self.leaving(stored)
-        for number, (column, (start, end)) in enumerate(
-            zip(self.columns, self._places, strict=True)
-        ):
-            if column.kind == CATEGORY:
-                given[~stored[:, start:end].bool().any(dim=1), number] = -1
-        if self.missing == "mask":
-            given[~stored[:, -len(self.columns) :].bool()] = torch.nan
-        return given
+        """Return the matrix `(B, columns)` of `table_graph`."""
+        return table_graph.given(self.columns, self.missing, stored)
 
     def entering(self, given: Tensor) -> Tensor:
-        """Return what the model sees of such rows `(N, columns)`."""
-        there, parts = ~given.isnan(), []
-        for number, column in enumerate(self.columns):
-            masked = self.missing == "mask"
-            missing = torch.tensor(torch.nan if masked else column.fill, dtype=torch.float64)
-            values = torch.where(there[:, number], given[:, number], missing)[:, None]
-            if column.kind == CATEGORY:
-                parts.append((values == torch.arange(column.width)).double())
-            else:
-                x = (values - column.shift) / column.scale
-                parts.append(torch.where(there[:, number, None], x, 0.0) if masked else x)
-        if self.missing == "mask":
-            parts.append(there.double())
-        return torch.cat(parts, dim=1).float()
+        """Return the rows of such a matrix."""
+        return table_graph.entering(self.columns, self.missing, given)
 
     def leaving(self, x: Tensor) -> Tensor:
-        """Return x `(B, *shape)` in the file's units `(B, columns)`, a category as its place."""
-        parts = []
-        for column, (start, end) in zip(self.columns, self._places, strict=True):
-            block = x[:, start:end]
-            if column.kind == CATEGORY:
-                parts.append(block.argmax(dim=1).double())
-            else:
-                parts.append(block[:, 0].double() * column.scale + column.shift)
-        return torch.stack(parts, dim=1)
+        """Return the matrix of such rows."""
+        return table_graph.leaving(self.columns, x)
 
     def state(self) -> dict[str, Any]:
         """Return the columns as lists of their properties."""

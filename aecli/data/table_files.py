@@ -44,7 +44,9 @@ def read_table(
     """
     ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), None)
     if ending is None:
-        raise SettingError(f"{one_line(path)}: must end in one of {', '.join(ENDINGS)}")
+        raise SettingError(
+            f"dataset.file={one_line(path)}: must end in one of {', '.join(ENDINGS)}"
+        )
     with plain_errors(path):
         size = size_of(path)
         if ending in (".parquet", ".feather"):

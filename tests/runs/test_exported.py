@@ -12,6 +12,7 @@ from aecli.build import build
 from aecli.commands.export import checked
 from aecli.data import Scaled
 from aecli.data.array import fitted
+from aecli.data.images import ImageCard
 from aecli.errors import SettingError
 from aecli.runs.exported import ABOUT, FORMATS, PARTS, check_installed, traced
 from tests.conftest import VARIANTS, configure, options, small
@@ -95,6 +96,17 @@ def test_arrays_go_in_and_out_in_their_own_units_and_layout(shape, layout, dtype
     assert reconstruction.shape == values.shape
     rounding = 0.5 if values.dtype.kind in "uib" else 0.1
     np.testing.assert_allclose(reconstruction.numpy(), made, atol=1.01 * rounding)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [255, 65535])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_pictures_go_in_as_their_pixels(scale, ending):
+    card = ImageCard((3, 8, 8), scale, None, (0, 0, 0))
+    pixels = np.random.default_rng(0).integers(0, scale + 1, (9, 3, 8, 8))
+    stored = card.stored(torch.from_numpy(pixels.astype(np.uint8 if scale == 255 else np.uint16)))
+    model = model_of("dataset=images", "dataset.shape=[3,8,8]", "network.channels=[4]")
+    assert exported(model, card, stored, "all", ending) < 1e-5
 
 
 def test_float64_rows_with_a_large_mean_keep_their_differences():
