@@ -72,7 +72,7 @@ def test_missing_entries_have_no_influence():
     likelihood, x = Mixed(MASKED, 1.0, learn_sigma=True), rows(masked=True)
     parameters = torch.randn(5, 10, requires_grad=True)
     other = x.clone()
-    other[1, 0], other[3, 5] = 7.0, -3.0
+    other[1, 0], other[3, 5], other[2, 3] = 7.0, -3.0, 1.0
     likelihood(parameters).log_prob(x).sum().backward()
     torch.testing.assert_close(
         likelihood(parameters).log_prob(other), likelihood(parameters).log_prob(x)

@@ -73,7 +73,7 @@ def main(config: DictConfig) -> None:
                 if is_image(loaded.card):
                     maps = np.asarray(columns["id"]), _maps(errors)
                 else:
-                    found |= shares(errors, loaded.card)
+                    found |= shares(errors, values, loaded.card)
             if detection and columns["split"] in JUDGED:
                 detection.add(values, cast(np.ndarray, columns["label"]))
             add(Scored(found, maps))
@@ -181,12 +181,14 @@ def is_image(card: Card) -> bool:
     return len(card.shape) == 3
 
 
-def shares(errors: Tensor, card: Card) -> dict[str, np.ndarray]:
-    """Return each column's share `(B,)` of the mean squared error of rows `(B, D)`.
+def shares(errors: Tensor, mse: np.ndarray, card: Card) -> dict[str, np.ndarray]:
+    """Return each column's share `(B,)` of the mean squared error of rows, `(B,)`.
 
-    The shares of an example add up to its score. A category has several of the D numbers.
+    The shares of an example add up to its mse; `errors` `(B, D)` are the squared errors, of which
+    a category has several, and a missing entry none.
     """
-    values = (errors / errors.shape[1]).numpy(force=True)
+    each = errors.numpy(force=True)
+    values = each * (mse / each.sum(axis=1).clip(np.finfo(np.float32).tiny))[:, None]
     if not isinstance(card, TableCard):
         return {f"share_x{number}": column for number, column in enumerate(values.T)}
     ends = np.cumsum([column.width for column in card.columns])

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from aecli.commands.evaluate import main as evaluate
+from aecli.commands.score import shares
 from aecli.commands.train import train
 from aecli.errors import SettingError
+from aecli.evaluation.scores import mse, squared_errors
 from aecli.runs.find import find
 from aecli.runs.load import load
 from aecli.runs.metrics_file import read_metrics
@@ -82,6 +84,13 @@ def test_a_mask_is_trained_with_and_evaluated(table, tmp_path):
     )
     evaluate(config)
     assert read_metrics(tmp_path / "run")["test"]["marginal_nll"] > 0
+    batch = next(iter(found.data.batches("test")))
+    errors = squared_errors(found.model, batch)
+    score = mse(found.model)(batch).numpy()
+    parts = shares(errors, score, found.card)
+    assert list(parts) == ["share_weight", "share_legs", "share_age", "share_colour"]
+    np.testing.assert_allclose(sum(parts.values()), score, rtol=1e-5)
+    assert not parts["share_weight"][batch.x[:, -4] == 0].any()
     new = found.new_data(file=str(table / "missing.csv"))
     assert torch.equal(new.splits["new"].values, found.data.splits["train"].examples.values)
 
