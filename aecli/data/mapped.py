@@ -37,10 +37,10 @@ class RowFile:
         first, last = map(int, rows.aminmax())
         if last - first < 2 * len(rows):  # nearly all of those between: one reading
             around = torch.empty(last - first + 1, self.size, dtype=torch.uint8)
-            self._read(memoryview(around.view(-1).numpy()), first)
+            self._read(around.view(-1).numpy().data, first)
             return around.index_select(0, rows - first)
         found = torch.empty(len(rows), self.size, dtype=torch.uint8)
-        into, size = memoryview(found.view(-1).numpy()), self.size
+        into, size = found.view(-1).numpy().data, self.size
         for at, row in enumerate(rows.tolist()):
             self._read(into[at * size : (at + 1) * size], row)
         return found
