@@ -15,8 +15,9 @@ from aecli.data import Batch, DataModule
 from aecli.data.module import NEW
 from aecli.errors import SettingError, check_int
 from aecli.evaluation import scores
-from aecli.runs.find import OUTPUTS, find
+from aecli.runs.find import OUTPUTS, Run, find
 from aecli.runs.load import Loaded, load
+from aecli.runs.paths import shown
 
 AT_ONCE = 1000
 """Examples that go through the model together; no result depends on it."""
@@ -32,6 +33,10 @@ class Model(Loaded):
 
     Raises `SettingError` for examples that do not go with the data card.
     """
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{group}={self.choices[group]}" for group in ("model", "dataset"))
+        return f"Model({names}, run={shown(self.run.directory)})"
 
     @torch.no_grad()
     def encode(self, x: Any) -> Any:
@@ -125,7 +130,13 @@ def open_run(
     runs = find(run, output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={run}: is a sweep of {len(runs)} runs; name one of them")
-    return Model(**vars(load(runs[0], device, root, file)))
+    return of_run(runs[0], device, root, file)
+
+
+def of_run(run: Run, device: str, root: str | None = None, file: str | None = None) -> Model:
+    """Return the model of a run; torch's random numbers go on as if it had not been made."""
+    with torch.random.fork_rng(devices=[]):
+        return Model(**vars(load(run, device, root, file)))
 
 
 def _is_frame(x: Any) -> bool:

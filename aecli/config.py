@@ -205,7 +205,6 @@ class PassConfig:
     dataset: NewData = field(default_factory=NewData)
     device: str = MISSING
     batch_size: int = MISSING
-    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -234,7 +233,6 @@ class DecodeConfig:
     overwrite: bool = False
     device: str = MISSING
     batch_size: int = MISSING
-    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -249,7 +247,6 @@ class DataConfig:
     output_dir: str = MISSING
     out: str | None = None
     overwrite: bool = False
-    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass

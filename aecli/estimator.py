@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Generator, Tensor
 
-from aecli.api import AT_ONCE, Model
+from aecli.api import AT_ONCE, Model, of_run
 from aecli.commands.score import score_of
 from aecli.data.module import NEW
 from aecli.errors import LARGEST, SettingError
@@ -20,7 +20,6 @@ from aecli.evaluation.scores import kind_for
 from aecli.in_process import train
 from aecli.randomness import Draws, derived_seed
 from aecli.runs.find import find
-from aecli.runs.load import load
 from aecli.runs.paths import as_typed
 
 LEAST = 5
@@ -184,4 +183,4 @@ def _loaded(checkpoint: bytes) -> Model:
         file = Path(folder) / "estimator.ckpt"
         file.write_bytes(checkpoint)
         (run,) = find(str(file))
-        return Model(**vars(load(run, "cpu")))
+        return of_run(run, "cpu")

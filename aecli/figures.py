@@ -115,7 +115,7 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
 
 
 def filters(weights: Tensor, columns: int) -> Tensor:
-    """Return a grid of weights `(N, *S)`, each scaled by its own largest; in images 0 is mid-grey."""
+    """Return a grid of weights `(N, *S)`, each scaled by its own largest; 0 of an image is grey."""
     scale = weights.flatten(1).abs().amax(dim=1).clamp_min(1e-12)
     weights = weights / scale.view(-1, *[1] * (weights.dim() - 1))
     if weights.dim() == 2:

@@ -1,9 +1,9 @@
 """Sparsity: pre-activation a → (code z, penalty). Owns the nonlinearity of the code.
 
-All shapes are `(B, K)` for B images and K code units. The penalty is a scalar that joins the
-loss, in its units (nats per image). It is a function of the units' mean activations alone: of those
-over the batch in training, of those over the whole split in an evaluation, which therefore does
-not depend on its batches.
+All shapes are `(B, K)` for B examples and K code units. The penalty is a scalar that joins the
+loss, in its units (nats per example). It is a function of the units' mean activations alone: of
+those over the batch in training, of those over the whole split in an evaluation, which therefore
+does not depend on its batches.
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class Sparsity(nn.Module):
         return SparseCode(a, a.new_zeros(()))
 
     def penalty(self, mean: Tensor) -> Tensor:
-        """Return the penalty of a set of images whose units have these mean activations `(K,)`."""
+        """Return the penalty of examples whose units have these mean activations, `(K,)`."""
         return mean.new_zeros(())
 
     def active(self, code: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class KL(Sigmoid):
     In training ρ̂ is that of the batch, or, with a momentum m, of the data set as the running
     mean ρ̂ ← m ρ̂ + (1−m) · batch mean. The gradient goes through the batch mean in full in both
     cases (the running mean only moves the point where it is taken), so that β means the same.
-    Outside training ρ̂ is that of the images at hand, with or without a momentum.
+    Outside training ρ̂ is that of the examples at hand, with or without a momentum.
 
     Args:
         target: ρ in [10⁻⁶, 1 − 10⁻⁶].
@@ -176,7 +176,7 @@ ANNEAL = 0.5
 
 
 class TopK(Sparsity):
-    """z = a on the k largest units of each image and 0 elsewhere (Makhzani & Frey 2013, §2.1).
+    """z = a on the k largest units of each example and 0 elsewhere (Makhzani & Frey 2013, §2.1).
 
     The gradient goes through the kept units alone. In training k falls linearly from `k_start`
     to `k` over the first `anneal` of the steps (§4.2.1); outside training round(alpha · k) units
@@ -236,7 +236,7 @@ class TopK(Sparsity):
         self.k_now = round(self.k_start + (self.k - self.k_start) * done)
 
     def forward(self, a: Tensor) -> SparseCode:
-        """Keep the k largest pre-activations of each image."""
+        """Keep the k largest pre-activations of each example."""
         k = self.k_now if self.training else min(round(self.alpha * self.k), self.units)
         rank = a.detach().abs() if self.by == "magnitude" else a.detach()
         kept = rank.topk(k, dim=1, sorted=False).indices

@@ -2,17 +2,18 @@
 
     python -m benchmarks.anomalies             # about half an hour; --seeds 1 for a look
 
-One class is normal, the others are anomalies; each class is the normal one in turn (of the cells the
-benign ones alone). Of the normal examples 60 % are trained on and 10 % validate; the others and all
-anomalies are the test split, on which the area under the ROC curve is taken. All detectors get the
-same training split (PyOD's the validation split, too, which they have no other use for) and keep
-their defaults. Nothing is chosen by the test split.
+One class is normal, the others are anomalies; each class is the normal one in turn (of the breast
+cancer data the benign one alone). Of the normal examples 60 % are trained on and 10 % validate; the
+others and all anomalies are the test split, on which the area under the ROC curve is taken. All
+detectors get the same training split (PyOD's the validation split, too, which they have no other
+use for) and keep their defaults. Nothing is chosen by the test split.
 """
 
 import argparse
 import os
 import tempfile
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -27,6 +28,8 @@ from sklearn.metrics import roc_auc_score
 
 import aecli
 
+Detector = Callable[[np.ndarray, np.ndarray, int], dict[str, np.ndarray]]
+"""Takes all examples, their splits and a seed; returns scores of the test split by their name."""
 NORMAL = {"breast_cancer": [1], "digits": list(range(10)), "wine": [0, 1, 2], "iris": [0, 1, 2]}
 """Of each data set the classes that are normal, one at a time."""
 
@@ -40,10 +43,10 @@ def split_of(labels: np.ndarray, normal: int, seed: int) -> np.ndarray:
     return split
 
 
-def of_aecli(model: str) -> Callable[..., np.ndarray]:
+def of_aecli(model: str, *kinds: str) -> Detector:
     """Return a detector: `aecli train` on a table, then the scores of its test rows."""
 
-    def scores(x: np.ndarray, split: np.ndarray, seed: int) -> np.ndarray:
+    def scores(x: np.ndarray, split: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         table = pd.DataFrame(x, columns=[f"x{number}" for number in range(x.shape[1])])
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "table.csv")
@@ -57,32 +60,34 @@ def of_aecli(model: str) -> Callable[..., np.ndarray]:
                 f"output_dir={folder}/runs",
                 "pictures_every=0",
             )
-            return run.score(table[split == "test"]).to_numpy()
+            test = table[split == "test"]
+            return {f"{model}, {kind}": run.score(test, kind=kind).to_numpy() for kind in kinds}
 
     return scores
 
 
-def of_pyod(build: Callable[[int], Any]) -> Callable[..., np.ndarray]:
+def of_pyod(name: str, build: Callable[[int], Any]) -> Detector:
     """Return a detector of PyOD."""
 
-    def scores(x: np.ndarray, split: np.ndarray, seed: int) -> np.ndarray:
-        return build(seed).fit(x[split != "test"]).decision_function(x[split == "test"])
+    def scores(x: np.ndarray, split: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        fitted = build(seed).fit(x[split != "test"])
+        return {f"PyOD {name}": fitted.decision_function(x[split == "test"])}
 
     return scores
 
 
-def detectors() -> dict[str, Callable[..., np.ndarray]]:
-    """Return the detectors by name."""
+def detectors() -> list[Detector]:
+    """Return the detectors."""
     from pyod.models.auto_encoder import AutoEncoder
     from pyod.models.pca import PCA
 
-    return {
-        "ae": of_aecli("ae"),
-        "vae": of_aecli("vae"),
-        "pca": of_aecli("pca"),
-        "PyOD AutoEncoder": of_pyod(lambda seed: AutoEncoder(random_state=seed, verbose=0)),
-        "PyOD PCA": of_pyod(lambda seed: PCA(random_state=seed)),
-    }
+    return [
+        of_aecli("ae", "mse", "mahalanobis"),
+        of_aecli("vae", "elbo"),
+        of_aecli("pca", "mse", "mahalanobis"),
+        of_pyod("AutoEncoder", lambda seed: AutoEncoder(random_state=seed, verbose=0)),
+        of_pyod("PCA", lambda seed: PCA(random_state=seed)),
+    ]
 
 
 def main() -> None:
@@ -92,28 +97,32 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=list(NORMAL))
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")  # PyOD's own, on every fit
-    kinds = detectors()
-    table = Table("normal class of", *kinds)
-    means: dict[str, list[float]] = {name: [] for name in kinds}
+    found: dict[str, dict[str, list[float]]] = {}
     for name in asked.sets:
         x, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
-        cells = []
-        for kind, scores in kinds.items():
-            by_seed = []
-            for seed in range(asked.seeds):
-                values = []
-                for normal in NORMAL[name]:
-                    split = split_of(labels, normal, seed)
-                    anomalous = labels[split == "test"] != normal
-                    values.append(roc_auc_score(anomalous, scores(x, split, seed)))
-                by_seed.append(mean(values))
-            means[kind].append(mean(by_seed))
-            spread = f" ± {stdev(by_seed):.3f}" if asked.seeds > 1 else ""
-            cells.append(f"{mean(by_seed):.3f}{spread}")
-            print(name, kind, cells[-1], flush=True)  # noqa: T201
-        table.add_row(name, *cells)
-    table.add_row("mean", *(f"{mean(values):.3f}" for values in means.values()))
+        areas = found[name] = defaultdict(list)
+        for seed in range(asked.seeds):
+            by_class = defaultdict(list)
+            for normal in NORMAL[name]:
+                split = split_of(labels, normal, seed)
+                anomalous = labels[split == "test"] != normal
+                for detector in detectors():
+                    for kind, scores in detector(x, split, seed).items():
+                        by_class[kind].append(roc_auc_score(anomalous, scores))
+            for kind, values in by_class.items():
+                areas[kind].append(mean(values))
+        print(name, dict(areas), flush=True)  # noqa: T201
+    kinds = list(next(iter(found.values())))
+    table = Table("", *found, "mean", title=f"AUROC, mean ± deviation of {asked.seeds} seeds")
+    for kind in kinds:
+        cells = [_cell(areas[kind]) for areas in found.values()]
+        table.add_row(kind, *cells, f"{mean(mean(areas[kind]) for areas in found.values()):.3f}")
     Console(width=None if os.isatty(1) else 120).print(table)
+
+
+def _cell(values: list[float]) -> str:
+    spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{spread}"
 
 
 if __name__ == "__main__":

@@ -23,8 +23,9 @@ def parquet() -> float:
     """Return the time of `aecli encode` into a Parquet file over that of the forward pass alone.
 
     Of a million rows of 784 bytes in an `.npy`, as many as MNIST's pixels, by the network of
-    `model=vae`, from after the imports to the renamed file: reading, scaling, ids are in it. The forward
-    pass is `model.encode` on as many batches of the same size, made before. The two take turns.
+    `model=vae`, from after the imports to the renamed file: reading, scaling, ids are in it. The
+    forward pass is `model.encode` on as many batches of the same size, made before. The two take
+    turns.
     """
     with tempfile.TemporaryDirectory() as folder:
         return median(_turns(Path(folder)))

@@ -24,7 +24,11 @@ from aecli.commands.evaluate import evaluate
 from aecli.commands.train import train
 from aecli.config import composed
 from aecli.data import DataModule
+from aecli.data.images import ImageFolder
+from aecli.data.picture_cache import decoded
+from aecli.data.picture_files import find as find_pictures
 from aecli.runs.find import find
+from benchmarks import pillow
 
 AT_ONCE = 256
 """Pictures that a process of plain Pillow decodes before it takes more; aecli takes as many."""
@@ -49,40 +53,50 @@ def folder() -> Path:
     return made
 
 
-def set_up(*words: str, kept: str = "cache") -> tuple[DataModule, float]:
-    """Return a data set that is set up, and the seconds that it took; pixels are kept in `kept`."""
+def set_up(*words: str) -> tuple[DataModule, float]:
+    """Return a data set that is set up, and the seconds that it took."""
     data: DataModule = build(composed("train", *ALIKE, *words), "dataset")
-    place = folder() / kept
+    place = folder() / "cache"
     start = time.perf_counter()
     with patch("aecli.data.picture_cache.data_root", lambda root: place):
         data.setup()
     return data, time.perf_counter() - start
 
 
-def images(kept: str = "cache") -> tuple[DataModule, float]:
+def images() -> tuple[DataModule, float]:
     """Return `set_up` of the PNG files."""
-    return set_up("dataset=images", f"dataset.root={folder() / 'png'}", kept=kept)
+    return set_up("dataset=images", f"dataset.root={folder() / 'png'}")
 
 
 def decoding_over_pillow() -> float:
-    """Return the rate of the first decoding over that of Pillow alone, the files found included.
+    """Return the rate of the first decoding, written to the cache, over that of Pillow alone.
 
     Pillow alone: each file to an array, which is thrown away, in processes or in threads, whichever
-    is faster.
+    is faster. Both know the files, and start their own processes.
     """
-    paths = sorted(map(str, (folder() / "png").rglob("*.png")))  # and the files are read once
-    seconds = []
-    for backend in ("loky", "threading"):
-        # Other processes than the last: a first decoding starts its own.
-        parallel = Parallel(-1, backend, batch_size=1)
-        start = time.perf_counter()
-        sum(parallel(delayed(_pillow)(part) for part in _parts(paths)))
-        seconds.append(time.perf_counter() - start)
-        end_processes()
-    own = images(kept="first")[1]
+    pictures = find_pictures(folder() / "png")
+    paths = [f"{pictures.root}/{name}" for name in pictures.names]
+    parts = [paths[first : first + AT_ONCE] for first in range(0, len(paths), AT_ONCE)]
+    _pillow(parts, "threading")  # the files are in the system's cache
+    alone = min(_pillow(parts, backend) for backend in ("loky", "threading"))
+    place = folder() / "first"
+    start = time.perf_counter()
+    with patch("aecli.data.picture_cache.data_root", lambda root: place):
+        decoded(pictures, ImageFolder().reading(None))
+    own = time.perf_counter() - start
     end_processes()
-    shutil.rmtree(folder() / "first")
-    return min(seconds) / own
+    shutil.rmtree(place)
+    return alone / own
+
+
+def _pillow(parts: Sequence[Sequence[str]], backend: str) -> float:
+    """Return the seconds of Pillow alone."""
+    parallel = Parallel(-1, backend, batch_size=1)
+    start = time.perf_counter()
+    sum(parallel(delayed(pillow.decoded)(part) for part in parts))
+    seconds = time.perf_counter() - start
+    end_processes()
+    return seconds
 
 
 def end_processes() -> None:
@@ -90,14 +104,6 @@ def end_processes() -> None:
     from joblib.externals.loky import get_reusable_executor
 
     get_reusable_executor().shutdown(wait=True)
-
-
-def _pillow(paths: Sequence[str]) -> int:
-    return sum(np.asarray(Image.open(path)).size for path in paths)
-
-
-def _parts(paths: Sequence[str]) -> list[Sequence[str]]:
-    return [paths[first : first + AT_ONCE] for first in range(0, len(paths), AT_ONCE)]
 
 
 def start_up_over_mnist() -> float:

@@ -35,6 +35,13 @@ CASES = {
     "eval": Case(
         ("eval", OLD, "eval.protocol=none", "device=cpu"), "out/old", "old/(metrics.json|eval/)"
     ),
+    "encode": Case(("encode", OLD, "out=made/codes.parquet", "device=cpu"), "made"),
+    "encode_csv": Case(("encode", OLD, "out=made/codes.csv", "device=cpu"), "made"),
+    "score": Case(("score", OLD, "normal=0", "out=made/scores", "device=cpu"), "made"),
+    "reconstruct": Case(("reconstruct", OLD, "out=made/x.tsv", "device=cpu"), "made"),
+    "decode": Case(("decode", OLD, "codes=codes.npz", "out=made/x.npz", "device=cpu"), "made"),
+    "sample_out": Case(("sample", OLD, "kind=traverse", "out=made/x", "device=cpu"), "made"),
+    "data": Case(("data", "dataset=digits", "out=made/sheet.png"), "made"),
     "compare": Case(("compare", "out/old", "out/other", "--output", "mine"), "mine"),
     "train": Case(("train", *SMALL, *OUTPUT, ONE, "hydra.run.dir=out/new"), "out/new"),
     "resume": Case(
@@ -56,6 +63,8 @@ def make_home(home: Path, run: Callable[[Sequence[str], Path], int]) -> Path:
         assert run(("train", *SMALL, *OUTPUT, ONE, *place), home) == 0
     for case in ("eval", "sample"):
         assert run(CASES[case].words, home) == 0
+    assert run(("encode", OLD, "out=codes.npz", "device=cpu"), home) == 0
+    (home / "made").mkdir()
     return home
 
 

@@ -17,6 +17,7 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from PIL import Image
 from sklearn.datasets import load_iris
 
 import aecli
@@ -36,7 +37,7 @@ def outputs(tmp_path_factory):
         directory = root / "sweeps" / "one" / str(number)
         config, choices = configure(*TINY)
         train(config, directory, choices)
-        (directory / ".hydra").mkdir()
+        (directory / ".hydra").mkdir(exist_ok=True)
         (directory / ".hydra" / "config.yaml").touch()
     return root
 
@@ -93,6 +94,10 @@ def own(run, stored):
     """Return the codes and the reconstructions that the module makes of stored examples."""
     x = run.card.scaled(stored)
     return run.model.encode(x), run.card.restored(run.model.reconstruct(x))
+
+
+def test_it_says_what_it_is(digits):
+    assert repr(digits).startswith("Model(model=vae, dataset=digits, run=")
 
 
 def test_an_array_goes_in_and_comes_out(digits, pixels):
@@ -184,12 +189,15 @@ def test_a_training_leaves_this_process_as_it_was(tmp_path, monkeypatch, capfd):
     before = state()
     run = trained("model=ae")
     assert state() == before
+    logging.captureWarnings(True)  # does nothing if somebody has and has not taken it back
+    assert warnings.showwarning.__module__ == "logging"
+    logging.captureWarnings(False)
     assert run.run.directory.parent == tmp_path / "outputs" / "ae-digits"
     assert {path.name for path in (run.run.directory / ".hydra").iterdir()} == {
         "config.yaml", "hydra.yaml", "overrides.yaml"
     }  # fmt: skip
     assert "done: 1 epochs" in (run.run.directory / "train.log").read_text()
-    assert run.run == aecli.load("latest").run
+    assert run.run.directory == aecli.load("latest").run.directory.absolute()
 
 
 LOGGERS = ("aecli", "py.warnings", "lightning", "lightning.pytorch")
@@ -273,6 +281,32 @@ def test_a_path_goes_in_and_arrays_come_out(flowers):
     np.testing.assert_array_equal(run.encode(path), run.encode(table).to_numpy())
     np.testing.assert_array_equal(run.score(str(path)), run.score(table).to_numpy())
     pd.testing.assert_frame_equal(run.reconstruct(path), run.reconstruct(table))
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    """Return a run on a folder of pictures, and the folder."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        image.save(folder / f"{number:02d}.png")
+    cache, words = folder.parent / "cache", ("dataset=images", "network.channels=[4]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        words += (f"dataset.root={folder}", f"output_dir={folder.parent}")
+        yield aecli.train("trainer=debug", "pictures_every=0", *words, device="cpu"), folder
+
+
+def test_a_folder_goes_in_and_pixels_come_out(squares):
+    run, folder = squares
+    pixels = np.stack(
+        [np.asarray(Image.open(file)).transpose(2, 0, 1) for file in sorted(folder.glob("*.png"))]
+    )
+    np.testing.assert_allclose(run.encode(folder), run.encode(pixels), atol=1e-6)
+    made = run.reconstruct(folder)
+    assert (made.shape, made.dtype) == ((20, 3, 8, 8), np.uint8)
+    np.testing.assert_array_equal(made, run.reconstruct(pixels))
 
 
 def test_a_frame_that_lacks_a_column_is_refused(flowers):

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from aecli.cli import COMMANDS, PLAIN_COMMANDS
 from tests.commandline import COMMAND, aecli, aecli_process, started
 from tests.conftest import EXPERIMENTS, VARIANTS, options
 
@@ -179,11 +180,13 @@ def test_ctrl_c_saves_last_ckpt_and_ends_cleanly(tmp_path):
 
 
 def test_completion_of_the_command_the_groups_and_the_settings(tmp_path):
-    commands = ["train", "eval", "sample", "compare", "verify"]
+    commands = [*COMMANDS, *PLAIN_COMMANDS]
     assert complete("aecli tr", tmp_path).stdout.split() == commands
     assert "model=ksparse_ae" in complete("aecli train model=", tmp_path).stdout.split()
     assert "noise.amount=" in complete("aecli train noise=masking noise.", tmp_path).stdout
     assert "kind=" in complete("aecli sample ki", tmp_path).stdout
+    assert "quantile=" in complete("aecli score qu", tmp_path).stdout
+    assert "dataset=array" in complete("aecli data dataset=", tmp_path).stdout.split()
     assert "complete" in aecli("-sc", "install=bash", cwd=tmp_path).stdout
 
 

@@ -9,6 +9,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from aecli.build import build, is_part
+from aecli.cli import COMMANDS
 from tests.conftest import CONF, VARIANTS, configure, options
 
 OPTIONS = [
@@ -40,10 +41,18 @@ def test_every_option_composes_and_binds(option):
         inspect.signature(get_object(node["_target_"])).bind(**arguments)
 
 
-@pytest.mark.parametrize("command", ["eval", "sample"])
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"train", "data"}))
 def test_the_other_commands_compose(command):
     config, _ = configure(command=command)
     assert config.run == "latest"
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o.startswith("dataset=")])
+def test_the_data_sets_compose_without_a_training(option):
+    data, training = configure(option, command="data")[0], configure(option)[0]
+    assert "optimizer" not in data
+    assert set(data.dataset) == set(training.dataset)
+    assert data.dataset._target_ == training.dataset._target_
 
 
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "pca"])

@@ -39,7 +39,7 @@ def test_every_write_fails_once(name, home, tmp_path):
             check(case, copied(home, tmp_path / "home"), number, error, expected, where)
             tried += 1
     print(f"{name}: {len(disk.writes)} writes, {tried} faults")  # noqa: T201
-    assert tried >= 9
+    assert tried >= 3
 
 
 def told_apart(writes):

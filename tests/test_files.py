@@ -110,6 +110,48 @@ def test_names_are_given_without_hard_links_too(tmp_path, monkeypatch):
     assert names(tmp_path) == ["prior-2.npz", "prior-2.png", "prior.npz", "prior.png"]
 
 
+def test_new_files_appear_together_or_not_at_all(tmp_path):
+    paths = tmp_path / "scores.csv", tmp_path / "scores.png"
+
+    def write():
+        with files.new_files(*paths) as opened:
+            for file in opened:
+                file.write(b"new")
+                assert not names(tmp_path)[-1].endswith("g")  # hidden until the end
+
+    with failing(Disk(tmp_path)) as disk:
+        write()
+    assert names(tmp_path) == ["scores.csv", "scores.png"]
+    with pytest.raises(SettingError, match="exists already; name another, or add overwrite=true"):
+        write()
+    for path in paths:
+        path.unlink()
+    for number in range(1, len(disk.writes) + 1):
+        with failing(Disk(tmp_path, number, errno.EIO)), pytest.raises(files.WriteError):
+            write()
+        assert not names(tmp_path), disk.writes[number - 1]
+    paths[1].write_text("somebody else's")
+    with pytest.raises(SettingError, match=r"scores.png: exists already"):
+        write()
+    assert names(tmp_path) == ["scores.png"]
+    with files.new_files(*paths, overwrite=True) as opened:
+        opened[1].write(b"mine")
+    assert paths[1].read_bytes() == b"mine"
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "codes.csv"
+
+    def write():
+        with files.new_files(path):
+            path.write_text("somebody else's")
+
+    with pytest.raises(SettingError, match="exists already"):
+        write()
+    assert path.read_text() == "somebody else's"
+    assert names(tmp_path) == ["codes.csv"]
+
+
 def test_a_new_folder_appears_at_once(tmp_path):
     with files.new_folder(tmp_path / "mine") as folder:
         (folder / "table.md").write_text("table")

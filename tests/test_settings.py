@@ -45,6 +45,7 @@ LENGTHS = {
     "pretraining.iterations",
     "eval.probe_steps",
     "eval.importance_samples",
+    "importance_samples",
     "eval.finetune.max_epochs",
 }
 """How long something goes on: a large number is no mistake, but no test either."""
@@ -174,7 +175,24 @@ def test_a_training_is_a_run_or_one_line(setting, values, tmp_path):
 
 
 CHEAP = ("eval.protocol=none", "eval.pictures=false", "eval.importance_samples=0")
+FILE = ("out=x.csv", "overwrite=true")
 OF_A_RUN = [
+    *(("encode", key, FILE) for key in ("run", "out", "overwrite", "batch_size", "device")),
+    *(("encode", f"dataset.{key}", FILE) for key in ("root", "file", "id", "labels", "key")),
+    ("decode", "codes", FILE),
+    *(("data", key, ("out=x.png", "overwrite=true")) for key in ("out", "overwrite")),
+    *(
+        ("score", key, (*FILE, f"kind={kind}"))
+        for key, kind in {
+            "kind": "elbo",
+            "quantile": "elbo",
+            "normal": "mse",
+            "per_feature": "mse",
+            "seed": "nll",
+            "neighbors": "knn",
+            "importance_samples": "marginal_nll",
+        }.items()
+    ),
     *(("eval", f"eval.{key}", CHEAP) for key, _ in leaves(configure(command="eval")[0].eval, "")),
     *(
         ("eval", key, CHEAP)

@@ -1,4 +1,4 @@
-"""`aecli sample`: images from a run, as a PNG grid and an `.npz`, and into its TensorBoard.
+"""`aecli sample`: examples from a run, as a PNG grid and an `.npz`, and into its TensorBoard.
 
 With `out=` into a file or a folder instead, in the units of the run's data.
 """
@@ -46,22 +46,22 @@ SPANNED = 100
 WRITTEN_AT_ONCE = 1000
 """Samples that go to `out=` at a time."""
 COPIES = 6
-"""Of the images as they are drawn: enlarged, framed, put in a grid, made bytes."""
+"""Of the examples as they are drawn: enlarged, framed, put in a grid, made bytes."""
 
 
 class Samples(NamedTuple):
-    """Images and where they came from."""
+    """Examples and where they came from."""
 
     images: Tensor
-    """`(N, C, H, W)`."""
+    """`(N, *S)`."""
     columns: int
-    """Images in a row of the picture."""
+    """How many of them stand in a row of the picture."""
     codes: Tensor
-    """What each image was decoded from, `(N, K)`."""
+    """What each was decoded from, `(N, K)`."""
 
 
 def main(config: DictConfig) -> None:
-    """Make the images that `kind=` means from the run that `run=` means."""
+    """Make the examples that `kind=` means from the run that `run=` means."""
     make = KINDS[check_choice("kind", config.kind, KINDS)]
     _check_settings(config)
     out = None if config.out is None else place_for(config, "new.npz")
@@ -106,13 +106,13 @@ def _check_settings(config: DictConfig) -> None:
 def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
     """Return the settings, with the defaults of their kind for those that were not typed.
 
-    Raises `SettingError` for more images, rows or units than the run has, and for a setting
+    Raises `SettingError` for more examples, rows or units than the run has, and for a setting
     without an effect on its model.
     """
-    images, units = len(loaded.data.splits["test"]), loaded.model.code_dim
+    examples, units = len(loaded.data.splits["test"]), loaded.model.code_dim
     most, why = {
-        "reconstruct": (images, "the test set's images"),
-        "interpolate": (images, "the test set's images"),
+        "reconstruct": (examples, "the test set's examples"),
+        "interpolate": (examples, "the test set's examples"),
         "traverse": (units, "the units of the code"),
     }.get(config.kind, (None, ""))
     if config.kind == "manifold" and loaded.model.has_prior and config.span is not None:
@@ -129,13 +129,13 @@ def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
 
 
 def _check_memory(loaded: Loaded, config: DictConfig) -> None:
-    """Refuse more images than there is memory for, as arrays and in their picture."""
+    """Refuse more examples than there is memory for, as arrays and in their picture."""
     shape = loaded.card.shape
     rows = config.steps if config.kind == "manifold" else config.n
     count = rows * (config.steps or 1)
     typed = ", ".join(f"{k}={config[k]}" for k in ("n", "steps") if config[k] is not None)
     numbers = max(prod(shape), figures.area(shape))
-    check_fits(f"{typed}: {count:,} images", COPIES * 4 * count * numbers)
+    check_fits(f"{typed}: {count:,} examples", COPIES * 4 * count * numbers)
 
 
 def prior(loaded: Loaded, config: DictConfig) -> Samples:
@@ -154,15 +154,15 @@ def prior(loaded: Loaded, config: DictConfig) -> Samples:
 
 
 def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:
-    """Show test images, each beside its reconstruction."""
-    image, _ = _test_images(loaded, config.n)
-    codes = loaded.model.encode(image)
-    pairs = torch.stack([image, loaded.model.decode(codes).mean], dim=1).flatten(0, 1)
-    return Samples(pairs, 2 * max(1, _square(len(image)) // 2), codes.repeat_interleave(2, dim=0))
+    """Show test examples, each beside its reconstruction."""
+    x = _test_examples(loaded, torch.arange(config.n))
+    codes = loaded.model.encode(x)
+    pairs = torch.stack([x, loaded.model.decode(codes).mean], dim=1).flatten(0, 1)
+    return Samples(pairs, 2 * max(1, _square(len(x)) // 2), codes.repeat_interleave(2, dim=0))
 
 
 def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
-    """Walk in straight lines between the codes of two images, or the mean codes of two classes."""
+    """Walk in straight lines between two codes: of examples, or the means of two classes."""
     model = loaded.model
     if config.classes is not None and config.images is not None:
         raise SettingError("images, classes: kind=interpolate takes one of the two")
@@ -172,13 +172,13 @@ def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
         )
     elif config.images is not None:
         start, end = (
-            model.encode(_test_image(loaded, number)) for number in _pair("images", config.images)
+            model.encode(_test_example(loaded, number)) for number in _pair("images", config.images)
         )
     else:
-        image, label = _test_images(loaded, None)
-        first = torch.randperm(len(image))[: config.n]
-        other = [_other_class(label, index) for index in first]
-        start, end = model.encode(image[first]), model.encode(image[torch.stack(other)])
+        labels = loaded.data.splits["test"].labels
+        first = torch.randperm(len(labels))[: config.n]
+        other = torch.stack([_other_class(labels, index) for index in first])
+        start, end = (model.encode(_test_examples(loaded, numbers)) for numbers in (first, other))
     weight = torch.linspace(0, 1, config.steps, device=start.device)[None, :, None]
     codes = ((1 - weight) * start[:, None] + weight * end[:, None]).flatten(0, 1)
     return Samples(model.decode(codes).mean, config.steps, codes)
@@ -212,7 +212,7 @@ def manifold(loaded: Loaded, config: DictConfig) -> Samples:
 def traverse(loaded: Loaded, config: DictConfig) -> Samples:
     """Move one unit at a time, a row each, from -span to +span standard deviations of its codes.
 
-    The others stay at the code of a test image. The units of largest variance come first.
+    The others stay at the code of a test example. The units of largest variance come first.
     """
     model = loaded.model
     training = torch.from_numpy(_training_codes(loaded)).to(model.device)
@@ -220,8 +220,8 @@ def traverse(loaded: Loaded, config: DictConfig) -> Samples:
     units = deviation.argsort(descending=True)[: config.n]
     numbers = config.images if config.images is not None else [0]
     if len(numbers) != 1:
-        raise SettingError(f"images={list(numbers)}: kind=traverse takes one test image")
-    start = model.encode(_test_image(loaded, numbers[0]))
+        raise SettingError(f"images={list(numbers)}: kind=traverse takes one test example")
+    start = model.encode(_test_example(loaded, numbers[0]))
     codes = start.repeat(len(units), config.steps, 1)
     walk = torch.linspace(-config.span, config.span, config.steps, device=model.device)
     rows = torch.arange(len(units))
@@ -293,26 +293,26 @@ def _training_codes(loaded: Loaded) -> np.ndarray:
 
 
 def _class_mean(loaded: Loaded, label: int | str) -> Tensor:
-    image, labels = _test_images(loaded, None)
+    codes, labels = metrics.codes(loaded.model, loaded.data.batches("test", 1000))
     known = labels.unique()
     names = dict(zip(loaded.data.names(known), known.tolist(), strict=True))
     if not loaded.data.is_labelled or str(label) not in names:
         of = f"must be of {', '.join(names)}" if loaded.data.is_labelled else "it has no labels"
         raise SettingError(f"classes={one_line(label)}: no such class in the test set; {of}")
-    return loaded.model.encode(image[labels == names[str(label)]]).mean(dim=0)
+    return codes[labels == names[str(label)]].mean(dim=0).to(loaded.model.device)
 
 
-def _test_images(loaded: Loaded, number: int | None) -> tuple[Tensor, Tensor]:
-    """Return the first `number` images of the test set, all if None, and their labels."""
+def _test_examples(loaded: Loaded, numbers: Tensor) -> Tensor:
+    """Return examples of the test set `(n, *S)` by their numbers `(n,)`, not binarized."""
+    split = loaded.data.splits["test"]
+    stored = split.examples.taken(split.rows[numbers.to(split.rows.device)])
+    return split.examples.card.scaled(stored).to(loaded.model.device)
+
+
+def _test_example(loaded: Loaded, number: int) -> Tensor:
     total = len(loaded.data.splits["test"])
-    batch = next(iter(loaded.data.batches("test", min(number or total, total))))
-    return batch.original.to(loaded.model.device), batch.label
-
-
-def _test_image(loaded: Loaded, number: int) -> Tensor:
-    total = len(loaded.data.splits["test"])
-    check_int("images", number, 0, total - 1, "the test set's images")
-    return _test_images(loaded, None)[0][number : number + 1]
+    check_int("images", number, 0, total - 1, "the test set's examples")
+    return _test_examples(loaded, torch.tensor([number]))
 
 
 def _other_class(labels: Tensor, index: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ IN_MEMORY = 512 << 20
 
 
 def read_array(path: Path, key: str | None, setting: str = "dataset.key") -> np.ndarray:
-    """Return the array in a file, by its ending; a large `.npy` is memory-mapped.
+    """Return the array in a file, by its ending, read-only; a large `.npy` is memory-mapped.
 
     `key` names the array in a file that holds several; `setting` is what it is typed as.
 
@@ -35,7 +35,7 @@ def read_array(path: Path, key: str | None, setting: str = "dataset.key") -> np.
         array = READERS[name](path, Names(path, key, setting))
     if array.dtype.hasobject or array.dtype.names:
         raise SettingError(f"{one_line(path)}: holds objects, and must hold numbers or texts")
-    return array
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 @contextmanager
@@ -96,11 +96,10 @@ def _npy(path: Path, names: Names) -> np.ndarray:
         )
     if not size:
         return np.empty(shape, dtype)
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     if size > IN_MEMORY and not fortran and dtype.isnative:
-        return mapped
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     check_fits(f"{one_line(path)}: a copy in memory", size)
-    return np.array(mapped, dtype.newbyteorder("="), order="C")
+    return np.ascontiguousarray(np.load(path, allow_pickle=False))
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

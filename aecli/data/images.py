@@ -86,11 +86,11 @@ class ImageFolder:
                 " dataset.root=photos"
             )
         pictures = find(Path(root).expanduser())
-        pixels, unread = decoded(pictures, self._reading(card))
+        pixels, unread = decoded(pictures, self.reading(card), self.reading(None))
         for number, why in unread.items():
             files_log.warning("%s: %s", one_line(pictures.names[number]), why)
         names = [name for number, name in enumerate(pictures.names) if number not in unread]
-        found = places(names, pictures.root, self.labels == "folders")
+        found = places(names, pictures.root, self.labels == "folders", may_lie_beside=bool(card))
         return Records(
             pixels,
             found.labels,
@@ -106,7 +106,8 @@ class ImageFolder:
         shape, bits = records.data.shape[1:], 8 * records.data.dtype.itemsize
         return ImageCard(shape, SCALES[bits], self.resize, self.background)
 
-    def _reading(self, card: Card | None) -> Reading:
+    def reading(self, card: Card | None) -> Reading:
+        """Return how pictures are read: as the settings say, or as a run's were."""
         if isinstance(card, ImageCard):
             if self.size not in (None, card.size):
                 raise SettingError(

@@ -1,11 +1,65 @@
 """Arrays that stay in their file: mapped, and read where they are needed."""
 
 import mmap
+import os
 import warnings
+from weakref import finalize
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from aecli.errors import SettingError
+from aecli.text import one_line
+
+
+class RowFile:
+    """The rows of a mapped array, read from its file past the mapping.
+
+    A row that is read through the mapping brings up to 2 MB of the cache of files around it into
+    this process's memory, and to give them back interrupts all its threads.
+
+    Args:
+        array: a whole file's, as `np.load` maps it.
+    """
+
+    def __init__(self, array: np.memmap) -> None:
+        self.path = array.filename
+        self.offset, self.size = array.offset, array[:1].nbytes
+        self.descriptor = os.open(str(self.path), os.O_RDONLY)
+        finalize(self, os.close, self.descriptor)
+
+    def taken(self, rows: Tensor) -> Tensor:
+        """Return some rows `(n,)`, n > 0, as bytes `(n, size)`.
+
+        Raises `SettingError` if the file has become shorter, or cannot be read.
+        """
+        first, last = map(int, rows.aminmax())
+        if last - first < 2 * len(rows):  # nearly all of those between: one reading
+            around = torch.empty(last - first + 1, self.size, dtype=torch.uint8)
+            self._read(around.view(-1).numpy().data, first)
+            return around.index_select(0, rows - first)
+        found = torch.empty(len(rows), self.size, dtype=torch.uint8)
+        into, size = found.view(-1).numpy().data, self.size
+        for at, row in enumerate(rows.tolist()):
+            self._read(into[at * size : (at + 1) * size], row)
+        return found
+
+    def _read(self, into: memoryview, row: int) -> None:
+        done = 0
+        while done < len(into):  # one reading stops at 2 GB
+            at = self.offset + row * self.size + done
+            count = os.preadv(self.descriptor, [into[done:]], at)
+            if not count:
+                raise SettingError(f"{one_line(self.path)}: has become shorter")
+            done += count
+
+
+def row_file(data: object) -> RowFile | None:
+    """Return the file of a mapped array; None for other data, and where a system cannot do it."""
+    if not (isinstance(data, np.memmap) and isinstance(data.base, mmap.mmap) and len(data)):
+        return None
+    return RowFile(data) if hasattr(os, "preadv") and data.flags.c_contiguous else None
 
 
 def mapping_of(array: np.ndarray) -> mmap.mmap | None:
@@ -19,8 +73,8 @@ def mapping_of(array: np.ndarray) -> mmap.mmap | None:
 def release(mapping: mmap.mmap | None) -> None:
     """Give back the memory of what was read of a mapped file; nothing for None.
 
-    Around each row that is read the system maps 64 kB of the file, and keeps them until it is told
-    not to. They stay in its cache of files, outside this process, as long as there is room.
+    What is read of the file stays in the system's cache of files, outside this process, as long as
+    there is room; without this it counts as the process's own until the mapping ends.
     """
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)

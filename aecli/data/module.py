@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aecli.data.batches import Batches
+from aecli.data.mapped import row_file
 from aecli.data.records import Card, Records, Source
 from aecli.data.splits import Examples, Split, Splitting
 from aecli.errors import SettingError, check_choice, check_int, check_seed, check_shape
@@ -222,7 +223,7 @@ class DataModule(pl.LightningDataModule):
         count = len(records)
         labels = torch.zeros(count, dtype=torch.long) if records.labels is None else records.labels
         ids = np.arange(count) if records.ids is None else records.ids
-        return Examples(card.stored(records.data), card, labels, ids, records.mapping)
+        return Examples(card.stored(records.data), card, labels, ids, row_file(records.data))
 
     def _drawn(self, split: Split, name: str) -> Split:
         """Return the split with its once-and-for-all binary form, if it has one."""

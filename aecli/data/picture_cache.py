@@ -22,7 +22,18 @@ from aecli.data.arrays import read_array
 from aecli.data.files import data_root
 from aecli.data.picture_files import Pictures
 from aecli.errors import SettingError
-from aecli.pictures import Deeper, Reading, decode, needed, opened, quiet, reason, said, upright
+from aecli.pictures import (
+    Deeper,
+    Depth,
+    Reading,
+    decode,
+    needed,
+    opened,
+    quiet,
+    reason,
+    said,
+    upright,
+)
 from aecli.progress import Tracked
 from aecli.text import one_line
 
@@ -48,14 +59,23 @@ class Decoded(NamedTuple):
     """The numbers of the others, and why they could not be read."""
 
 
-def decoded(pictures: Pictures, reading: Reading) -> Decoded:
+def decoded(pictures: Pictures, reading: Reading, asked: Reading | None = None) -> Decoded:
     """Return the pixels of pictures, from the cache if they are there.
+
+    Args:
+        pictures: in a folder.
+        reading: how they are read.
+        asked: what a run asked for, whose `reading` is what came out of it: the pixels that its
+            training has left in the cache are taken.
 
     Raises `SettingError` if none can be read, if one has another size and none was set, and if the
     cache cannot be written.
     """
-    key = _digest(FORMAT, pictures.root.resolve(), reading)
-    folder = data_root(None) / "images" / key
+    if asked is not None and asked != reading:
+        found = _kept(_folder(pictures, asked) / pictures.stamp, len(pictures.names), reading)
+        if found is not None and _is_as(found.pixels, reading):
+            return found
+    folder = _folder(pictures, reading)
     place = folder / pictures.stamp
     with files.alone_in(folder):
         found = _kept(place, len(pictures.names), reading)
@@ -67,6 +87,16 @@ def decoded(pictures: Pictures, reading: Reading) -> Decoded:
     if found is None:
         raise SettingError(f"{place}: cannot be read again; is its disk full?")
     return found
+
+
+def _folder(pictures: Pictures, reading: Reading) -> Path:
+    return data_root(None) / "images" / _digest(FORMAT, pictures.root.resolve(), reading)
+
+
+def _is_as(pixels: np.ndarray, reading: Reading) -> bool:
+    """Return whether pixels have the depth and the size of a reading of which both are known."""
+    depth = Depth(pixels.shape[1], 8 * pixels.dtype.itemsize)
+    return (depth, pixels.shape[2:]) == (reading.depth, reading.size)
 
 
 def _kept(place: Path, count: int, reading: Reading) -> Decoded | None:
@@ -111,7 +141,7 @@ def _make(new: Path, pictures: Pictures, reading: Reading) -> None:
         except Deeper as deeper:  # the pictures that were looked at did not tell
             reading = replace(reading, depth=deeper.args[0])
     if len(unread) == len(paths):
-        raise SettingError(f"dataset.root={one_line(pictures.root)}: changes while it is read")
+        raise _none_readable(pictures.root, paths, f"{one_line(paths[0])}: {unread[0]}")
     _close_gaps(new / PIXELS, unread)
     np.save(new / "unread.npy", np.array(list(unread), np.int64))
     np.save(new / "why.npy", np.array(list(unread.values()), np.str_))
@@ -140,11 +170,14 @@ def _looked_at(paths: Sequence[str], reading: Reading, root: Path) -> Reading:
         )
         reading = replace(reading, depth=depth, size=(height, width), like=like)
     if not reading.size:
-        raise SettingError(
-            f"dataset.root={one_line(root)}: none of its {len(paths):,} pictures can be read;"
-            f" {first}"
-        )
+        raise _none_readable(root, paths, first)
     return reading
+
+
+def _none_readable(root: Path, paths: Sequence[str], first: str) -> SettingError:
+    return SettingError(
+        f"dataset.root={one_line(root)}: none of its {len(paths):,} pictures can be read; {first}"
+    )
 
 
 def _decode_all(place: Path, paths: Sequence[str], reading: Reading) -> dict[int, str]:

@@ -50,13 +50,14 @@ class Places(NamedTuple):
 def find(root: Path) -> Pictures:
     """Return the pictures in a folder and its subfolders, without hidden ones.
 
-    Each folder is read once, whatever links lead to it.
+    Each folder is read once, whatever links lead to it; not by a link, if it lies beside that.
 
     Raises `SettingError` if there is no such folder, if one cannot be read, or without a picture.
     """
     if not root.is_dir():
         raise SettingError(f"dataset.root={one_line(root)}: no such folder")
-    found: list[tuple[str, int, int]] = []
+    # The time of a change: a file that could not be read may get other rights, or its old time.
+    found: list[tuple[str, int, int, int]] = []
     other = ""
     waiting, seen = [""], {_identity(root.stat())}
     while waiting:
@@ -76,7 +77,7 @@ def find(root: Path) -> Pictures:
                     seen.add(_identity(status))
                     below.append(f"{name}/")
             elif os.path.splitext(entry.name)[1].lower() in PICTURES:  # noqa: PTH122 (per file)
-                found.append((name, status.st_size, status.st_mtime_ns))
+                found.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
             else:
                 other = other or name
         waiting += reversed(below)
@@ -91,14 +92,17 @@ def find(root: Path) -> Pictures:
     return Pictures(root, [name for name, *_ in found], digest.hexdigest()[:32])
 
 
-def places(names: Sequence[str], root: Path, labelled: bool) -> Places:
+def places(
+    names: Sequence[str], root: Path, labelled: bool, may_lie_beside: bool = False
+) -> Places:
     """Return the splits and, if they are wanted, the labels of pictures by their names.
 
     A folder of the root named as in `SPLITS` is a split; if there is none named train, all other
     folders are training. The folder of the root, or of the split, that a picture lies in is its
     label.
 
-    Raises `SettingError` for a picture beside the folder train, or beside those of labels.
+    Raises `SettingError` for a picture beside the folder train, or beside those of labels. If it
+    may lie there, as one that a run is to encode, it is in no split, and none has a label.
     """
     split_of, label_of = [], []
     for name in names:
@@ -107,7 +111,7 @@ def places(names: Sequence[str], root: Path, labelled: bool) -> Places:
         split_of.append(split)
         folders = folders[1:] if split else folders
         label_of.append(folders[0] if folders else None)
-    if "train" in split_of and None in split_of:
+    if "train" in split_of and None in split_of and not may_lie_beside:
         beside = one_line(names[split_of.index(None)])
         raise SettingError(
             f"dataset.root={one_line(root)}: {beside} lies beside the folder train, in none of the"
@@ -117,10 +121,11 @@ def places(names: Sequence[str], root: Path, labelled: bool) -> Places:
     if any(split_of):
         rows["train"] = []
         for row, split in enumerate(split_of):
-            rows.setdefault(split or "train", []).append(row)
+            if split or "train" not in split_of:
+                rows.setdefault(split or "train", []).append(row)
     splits = {name: torch.tensor(some, dtype=torch.long) for name, some in rows.items()}
     classes = sorted({label for label in label_of if label is not None})
-    if not labelled or not classes:
+    if not labelled or not classes or (may_lie_beside and None in label_of):
         return Places(splits, None, ())
     if None in label_of:
         beside = one_line(names[label_of.index(None)])
@@ -139,7 +144,7 @@ def as_text(name: str) -> str:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, by name, without what is hidden."""
+    """Return what is in a folder, by name, links last, without what is hidden."""
     try:
         with os.scandir(folder) as entries:
             shown = [entry for entry in entries if not entry.name.startswith(".")]
@@ -147,7 +152,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise SettingError(
             f"dataset.root: {one_line(folder)}: cannot be read ({error.strerror or error})"
         ) from error
-    return sorted(shown, key=lambda entry: entry.name)
+    return sorted(shown, key=lambda entry: (entry.is_symlink(), entry.name))
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from aecli.data.mapped import release
 from aecli.data.records import Records
-from aecli.data.splits import release
 
 CHUNK = 16 << 20
 """Bytes that are looked at together."""

@@ -38,8 +38,8 @@ class Annealing:
 
     Args:
         steps: intermediate distributions T; 0 to leave the estimate out.
-        chains: of each image, ≥ 1.
-        images: of the test set, the first so many, ≥ 1.
+        chains: of each example, ≥ 1.
+        images: how many examples of the test set, the first ones, ≥ 1.
     """
 
     def __init__(self, steps: int, chains: int, images: int) -> None:
@@ -48,9 +48,9 @@ class Annealing:
         self.images = check_int("eval.ais.images", images, 1)
 
     def __call__(self, model: VAE, batches: Iterable[Batch], at_once: int) -> float:
-        """Return the mean over the first images of minus the log of the estimate of p(x).
+        """Return the mean over the first examples of minus the log of the estimate of p(x).
 
-        At most `at_once` images are decoded at the same time.
+        At most `at_once` examples are decoded at the same time.
         """
         total, done = 0.0, 0
         together = max(1, at_once // self.chains)
@@ -68,7 +68,7 @@ class Annealing:
     def log_likelihood(self, model: VAE, x: Tensor, draws: Draws) -> Tensor:
         """Return the log of the estimate of p(x) for x `(B, …)`, `(B,)`, nats."""
         betas = self.betas()
-        what = f"annealing {len(x)} images, {self.chains} chains of {self.steps} steps"
+        what = f"annealing {len(x)} examples, {self.chains} chains of {self.steps} steps"
         sizes = None
         for purpose in ("trial run", "run"):
             pairs = Tracked(list(pairwise(betas)), f"{what}: {purpose}")

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Classifier(nn.Module):
-    """softmax(V z + c) of the code z of x, `(B, C, H, W)` → logits `(B, classes)`."""
+    """softmax(V z + c) of the code z of x, `(B, *S)` → logits `(B, classes)`."""
 
     classes: Tensor
 
@@ -60,7 +60,7 @@ class Finetuning:
 
     Args:
         lr, momentum, weight_decay: of SGD, ≥ 0.
-        batch_size: images a step.
+        batch_size: examples a step.
         max_epochs, patience: ≥ 1.
         precision: "32-true", "bf16-mixed", or "fastest": the one whose products are faster.
     """

@@ -15,10 +15,10 @@ from aecli.randomness import TORCH, Draws
 
 @torch.no_grad()
 def marginal_nll(model: VAE, batches: Iterable[Batch], samples: int, at_once: int) -> float:
-    """Return the mean over images of −log p(x), estimated with `samples` importance samples each.
+    """Return the mean over examples of −log p(x), estimated with `samples` importance samples each.
 
     Above −log p(x) in expectation: minus `importance_bound`, a lower bound. `at_once` bounds the
-    memory: that many images are decoded at the same time.
+    memory: that many examples are decoded at the same time.
     """
     check_int("eval.importance_samples", samples, 1)
     check_int("eval.decoded_at_once", at_once, 1)

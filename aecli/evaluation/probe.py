@@ -31,7 +31,7 @@ NO_DEVIATION = 1e-6
 
 
 LAST: dict[tuple[Any, ...], "Fit"] = {}
-"""The last fit on pixels, by its settings and a digest of what was fitted."""
+"""The last fit on the features themselves, by its settings and a digest of what was fitted."""
 
 
 class Probe:
@@ -41,13 +41,13 @@ class Probe:
 
         C Σ_i −log p(label_i | u_i) + ½ ‖W‖²,  p(·|u) = softmax(W u + b),
 
-    with u the features less their means over the training images, divided by their standard
+    with u the features less their means over the training examples, divided by their standard
     deviations there; a constant feature counts as 0. It is convex, so that its solution does not
     depend on the order of sums, on threads or on the start.
 
     Args:
         C: > 0; the weight of the labels against small weights.
-        tolerance: > 0, of the largest derivative of the cost over C and the number of images, in
+        tolerance: > 0, of the largest derivative of the cost over C and the number of examples, in
             coordinates in which its curvature is about one.
         steps: ≥ 1, of L-BFGS at most.
     """
@@ -58,7 +58,7 @@ class Probe:
         self.steps = check_int("eval.probe.steps", steps, 1)
 
     def __call__(self, model: Autoencoder, data: DataModule, batch_size: int) -> dict[str, float]:
-        """Return the test errors in % on codes and on raw pixels, and whether both fits converged.
+        """Return the test errors in % on codes and on raw features, and if both fits converged.
 
         The last, `probe_converged`, is 1 or 0.
         """

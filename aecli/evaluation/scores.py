@@ -25,6 +25,8 @@ IMPORTANCE_SAMPLES = 200
 DECODED_AT_ONCE = 1000
 """Examples that are decoded at the same time for kind=marginal_nll: bounds the memory."""
 NEIGHBORS = 5
+LEAST_VARIANCE = 1e-12
+"""Of what a code leaves out: a model may reconstruct the training split without an error."""
 
 
 def kind_for(kind: str | None, model: Autoencoder, name: str) -> str:
@@ -104,22 +106,31 @@ def knn(model: Autoencoder, training: Iterable[Batch], count: int, neighbors: in
 
 
 def mahalanobis(model: Autoencoder, training: Iterable[Batch]) -> Score:
-    """Score = √((z − μ)ᵀ Σ⁺ (z − μ)) with the mean and the covariance of the training codes.
+    """Score = (z − μ)ᵀ Σ⁺ (z − μ) + ‖x − x̂‖² / σ²: of the code, and of what it leaves out.
 
-    Mahalanobis 1936; Σ⁺ is the pseudo-inverse, so that a unit that is always 0 counts nothing.
+    μ and Σ are the mean and the covariance of the training codes, σ² the squared error of the
+    training split per dimension that the code leaves out, D − K of them (D, if K ≥ D). Σ⁺ is the
+    pseudo-inverse, so that a unit that is always 0 counts nothing. Denouden et al. 2018, arXiv
+    1812.02765; of `model=pca` it is −2 log p(x) of probabilistic PCA (Tipping & Bishop 1999, eq. 7)
+    but for a constant.
     """
     total: Any = 0.0
     squares: Any = 0.0
-    count = 0
+    error, count = 0.0, 0
     for batch in training:
         z = _codes(model, batch).astype(np.float64)
         total, squares, count = total + z.sum(axis=0), squares + z.T @ z, count + len(z)
+        error += float(squared_errors(model, batch).double().sum())
     mean = total / count
     inverse = pinvh(squares / count - np.outer(mean, mean))
+    features, units = batch.original[0].numel(), len(mean)
+    left = features - units if units < features else features
+    variance = max(error / count / left, LEAST_VARIANCE)
 
     def score(batch: Batch) -> Tensor:
         z = _codes(model, batch) - mean
-        return torch.from_numpy(np.sqrt(np.einsum("bi,ij,bj->b", z, inverse, z).clip(0)))
+        left_out = squared_errors(model, batch).double().flatten(1).sum(dim=1).cpu() / variance
+        return torch.from_numpy(np.einsum("bi,ij,bj->b", z, inverse, z).clip(0)) + left_out
 
     return score
 

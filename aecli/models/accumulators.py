@@ -40,7 +40,7 @@ class Means:
 
 
 class Activity:
-    """The health of a code: how active its units are over a whole set of images.
+    """The health of a code: how active its units are over a whole set of examples.
 
     Args:
         sparsity: of the code; says when a unit is active, and when it is dead.
@@ -77,7 +77,7 @@ class Activity:
         self._pending, self._pending_numbers = [], 0
 
     def compute(self) -> dict[str, float]:
-        """Return the mean activation, the active units per image (L0), the share of dead units."""
+        """Return the mean activation, the active units per example (L0), the dead share."""
         self._take()
         if self._sums is None or self._extremes is None:
             return {}

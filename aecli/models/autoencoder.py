@@ -32,7 +32,7 @@ class Autoencoder(pl.LightningModule):
     the clean input). With a sparsity it is the sparse (Ng, CS294A notes 2011) or k-sparse
     one (Makhzani & Frey, arXiv 1312.5663).
 
-    Images are `(B, C, H, W)` in [0, 1]; codes are `(B, K)`.
+    Examples are `(B, *S)`: images `(B, C, H, W)`, or rows `(B, D)`; codes are `(B, K)`.
 
     The base class of every variant. One with another loss overrides `terms`, one with another code
     `encode` and `decode`; the rest follows from them. A gradient of the loss reaches every
@@ -48,7 +48,7 @@ class Autoencoder(pl.LightningModule):
     """
 
     has_prior = False
-    """Whether images can be drawn from the model alone."""
+    """Whether examples can be drawn from the model alone."""
 
     def __init__(
         self,
@@ -77,11 +77,11 @@ class Autoencoder(pl.LightningModule):
 
     @property
     def outputs(self) -> int:
-        """Numbers that the encoder gives for an image."""
+        """Numbers that the encoder gives for an example."""
         return self.code_dim
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the code `(B, K)` of clean images."""
+        """Return the code `(B, K)` of clean examples."""
         return self.sparsity(self.encoder(x)).code
 
     def decode(self, code: Tensor) -> Distribution:
@@ -89,7 +89,7 @@ class Autoencoder(pl.LightningModule):
         return self.likelihood(self.decoder(code))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Return the mean of p(x|z) at the code of x, `(B, C, H, W)`."""
+        """Return the mean of p(x|z) at the code of x, `(B, *S)`."""
         return self.decode(self.encode(x)).mean
 
     def sample_prior(self, count: int) -> Tensor:
@@ -97,7 +97,7 @@ class Autoencoder(pl.LightningModule):
         raise NotImplementedError
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
-        """Return the parts of the loss for clean images x, the target.
+        """Return the parts of the loss for clean examples x, the target.
 
         The encoder sees `seen`; by default x, corrupted if in training. What is drawn, is drawn
         from `draws`.
@@ -118,7 +118,7 @@ class Autoencoder(pl.LightningModule):
         return named
 
     def pretrainable_layers(self) -> list[tuple[nn.Linear, nn.Linear | TiedLinear]]:
-        """Return each layer of the encoder with its mirror image in the decoder, pixels first.
+        """Return each layer of the encoder with its mirror image in the decoder, features first.
 
         Raises `SettingError` for a model that is not made of pairs of sigmoid layers.
         """
@@ -148,7 +148,7 @@ class Autoencoder(pl.LightningModule):
 
     @property
     def smallest_batch(self) -> int:
-        """The images that a training batch needs: two where they are normalized together."""
+        """The examples that a training batch needs: two where they are normalized together."""
         return 2 if any(isinstance(m, nn.BatchNorm1d) for m in self.modules()) else 1
 
     def anneal(self, step: int) -> None:

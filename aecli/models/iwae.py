@@ -29,7 +29,7 @@ class IWAE(VAE):
         super().__init__(samples=samples, **parts)
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
-        """Return the parts of the loss for clean images x `(B, C, H, W)`."""
+        """Return the parts of the loss for clean examples x `(B, *S)`."""
         posterior = self.posterior(self.noise(x) if seen is None else seen)
         z = posterior.sample(self.samples, draws)
         code, penalty = self.sparsity(z.flatten(0, 1))

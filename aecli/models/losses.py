@@ -43,10 +43,10 @@ class HasTerms(Protocol):
 class Losses:
     """The terms of a model's loss over a whole split, whatever the sizes of its batches.
 
-    - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `bound` where they exist: means over the images,
+    - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `bound` where they exist: means over the examples,
       but for the penalty, which is that of the units' mean activations over the split;
     - with a noise, `loss` is that of corrupted inputs against the clean target, as in training,
-      with random numbers that belong to the images; `clean_loss` and the others are those of the
+      with random numbers that belong to the examples; `clean_loss` and the others are those of the
       clean inputs.
     """
 

@@ -26,8 +26,8 @@ class PCA(Autoencoder):
     pictures of its filters too, works as for an autoencoder.
 
     Args:
-        shape: (C, H, W) of an image.
-        code_dim: K, at most the number of pixels.
+        shape: (C, H, W) of an image, or (D,) of a row.
+        code_dim: K, at most the number of features.
         noise, sparsity: those of `noise=none` and `sparsity=none`; PCA knows no others.
         likelihood: decoder's output → p(x|z); the solution is that of `mse`.
         optimizer: not used.
@@ -43,7 +43,7 @@ class PCA(Autoencoder):
         optimizer: Optimization,
     ) -> None:
         if not noise.is_none:
-            raise SettingError("model=pca is solved on clean images: it takes only noise=none")
+            raise SettingError("model=pca is solved on clean examples: it takes only noise=none")
         if not sparsity.is_none:
             raise SettingError("model=pca has no code to make sparse: it takes only sparsity=none")
         network = MLP(shape, hidden=[], activation="relu")
@@ -52,9 +52,11 @@ class PCA(Autoencoder):
         self.requires_grad_(False)
         self._moments: tuple[Tensor, Tensor] | None = None
         self._count = 0
-        pixels = self._linear[0].in_features
-        if code_dim > pixels:
-            raise SettingError(f"model.code_dim={code_dim}: an image has only {pixels} components")
+        features = self._linear[0].in_features
+        if code_dim > features:
+            raise SettingError(
+                f"model.code_dim={code_dim}: an example has only {features} components"
+            )
 
     @property
     def _linear(self) -> tuple[nn.Linear, nn.Linear]:
@@ -89,7 +91,7 @@ class PCA(Autoencoder):
         return SGD(self.parameters())
 
     def solve(self, total: Tensor, squares: Tensor, count: int) -> None:
-        """Set the weights from Σ x `(D,)`, Σ x xᵀ `(D, D)` and the number of images."""
+        """Set the weights from Σ x `(D,)`, Σ x xᵀ `(D, D)` and the number of examples."""
         mean = total / count
         covariance = squares / count - mean.outer(mean)
         vectors = torch.linalg.eigh(covariance).eigenvectors  # columns, ascending eigenvalues

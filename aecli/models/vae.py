@@ -57,7 +57,7 @@ class VAE(Autoencoder):
     Args (beside those of `Autoencoder`):
         beta: β ≥ 0, in training after the warm-up, and in validation.
         warmup_epochs, warmup_steps: β grows linearly from 0 over this many epochs, or steps.
-        samples: L ≥ 1, samples of z for each image.
+        samples: L ≥ 1, samples of z for each example.
     """
 
     has_prior = True
@@ -93,7 +93,7 @@ class VAE(Autoencoder):
         return super().is_steady and not (self.warmup_epochs or self.warmup_steps)
 
     def posterior(self, x: Tensor) -> Posterior:
-        """Return q(z|x) for images `(B, C, H, W)`."""
+        """Return q(z|x) for examples `(B, *S)`."""
         return Posterior(*self.encoder(x).chunk(2, dim=1))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -118,8 +118,8 @@ class VAE(Autoencoder):
         return log_likelihood + self.log_prior(z) - posterior.log_prob(z)
 
     def log_likelihood(self, x: Tensor, code: Tensor) -> Tensor:
-        """Return log p(x|z), `(S, B)`, for S codes of each of B images, `(S·B, K)`."""
-        # Unflattened, the S outputs of an image broadcast against it: x is not copied S times.
+        """Return log p(x|z), `(S, B)`, for S codes of each of B examples, `(S·B, K)`."""
+        # Unflattened, the S outputs of an example broadcast against it: x is not copied S times.
         parameters = self.decoder(code).unflatten(0, (-1, len(x)))
         return self.likelihood(parameters).log_prob(x)
 
@@ -128,7 +128,7 @@ class VAE(Autoencoder):
         raise SettingError("pretraining: is for an autoencoder, such as model=ae")
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
-        """Return the parts of the loss for clean images x `(B, C, H, W)`."""
+        """Return the parts of the loss for clean examples x `(B, *S)`."""
         posterior = self.posterior(self.noise(x) if seen is None else seen)
         code, penalty = self.sparsity(posterior.sample(self.samples, draws).flatten(0, 1))
         log_likelihood = self.log_likelihood(x, code).mean()

@@ -16,7 +16,7 @@ class MLP(Network):
 
     Args:
         shape: (C, H, W) of an image, or (D,) of a row.
-        hidden: sizes of the hidden layers, from the pixels to the code; may be empty.
+        hidden: sizes of the hidden layers, from the features to the code; may be empty.
         activation: after each hidden layer, a name in `ACTIVATIONS`.
         tied: each decoder layer uses the transposed weights of the encoder layer it mirrors
             (biases are its own). Of an encoder with several outputs per code unit (a VAE's mean

@@ -1,6 +1,6 @@
 """Greedy layer-wise pretraining: each pair of layers learns to reconstruct its input.
 
-From the pixels to the code, layer after layer: what the layers below make of the images is the
+From the features to the code, layer after layer: what the layers below make of them is the
 input v `(B, D)`; the layer's own output is h `(B, H)`. The learned weights become those of the
 encoder's layer and, transposed, of the decoder's mirror image of it: the network is unrolled and
 untied (Hinton & Salakhutdinov 2006).
@@ -36,7 +36,7 @@ class Layer(NamedTuple):
     """A layer of the encoder and its mirror image in the decoder."""
 
     depth: int
-    """From 0 at the pixels."""
+    """From 0 at the features."""
     down: nn.Linear
     """v → a."""
     up: nn.Linear | TiedLinear
@@ -73,7 +73,7 @@ class Greedy(Pretraining):
 
     Args:
         epochs: passes over the training split for each layer.
-        batch_size: images a step; None for the whole split.
+        batch_size: examples a step; None for the whole split.
     """
 
     tied = True

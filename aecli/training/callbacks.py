@@ -45,7 +45,7 @@ HPARAMS = {
 }
 """The settings that TensorBoard's HPARAMS page shows, beside the choice in each group."""
 SHOWN = 12
-"""Images in a row of reconstructions."""
+"""Examples in a row of reconstructions."""
 LARGEST_WORLD = 1024
 """Processes whose random states are read from a checkpoint."""
 PROJECTED = 400

@@ -21,7 +21,7 @@ LEAST_WORK = 1_000_000
 
 def multiplications(model: Autoencoder, data: DataModule) -> float:
     """Return the multiplications in a forward pass of a training batch."""
-    x = next(iter(data.batches("train", 1))).x
+    x = next(iter(data.batches("train"))).x[:1]
     counter = FlopCounterMode(display=False)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), counter:
         model.eval().terms(x)

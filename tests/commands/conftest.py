@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pandas import DataFrame
 
 from tests.commandline import aecli
 from tests.commands.made import make
@@ -9,9 +10,9 @@ SHORT = ("trainer.max_epochs=2", "network.hidden=[16]", "model.code_dim=3", "pic
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """Train three small models; return their folder: runs `vae` and `ae` on digits, `rows` on rows.
+    """Train small models; return their folder: `vae` and `ae` on digits, `rows`, and `table`.
 
-    Beside them lie the rows, `x.npy`, and new ones with labels, `new.npz`.
+    Beside them lie rows, `x.npy`, and new ones with labels, `new.npz`, and a table, `people.csv`.
     """
     folder = tmp_path_factory.mktemp("trained")
     draw = np.random.default_rng(0)
@@ -21,10 +22,16 @@ def trained(tmp_path_factory):
     odd = 100 + 20 * draw.normal(size=(10, 5))
     labels, names = ["normal"] * 30 + ["odd"] * 10, [f"row {n}" for n in range(40)]
     np.savez(folder / "new.npz", x=np.concatenate([x[:30], odd]), y=labels, names=names)
+    height = 170 + 8 * draw.normal(size=200)
+    people = {"who": [f"p{n}" for n in range(200)], "age": (height - 130).round().astype(int)}
+    people |= {"height": height, "town": np.where(height > 170, "Rome", "Oslo"), "kind": "normal"}
+    DataFrame(people).to_csv(folder / "people.csv", index=False)
+    roles = ["dataset=table", "dataset.file=people.csv", "dataset.id=who", "dataset.label=kind"]
     for name, words in {
         "vae": ["model=vae"],
         "ae": ["model=ae"],
         "rows": ["model=pca", "dataset=array", "dataset.file=x.npy"],
+        "table": ["model=vae", *roles],
     }.items():
         short = [w for w in SHORT if name != "rows" or not w.startswith("network")]
         done = aecli("train", *words, *short, f"hydra.run.dir={name}", cwd=folder)

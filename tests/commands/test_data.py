@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -40,11 +41,26 @@ def test_an_array_is_told_and_its_columns_are_drawn(tmp_path):
         assert min(picture.size) > 100
 
 
+def test_a_tables_columns_are_told_with_what_is_missing(tmp_path):
+    frame = pd.DataFrame({"age": [30.0, None, 50, 60] * 10, "town": ["Rome", "Oslo"] * 20})
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    done = aecli("data", "dataset=table", "dataset.file=people.csv", "out=h.png", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split("│")[1:6] for line in done.stdout.splitlines() if line.startswith("│ ")]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+    assert cells["missing values"][0] == "10"
+    assert cells["age"] == ["float64", "10", "3", "from 30 to 60, mean 46.67"]
+    assert cells["town"][1:] == ["0", "2", "Rome (20), Oslo (20)"]
+    assert "a training needs dataset.missing=mean, median or mask" in done.stdout
+    with Image.open(tmp_path / "h.png") as picture:
+        assert min(picture.size) > 100
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("dataset=none", "dataset=none: must be one of array"),
-        ("model=ae", "model=ae: aecli data takes dataset, its settings, out, overwrite"),
+        ("model=ae", "model=ae: aecli data takes dataset, its settings, plugins, out and ov"),
         ("trainer.max_epochs=3", "trainer.max_epochs=3: aecli data takes dataset"),
         ("dataset.shape=[3]", "dataset.shape=[3]: follows from other settings"),
         ("dataset.validation_size=5000", "dataset.validation_size=5000: must leave"),

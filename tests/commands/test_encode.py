@@ -54,6 +54,20 @@ def test_new_examples_have_their_own_names_and_classes(home):
     assert list(pd.read_csv(home / "x.csv")) == ["id", "split", "z0", "z1", "z2"]  # no labels
 
 
+def test_columns_in_another_order_and_more_of_them_are_the_same(home):
+    people = pd.read_csv(home / "people.csv")
+    people[["kind", "town", "height", "who", "age"]].assign(more=1).to_csv(
+        home / "mixed.csv", index=False
+    )
+    for name in ("people", "mixed"):
+        words = ("run=table", f"dataset.file={name}.csv", f"out={name}_codes.csv")
+        assert aecli("encode", *words, cwd=home).returncode == 0
+    assert (home / "people_codes.csv").read_text() == (home / "mixed_codes.csv").read_text()
+    assert (
+        (home / "people_codes.csv").read_text().startswith("id,split,label,z0,z1,z2\np0,new,norm")
+    )
+
+
 def test_a_known_data_set_is_read_where_it_lies_now(home):
     done = aecli("encode", "run=vae", "dataset.root=elsewhere", "out=codes.csv", cwd=home)
     assert done.returncode == 0
@@ -67,12 +81,15 @@ MISTAKES = [
     ("run=vae out=vae", "out=vae: must end in"),
     ("run=vae out=precious.csv", "out=precious.csv: exists already; name another, or add overwr"),
     ("run=rows dataset.file=new.npz out=new.npz", "out=new.npz: is, or lies in, what is read"),
-    ("run=. out=codes.csv", "run=.: holds 3 runs; name one of them"),
+    ("run=. out=codes.csv", "run=.: holds 4 runs; name one of them"),
     ("run=vae out=codes.csv dataset.file=x.npy", "dataset.file=x.npy: the run's data set has no"),
     ("run=rows out=codes.csv dataset.root=x", "it has dataset.file"),
     ("run=rows out=codes.csv dataset.labels=y", "dataset.labels=y: is of new data; add dataset.f"),
+    ("run=table out=codes.csv dataset.file=lacking.csv", "lacks the columns age"),
+    ("run=table out=codes.csv dataset.file=paris.csv", "column town has the categories Paris"),
+    ("run=table out=codes.csv dataset.file=x.npy", "x.npy: must end in one of .csv"),
     ("run=rows out=codes.csv dataset.file=no.npy", "no.npy: no such file"),
-    ("run=rows out=codes.csv dataset.file=wide.npy", "the run was trained on 5"),
+    ("run=rows out=codes.csv dataset.file=wide.npy", "the run was trained on rows of 5 n"),
     ("run=vae out=codes.csv batch_size=0", "batch_size=0: must be a whole number of at least 1"),
     ("run=vae out=codes.csv overwrite=perhaps", "overwrite=perhaps: must be true or false"),
     ("run=vae out=codes.csv model=ae", "model=ae: a run keeps its parts (see aecli encode --help)"),
@@ -84,6 +101,9 @@ MISTAKES = [
 def test_a_mistake_is_one_line_and_writes_nothing(line, message, home):
     (home / "precious.csv").write_text("precious")
     np.save(home / "wide.npy", np.zeros((4, 9), np.float32))
+    people = pd.read_csv(home / "people.csv")
+    people.drop(columns="age").to_csv(home / "lacking.csv", index=False)
+    people.replace("Rome", "Paris").to_csv(home / "paris.csv", index=False)
     before = contents(home)
     done = aecli("encode", *line.split(), cwd=home)
     assert is_one_line(done), done.stderr

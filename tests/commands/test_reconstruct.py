@@ -1,6 +1,7 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -38,6 +39,34 @@ def test_rows_come_back_in_their_own_units(home):
     x, again = np.load(home / "x.npy"), np.load(home / "rows.npy")
     # Two components explain these five columns, and three are there.
     np.testing.assert_allclose(again, x[order], rtol=1e-4)
+
+
+def test_a_table_comes_back_with_its_own_columns(home):
+    done = aecli("reconstruct", "run=table", "dataset.file=people.csv", "out=t.csv", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    people, again = pd.read_csv(home / "people.csv"), pd.read_csv(home / "t.csv")
+    assert list(again) == ["who", "split", "kind", "age", "height", "town"]
+    assert list(again["who"]) == list(people["who"])
+    assert again["age"].dtype == np.int64
+    assert set(again["town"]) <= {"Rome", "Oslo"}
+    assert again["height"].mean() == pytest.approx(people["height"].mean(), abs=5)
+
+
+def test_pictures_in_folders_keep_their_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("cats/a.png", "cats/b.jpg", "dogs/a.png", "dogs/c.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / name)
+    words = ("model=pca", "model.code_dim=1", "dataset.validation_size=1", "dataset.test_size=1")
+    train = ("train", "dataset=images", "dataset.root=photos", "hydra.run.dir=run", *words)
+    assert aecli(*train, cwd=tmp_path).returncode == 0
+    done = aecli("reconstruct", "run=run", "dataset.root=photos", "out=new/", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*.png")}
+    assert found == {"cats/a.png", "cats/b.png", "dogs/a.png", "dogs/c.png"}
+    with Image.open(tmp_path / "new" / "cats" / "b.png") as picture:
+        assert (picture.size, picture.mode) == ((8, 8), "RGB")
 
 
 @pytest.mark.parametrize(

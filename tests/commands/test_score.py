@@ -71,6 +71,15 @@ def test_the_shares_of_the_columns_add_up_to_the_score(home):
     np.testing.assert_allclose(shares.sum(axis=1), frame["score"], rtol=1e-4)
 
 
+def test_a_tables_columns_have_their_shares_by_name(home):
+    words = ("run=table", "per_feature=true", "out=scores.csv")
+    assert aecli("score", *words, cwd=home).returncode == 0
+    frame = pd.read_csv(home / "scores.csv")
+    shares = frame[["share_age", "share_height", "share_town"]]
+    np.testing.assert_allclose(shares.sum(axis=1), frame["score"], rtol=1e-4)
+    assert list(frame)[-3:] == list(shares)
+
+
 def test_images_get_a_picture_of_their_errors_each(home):
     done = aecli("score", "run=ae", "per_feature=true", "normal=0", "out=scores/", cwd=home)
     assert (done.returncode, done.stderr) == (0, "")

@@ -132,6 +132,16 @@ def test_new_pictures_are_read_as_the_runs_were(root, tmp_path):
     assert list(other.splits["new"].ids) == ["grey.png", "z/deep.png"]
 
 
+def test_a_run_reads_its_own_pictures_from_the_cache(root, tmp_path):
+    data = module(root)
+    again = ImageData(str(root), shape=None, batch_size=4, **SIZES)
+    again.of_run(data.card, data.fingerprint)
+    again.setup()
+    assert len(list((tmp_path / "cache").rglob("pixels.npy"))) == 1
+    for name, split in data.splits.items():
+        assert torch.equal(again.splits[name].values, split.values)
+
+
 def test_new_pictures_of_another_size(root, tmp_path):
     card = module(root).card
     (tmp_path / "new").mkdir()

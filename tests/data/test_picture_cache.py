@@ -110,6 +110,24 @@ def test_none_can_be_read(root, cache):
     assert not kept(cache)
 
 
+def test_none_can_be_read_though_all_begin_well(root, cache):
+    for path in root.iterdir():
+        path.write_bytes(path.read_bytes()[:41])
+    with pytest.raises(SettingError, match=r"none of its 5 pictures can be read; .*0.png: .*trunc"):
+        decoded(find(root), replace(ANY, size=(1, 1), resize="crop"))
+    assert not kept(cache)
+
+
+def test_a_run_takes_what_its_training_has_left(root, decodings):
+    decoded(find(root), ANY)
+    grey8 = replace(ANY, depth=Depth(1, 8), most=Depth(1, 8), size=(2, 3), like="the run's")
+    assert decoded(find(root), grey8, ANY).pixels.shape == (5, 1, 2, 3)
+    assert len(decodings) == 1
+    colours = replace(grey8, depth=Depth(3, 8), most=Depth(3, 8))
+    assert decoded(find(root), colours, ANY).pixels.shape == (5, 3, 2, 3)
+    assert len(decodings) == 2
+
+
 def test_other_sizes_are_refused(root, cache):
     Image.new("L", (4, 4)).save(root / "3.png")
     told = r"3.png: is 4 × 4; .*0.png is 2 × 3; set dataset.size, such as dataset.size=3, to"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from aecli.build import build
 from aecli.errors import SettingError
@@ -86,10 +87,38 @@ def test_distances_to_the_training_codes_are_those_by_hand(drawn):
     )
     apart = test - train.mean(axis=0)
     inverse = np.linalg.inv(np.cov(train.T, bias=True))
-    expected = np.sqrt(np.einsum("bi,ij,bj->b", apart, inverse, apart))
+    distance = np.einsum("bi,ij,bj->b", apart, inverse, apart)
+    errors = {
+        name: np.concatenate(
+            [
+                (model.reconstruct(batch.original) - batch.original).square().flatten(1).sum(1)
+                for batch in data.batches(name, 64)
+            ]
+        )
+        for name in ("train", "test")
+    }
+    expected = distance + errors["test"] / (errors["train"].mean() / (64 - 4))
     np.testing.assert_allclose(
         scored(of_kind("mahalanobis", model, data), data, 64), expected, rtol=1e-3
     )
+
+
+@torch.no_grad()
+def test_mahalanobis_of_pca_is_the_likelihood_of_probabilistic_pca():
+    config, _ = configure("model=pca", "model.code_dim=5")
+    data, model = build(config, "dataset"), build(config, "model").eval()
+    data.setup()
+    train, test = (
+        data.splits[name].values.flatten(1).double().numpy() / 16 for name in ("train", "test")
+    )
+    model.double()
+    x = torch.from_numpy(train)
+    model.solve(x.sum(0), x.T @ x, len(x))
+    found = scored(scores.mahalanobis(model.float(), data.batches("train", 100)), data, 100)
+    reference = PCA(5, svd_solver="full").fit(train).score_samples(test)
+    constant = found + 2 * reference
+    # scikit-learn divides by n − 1 in place of n.
+    np.testing.assert_allclose(constant, constant.mean(), atol=2e-3 * found.mean())
 
 
 def test_more_neighbors_than_there_are_is_refused(drawn):

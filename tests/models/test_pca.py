@@ -61,7 +61,7 @@ def test_reaches_the_published_error_on_mnist(mnist):
     [
         ({"noise": Masking(0.1)}, "model=pca .* noise=none"),
         ({"sparsity": L1(0.1)}, "model=pca .* sparsity=none"),
-        ({"code_dim": 65}, "model.code_dim=65: an image has only 64"),
+        ({"code_dim": 65}, "model.code_dim=65: an example has only 64"),
     ],
 )
 def test_parts_that_it_has_no_use_for_are_refused(settings, message):

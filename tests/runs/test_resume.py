@@ -4,11 +4,13 @@ import json
 from functools import partial
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 
 from aecli import __version__
 from aecli.commands.train import train
+from aecli.data import arrays
 from aecli.errors import SettingError
 from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
@@ -80,6 +82,14 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     for key in ("epochs", "best_epoch", "val"):
         assert ours[key] == theirs[key]
     assert scalars(parts) == scalars(tmp_path / "whole")
+
+
+def test_a_run_on_a_mapped_array_is_resumed_bitwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(arrays, "IN_MEMORY", 0)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((120, 6), dtype="f4"))
+    settings = ("model=vae", "dataset=array", f"dataset.file={tmp_path}/x.npy")
+    small = ("dataset.batch_size=20", "model.code_dim=2")
+    test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, (*settings, *small), 3)
 
 
 def test_seconds_add_up(tmp_path):

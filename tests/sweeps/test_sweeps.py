@@ -37,7 +37,7 @@ def test_a_failed_job_is_named_at_the_end_and_stops_no_other(tmp_path, launcher)
     end = done.stderr[done.stderr.index("aecli: 3 of 12 jobs failed:") :]
     for number in failed:
         assert f"  {number}_model-pca_model.code_dim-400_seed-{number - 3}" in end
-    assert "model.code_dim=400: an image has only 64 components (log: outputs/sweeps/" in end
+    assert "model.code_dim=400: an example has only 64 components (log: outputs/sweeps/" in end
     assert "Traceback" not in done.stderr
     compared = aecli("compare", cwd=tmp_path)
     assert compared.returncode == 0
