@@ -124,7 +124,9 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     def _checked(self, X: Any) -> np.ndarray:  # noqa: N803
         check_is_fitted(self)
-        return validate_data(self, X, dtype=SEEN, reset=False)
+        return validate_data(
+            self, X, dtype=SEEN, order="C", force_writeable=True, reset=False
+        )  # as torch takes them
 
     def _words(self, file: Path) -> list[str]:
         seed = check_random_state(self.random_state).randint(LARGEST)

@@ -107,13 +107,12 @@ def _write(config: DictConfig, whole: DictConfig, directory: Path) -> None:
 @contextmanager
 def _own_hydra() -> Iterator[None]:
     """Put aside what this process has set up of Hydra, and put it back at the end."""
-    world, config = GlobalHydra.instance(), HydraConfig.instance()
-    before = world.hydra, config.cfg
-    world.hydra, config.cfg = None, None
+    before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().hydra, HydraConfig.instance().cfg = None, None
     try:
         yield
-    finally:
-        world.hydra, config.cfg = before
+    finally:  # Hydra itself may have put another object in the place of the singleton
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
 
 
 @contextmanager

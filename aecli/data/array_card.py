@@ -61,12 +61,7 @@ class ArrayCard(Card):
         """Return the array's values, of its own type, seen in the shape of the model's examples."""
         array = data.numpy(force=True) if isinstance(data, Tensor) else np.asarray(data)
         self.check(array)
-        tensor = as_tensor(_kept(array))
-        if self.layout == "rows":
-            return tensor.flatten(1)
-        if self.layout == "images":
-            return tensor.unsqueeze(1)
-        return tensor.permute(0, 3, 1, 2) if self.layout == "channels_last" else tensor
+        return self._as_examples(as_tensor(_kept(array)))
 
     def scaled(self, stored: Tensor) -> Tensor:
         """Return (v − shift) / scale."""
@@ -89,14 +84,7 @@ class ArrayCard(Card):
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return x · scale + shift in the array's layout and type, integers rounded."""
-        v = x.detach().cpu().double() * self.scale + self.shift
-        if self.layout == "rows":
-            v = v.unflatten(1, self.raw)
-        elif self.layout == "images":
-            v = v.squeeze(1)
-        elif self.layout == "channels_last":
-            v = v.permute(0, 2, 3, 1)
-        array, dtype = v.numpy(), np.dtype(self.dtype)
+        array, dtype = self._in_units(x.detach().cpu()).numpy(), np.dtype(self.dtype)
         if dtype.kind == "b":
             return array >= 0.5
         if dtype.kind == "f":
@@ -105,6 +93,47 @@ class ArrayCard(Card):
         limits = np.iinfo(dtype)
         array = array.round().clip(max(limits.min, -EXACT), min(limits.max, EXACT))
         return array.astype(dtype)
+
+    @property
+    def given_type(self) -> torch.dtype:
+        """Bytes for bytes and booleans, double floats for such, floats for all others."""
+        if np.dtype(self.dtype) in (np.uint8, np.bool_):
+            return torch.uint8
+        return torch.float64 if np.dtype(self.dtype) == np.float64 else torch.float32
+
+    def given(self, stored: Tensor) -> Tensor:
+        """Return stored examples in the array's layout."""
+        return self._laid_out(stored.to(self.given_type))
+
+    def entering(self, given: Tensor) -> Tensor:
+        """Return (v − shift) / scale in the shape of the model's examples."""
+        v = self._as_examples(given)
+        v = v if v.dtype == torch.float64 else v.float()
+        return ((v - self.shift.to(v)) / self.scale.to(v)).float()  # nothing is kept of a tracing
+
+    def leaving(self, x: Tensor) -> Tensor:
+        """Return x · scale + shift in the array's layout, floats."""
+        v = self._in_units(x)
+        return v if self.given_type == torch.float64 else v.float()
+
+    def _in_units(self, x: Tensor) -> Tensor:
+        return self._laid_out(x.double() * self.scale.to(x.device) + self.shift.to(x.device))
+
+    def _as_examples(self, array: Tensor) -> Tensor:
+        """Return an array `(N, *raw)` in the shape of the model's examples."""
+        if self.layout == "rows":
+            return array.flatten(1)
+        if self.layout == "images":
+            return array.unsqueeze(1)
+        return array.permute(0, 3, 1, 2) if self.layout == "channels_last" else array
+
+    def _laid_out(self, examples: Tensor) -> Tensor:
+        """Return examples in the array's own layout."""
+        if self.layout == "rows":
+            return examples.unflatten(1, self.raw)
+        if self.layout == "images":
+            return examples.squeeze(1)
+        return examples.permute(0, 2, 3, 1) if self.layout == "channels_last" else examples
 
     def state(self) -> dict[str, Any]:
         """Return the arguments."""

@@ -31,11 +31,14 @@ from aecli.data.table_columns import (
 from aecli.data.table_files import read_table
 from aecli.errors import SettingError, check_choice, check_list, refused
 from aecli.text import one_line
+from aecli.untrusted import MOST_NODES
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 SCALES = ("standard", "robust", "minmax", "none")
+SPARE = 1000
+"""Values that a checkpoint has beside those of the columns."""
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -133,7 +136,10 @@ class TableFile:
         """Return the card: everything in it is that of the training rows."""
         check_missing(records.data, self.missing)
         training = records.data.iloc[rows.numpy()]
-        return TableCard([self._column(training[name]) for name in training], self.missing)
+        columns = [self._column(training[name]) for name in training]
+        card = TableCard(columns, self.missing)
+        _check_count(card)
+        return card
 
     def _features(self, table: "DataFrame", roles: dict[str, str]) -> "DataFrame":
         names = list(table.columns)
@@ -147,7 +153,8 @@ class TableFile:
                 f"dataset.columns: {one_line(both[0])} is that of dataset.{left_out[both[0]]}, and"
                 " cannot be a feature"
             )
-        kept = [name for name in names if name in set(chosen) - left_out.keys()]
+        features = set(chosen) - left_out.keys()
+        kept = [name for name in names if name in features]
         if not kept:
             raise SettingError(f"dataset.file={self.file}: no column is left to be a feature")
         data = table[kept]
@@ -234,6 +241,17 @@ def _check_there(setting: str, wanted: Sequence[str], names: Sequence[str]) -> N
     if lacking := [name for name in wanted if name not in names]:
         raise SettingError(
             f"dataset.{setting}={one_line(lacking[0])}: no such column; there are {listed(names)}"
+        )
+
+
+def _check_count(card: TableCard) -> None:
+    """Refuse more columns and categories than a checkpoint takes, before a training."""
+    count, categories = len(card.columns), sum(len(column.categories) for column in card.columns)
+    # A column is a name, a kind and a list of texts; `features` stand in three places, in threes.
+    if 3 * count + categories + 9 * len(card.features or ()) > MOST_NODES - SPARE:
+        raise SettingError(
+            f"dataset.file: has {count:,} columns with {categories:,} categories, more than a run"
+            " keeps; choose some by dataset.columns=[…]"
         )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from aecli.data import TableCard, TableData
 from aecli.errors import SettingError
+from aecli.runs.checkpoint import pack_data
 
 COLOURS = ["blue", "green", "red"]
 
@@ -310,3 +311,12 @@ def test_other_rows_than_those_of_the_training_are_refused(people, tmp_path):
     again.of_run(data.card, data.fingerprint)
     with pytest.raises(SettingError, match="the 50 examples that are there now are not those"):
         again.setup()
+
+
+def test_no_more_columns_and_categories_than_a_run_keeps(people, tmp_path, monkeypatch):
+    needed = 1000 + 3 * 4 + 5 + 9 * 3
+    monkeypatch.setattr("aecli.data.table.MOST_NODES", needed)
+    pack_data(set_up(people, tmp_path))
+    monkeypatch.setattr("aecli.data.table.MOST_NODES", needed - 1)
+    with pytest.raises(SettingError, match=r"has 4 columns with 5 categories, more than a run"):
+        set_up(people, tmp_path)

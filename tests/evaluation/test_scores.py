@@ -56,9 +56,9 @@ def test_a_score_does_not_depend_on_the_batches(kind, drawn, monkeypatch):
     assert whole.shape == (len(data.splits["test"]),)
     assert whole.std() > 0
     monkeypatch.setattr(scores, "DECODED_AT_ONCE", 30)
-    np.testing.assert_allclose(
-        scored(of_kind(kind, model, data), data, 7), whole, rtol=1e-4, atol=1e-5
-    )
+    for size in (7, 100):
+        again = scored(of_kind(kind, model, data), data, size)
+        np.testing.assert_allclose(again, whole, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
