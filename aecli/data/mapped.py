@@ -3,6 +3,8 @@
 import mmap
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from weakref import finalize
 
 import numpy as np
@@ -60,6 +62,20 @@ def row_file(data: object) -> RowFile | None:
     if not (isinstance(data, np.memmap) and isinstance(data.base, mmap.mmap) and len(data)):
         return None
     return RowFile(data) if hasattr(os, "preadv") and data.flags.c_contiguous else None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread: those that share small pieces of work wait for each other.
+
+    On a machine with other work to do, for longer than the work itself takes.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def mapping_of(array: np.ndarray) -> mmap.mmap | None:

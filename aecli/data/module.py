@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aecli.data.batches import Batches
-from aecli.data.mapped import row_file
+from aecli.data.mapped import one_thread, row_file
 from aecli.data.records import Card, Records, Source
 from aecli.data.splits import Examples, Split, Splitting
 from aecli.errors import SettingError, check_choice, check_int, check_seed, check_shape
@@ -142,6 +142,7 @@ class DataModule(pl.LightningDataModule):
         numbers = labels.tolist()
         return [self.class_names[n] if self.class_names else str(n) for n in numbers]
 
+    @one_thread()
     def values(self) -> Tensor:
         """Return values of x in the training split that show whether a likelihood fits it."""
         if self.binarize != "none":

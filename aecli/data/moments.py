@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aecli.data.array_card import EXACT
-from aecli.data.mapped import as_tensor, mapping_of, release
+from aecli.data.mapped import as_tensor, mapping_of, one_thread, release
 from aecli.errors import SettingError
 from aecli.progress import Tracked
 
@@ -42,6 +42,7 @@ class Moments(NamedTuple):
         return Moments(self.number * len(self.mean), self.low.min(), self.high.max(), mean, squares)
 
 
+@one_thread()
 def moments(array: np.ndarray, rows: Tensor) -> Moments:
     """Return the moments of some rows (Chan, Golub & LeVeque 1983: those of pieces, joined).
 
@@ -65,6 +66,7 @@ def moments(array: np.ndarray, rows: Tensor) -> Moments:
     return Moments(count, low, high, mean, squares)
 
 
+@one_thread()
 def check_values(array: np.ndarray, name: str) -> None:
     """Refuse numbers that are not finite, and those that float32 cannot hold.
 
