@@ -46,6 +46,11 @@ class PCA(Autoencoder):
             raise SettingError("model=pca is solved on clean examples: it takes only noise=none")
         if not sparsity.is_none:
             raise SettingError("model=pca has no code to make sparse: it takes only sparsity=none")
+        if likelihood.leaves_out_missing:
+            raise SettingError(
+                "model=pca: is solved for the squared error, of all entries: it takes"
+                " likelihood=mse, not mixed"
+            )
         network = MLP(shape, hidden=[], activation="relu")
         super().__init__(network, code_dim, noise, sparsity, likelihood, optimizer)
         self.automatic_optimization = False

@@ -6,7 +6,7 @@ from sklearn import decomposition
 from aecli.build import build
 from aecli.data import Digits
 from aecli.errors import SettingError
-from aecli.likelihoods import MSE
+from aecli.likelihoods import MSE, Mixed
 from aecli.models import PCA
 from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
@@ -14,9 +14,16 @@ from aecli.sparsity import L1, Sparsity
 from tests.conftest import configure
 
 
-def pca(code_dim=10, noise=None, sparsity=None):
+def pca(code_dim=10, noise=None, sparsity=None, likelihood=None):
     optimizer = Optimization("adam", 1e-3)
-    return PCA((1, 8, 8), code_dim, noise or Noise(), sparsity or Sparsity(), MSE(), optimizer)
+    return PCA(
+        (1, 8, 8),
+        code_dim,
+        noise or Noise(),
+        sparsity or Sparsity(),
+        likelihood or MSE(),
+        optimizer,
+    )
 
 
 def solve(model, x):
@@ -61,6 +68,10 @@ def test_reaches_the_published_error_on_mnist(mnist):
     [
         ({"noise": Masking(0.1)}, "model=pca .* noise=none"),
         ({"sparsity": L1(0.1)}, "model=pca .* sparsity=none"),
+        (
+            {"likelihood": Mixed([["number", 64]], 1.0, learn_sigma=True)},
+            "model=pca: .*likelihood=mse, not mixed",
+        ),
         ({"code_dim": 65}, "model.code_dim=65: an example has only 64"),
     ],
 )
