@@ -5,7 +5,6 @@ The files and the cache of their pixels lie in a temporary folder as long as thi
 
 import atexit
 import copy
-import os
 import shutil
 import tempfile
 import time
@@ -167,5 +166,5 @@ def _elbo(*words: str) -> float:
     ):
         choices = {"model": "vae", "dataset": words[0].partition("=")[2]}
         train(config, Path(directory), choices)
-        (run,) = find(directory, os.curdir)
+        (run,) = find(directory)
         return evaluate(run, cheap, seed=0)["elbo"]
