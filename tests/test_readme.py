@@ -55,7 +55,10 @@ def values(override: Override) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-@pytest.mark.parametrize("line", lines("train", "eval", "sample"))
+OF_HYDRA = ("train", "eval", "sample", "encode", "score", "reconstruct", "decode", "export", "data")
+
+
+@pytest.mark.parametrize("line", lines(*OF_HYDRA))
 def test_a_line_composes(line):
     _, command, *words = shlex.split(line)
     overrides = [word for word in words if word not in ("-m", "--multirun", "--cfg", "job")]
@@ -76,7 +79,7 @@ def test_a_line_of_compare_has_flags_that_it_knows(line):
 
 
 def test_there_are_lines():
-    assert len(lines("train", "eval", "sample")) > 30
+    assert len(lines(*OF_HYDRA)) > 40
     assert lines("compare")
 
 
