@@ -33,7 +33,7 @@ WIDTH = 512
 """Numbers in a row: 1 kB of float16."""
 BLOCK = 1 << 15
 """Rows that are drawn; a file repeats them."""
-STEPS, WARM_UP = 400, 40
+STEPS, WARM_UP = 3000, 100
 TURNS = 5
 
 
