@@ -81,6 +81,10 @@ class Setting(NamedTuple):
         if self.option == "dataset=images":
             words = ["network.channels=[4]" if w.startswith("network") else w for w in words]
             words += [f"dataset.root={photos()}"] if self.key != "dataset.root" else []
+        if self.option == "dataset=array":
+            words += [f"dataset.file={array()}"] if self.key != "dataset.file" else []
+            words += ["dataset.key=x"] if self.key not in ("dataset.file", "dataset.key") else []
+            words += ["dataset.labels=y"] if self.key == "dataset.classes" else []
         if self.option in ("dataset=table", "likelihood=mixed"):
             words += ["dataset=table"] if group == "likelihood" else []
             words += [f"dataset.file={table()}"] if self.key != "dataset.file" else []
@@ -101,6 +105,15 @@ def photos() -> Path:
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (8, 8, 4), np.uint8)).save(path)
     return folder
+
+
+@cache
+def array() -> Path:
+    """Return a file of 200 rows of 6 numbers, and their labels."""
+    atexit.register(shutil.rmtree, folder := Path(mkdtemp()))
+    rows = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    np.savez(folder / "array.npz", x=rows, y=np.arange(200) % 5)
+    return folder / "array.npz"
 
 
 @cache
@@ -376,7 +389,7 @@ def test_wiring_is_what_conf_fills_in_from_other_settings():
                 if str(value).startswith("${")
                 and not str(value).startswith(("${oc.env", "${code_dim"))
             }
-    assert wired == set(WIRED) - {"dataset.shape", "dataset.source"}
+    assert wired == set(WIRED) - {"dataset.shape", "dataset.source", "dataset.features"}
 
 
 def test_flags_may_stand_anywhere(tmp_path):

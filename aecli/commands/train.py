@@ -178,7 +178,7 @@ def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
     """Write what was found in the data into the configuration, for the parts that need it."""
     assert data.card is not None, "set up first"
     found = {"shape": list(data.card.shape), "features": data.card.features}
-    new = [key for key in found if key in config.dataset and config.dataset[key] is None]
+    new = [key for key, value in found.items() if value != config.dataset.get(key, value)]
     for key in new:
         config.dataset[key] = found[key]
     if new and rank() == 0:

@@ -29,7 +29,8 @@ def read_array(path: Path, key: str | None, setting: str = "dataset.key") -> np.
     """
     name = path.suffix.lower()
     if name not in READERS:
-        raise SettingError(f"{one_line(path)}: must end in one of {', '.join(READERS)}")
+        place = setting.replace(".key", ".file")
+        raise SettingError(f"{place}={one_line(path)}: must end in one of {', '.join(READERS)}")
     with plain_errors(path):
         size_of(path)
         array = READERS[name](path, Names(path, key, setting))

@@ -174,7 +174,6 @@ def test_an_interpolation_in_a_checkpoint_is_not_resolved(trained, tmp_path):
         {"packed": {"config": None}},
         {"packed": {"config": [1]}},
         {"packed": {"choices": {"model": "ae", "dataset": "../mnist"}}},
-        {"packed": {"choices": {"model": "ae", "dataset": "nothing"}}},
         {"config": {"model.noise": {"_target_": "lightning.pytorch.Trainer"}}},
         {"config": {"model": {"_target_": "aecli.noise.Noise"}}},
         {"config": {"model.likelihood": {"_target_": "aecli.noise.Noise"}}},
