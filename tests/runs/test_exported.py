@@ -47,16 +47,16 @@ def test_a_part_agrees(part):
     assert exported(model_of(*small("vae")), CARD, digits(), part, ".pt2") < 1e-5
 
 
-@pytest.mark.parametrize("ending", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("network", options("network"))
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.slow
-def test_every_variant_and_network_agrees(variant, network, ending):
+def test_every_variant_and_network_agrees(variant, network):
     model = model_of(f"model={variant}", *([f"network={network}"] if variant != "pca" else []))
     if variant == "pca":  # the weights of a solution, on the scale of the data
         x = CARD.scaled(digits(200)).flatten(1).double()
         model.solve(x.sum(0), x.T @ x, len(x))
-    assert exported(model, CARD, digits(), "all", ending) < 1e-5
+    for ending in (".onnx", ".pt2") if variant in ("ae", "vae") else (".onnx",):
+        assert exported(model, CARD, digits(), "all", ending) < 1e-5
 
 
 @pytest.mark.parametrize("likelihood", options("likelihood"))
