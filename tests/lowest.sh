@@ -7,7 +7,7 @@ venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT
 python3 -m venv "$venv"
 "$venv/bin/python" tests/lowest.py > "$venv/constraints.txt"
-"$venv/bin/pip" install -q -c "$venv/constraints.txt" -e ".[sweep,slurm]" "pytest>=8" "pytest-xdist>=3"
+"$venv/bin/pip" install -q -c "$venv/constraints.txt" -e ".[sweep,slurm,table,hdf5,export]" "pytest>=8" "pytest-xdist>=3"
 # Old versions may warn of what is deprecated in new ones: no warning is an error here.
 OMP_NUM_THREADS=1 GOMP_SPINCOUNT=100 "$venv/bin/pytest" -q -m "not slow" -o filterwarnings= \
   tests/data/test_idx.py tests/data/test_module.py tests/data/test_sources.py tests/evaluation \

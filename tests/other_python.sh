@@ -23,6 +23,6 @@ if [[ $torch != *+cpu && $(uname -s) = Linux ]]; then
   echo "skipped: no CPU build of torch for Python $version (found: ${torch:-none})"
   exit
 fi
-"$venv/bin/pip" install -q -c constraints.txt -e ".[sweep,slurm]" "pytest>=8" "pytest-xdist>=3"
+"$venv/bin/pip" install -q -c constraints.txt -e ".[sweep,slurm,table,hdf5,export]" "pytest>=8" "pytest-xdist>=3"
 "$venv/bin/pytest" -q tests/data tests/evaluation tests/models tests/pretraining tests/runs \
   tests/training tests/test_cli.py tests/test_conf.py
