@@ -1,6 +1,6 @@
 """Print the lowest versions that pyproject.toml allows, as a constraints file for pip.
 
-pip install -c <(python tests/lowest.py) -e ".[sweep,slurm]"
+pip install -c <(python tests/lowest.py) -e ".[sweep,slurm,table,hdf5,export]"
 """
 
 import re
@@ -24,4 +24,6 @@ def lowest(requirements: list[str]) -> list[str]:
 if __name__ == "__main__":
     project = tomllib.loads(PROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    print(*lowest([*project["dependencies"], *extras["sweep"], *extras["slurm"]]), sep="\n")  # noqa: T201
+    kinds = ("sweep", "slurm", "table", "hdf5", "export")
+    wanted = [*project["dependencies"], *(name for kind in kinds for name in extras[kind])]
+    print(*lowest(wanted), sep="\n")  # noqa: T201
