@@ -13,6 +13,10 @@ GROUP = 16
 """Channels that are normalized together (Wu & He 2018, table 3)."""
 
 
+MOST_BLOCKS = 100
+"""Of each halving; the deepest network of He et al. 2016 has 1,001 layers in all."""
+
+
 class ResNet(Network):
     """Residual blocks in place of the convolutions of `Conv`: for photos of 32 to 256 pixels.
 
