@@ -6,8 +6,8 @@ from math import gcd, prod
 
 from torch import Tensor, nn
 
-from aecli.errors import check_choice
-from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, check_size, halved
+from aecli.errors import check_choice, check_int
+from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, halved
 
 GROUP = 16
 """Channels that are normalized together (Wu & He 2018, table 3)."""
@@ -30,7 +30,7 @@ class ResNet(Network):
     Args:
         shape: (C, H, W) of an image.
         channels: of each halving, from the pixels to the code; None for `halved`'s choice.
-        blocks: of each size, ≥ 1.
+        blocks: of each size, from 1 to `MOST_BLOCKS`.
         activation: before each convolution of a block, a name in `ACTIVATIONS`.
     """
 
@@ -42,7 +42,7 @@ class ResNet(Network):
         activation: str,
     ) -> None:
         self.shapes = halved("resnet", shape, channels)
-        self.blocks = check_size("network.blocks", blocks)
+        self.blocks = check_int("network.blocks", blocks, 1, MOST_BLOCKS)
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
