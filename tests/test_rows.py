@@ -41,7 +41,7 @@ def test_a_table_reads_back_as_it_was(ending, tmp_path):
     if ending == ".parquet":
         frame = pd.read_parquet(path)
     else:
-        text = {"keep_default_na": False, "dtype": {"id": str}}
+        text = {"keep_default_na": False, "dtype": {"id": str}, "float_precision": "round_trip"}
         frame = pd.read_csv(path, sep="," if ending == ".csv" else "\t", **text)
     assert list(frame) == ["id", "split", "score", "z0", "z1", "z2"]
     assert list(frame["id"]) == list(ids)

@@ -258,6 +258,7 @@ CONTEXT: dict[str, tuple[list[str], str]] = {
     "optimizer.history_size": ([], "1"),
     "optimizer.max_iter": ([], "2"),
     "optimizer.line_search_fn": ([], "null"),
+    "network.channels": ([], "[9]"),
     "network.hidden": ([], "[9]"),
     "sparsity.alpha": ([], "1.5"),
     "sparsity.momentum": ([], "0.9"),
