@@ -144,14 +144,23 @@ class DataModule(pl.LightningDataModule):
 
     @one_thread()
     def values(self) -> Tensor:
-        """Return values of x in the training split that show whether a likelihood fits it."""
-        if self.binarize != "none":
-            return torch.tensor([0.0, 1.0])
+        """Return values of x in the training split that show whether a likelihood fits it.
+
+        Raises `SettingError` for data that cannot be binarized.
+        """
         assert self.card is not None, "set up first"
         split = self.splits["train"]
         chunks = split.rows.split(CHUNK)
         shown = torch.cat([self.card.telling(split.examples.taken(rows)) for rows in chunks])
-        return shown.unique()
+        if self.binarize == "none":
+            return shown.unique()
+        if shown.min() < 0 or shown.max() > 1:
+            raise SettingError(
+                f"dataset.binarize={self.binarize}: is for values in [0, 1], and the data has some"
+                f" from {shown.min():g} to {shown.max():g}; choose another likelihood, or of an"
+                " array dataset.scale=minmax"
+            )
+        return torch.tensor([0.0, 1.0])
 
     def batches(
         self, name: str, batch_size: int | None = None, draw_seed: int | None = None
@@ -235,6 +244,7 @@ class DataModule(pl.LightningDataModule):
         draws = []
         for rows in split.rows.split(CHUNK):  # a float copy of the whole set would be 4 times it
             original = card.scaled(split.examples.taken(rows))
+            original.clamp_(0, 1)  # beyond the ends of the training split
             if self.binarize == "round":
                 draws.append((original >= 0.5).byte())
             else:
