@@ -342,22 +342,6 @@ def outcome(words: list[str], cwd: Path) -> dict[str, Any]:
     return {key: told[key] for key in ("val", "epochs", "best_epoch", "parameters")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "setting",
-    [s for s in SETTINGS if s.key not in NO_NUMBERS and s.option not in READ_ELSEWHERE],
-    ids=lambda s: f"{s.option or 'root'}-{s.key}",
-)
-def test_a_setting_changes_what_comes_out(setting, tmp_path):
-    context = CONTEXT.get(setting.key, ([], ""))[0]
-    replaced = {word.partition("=")[0] for word in context}
-    words = [w for w in setting.around if w.partition("=")[0] not in replaced] + context
-    before = outcome(words, tmp_path / "before")
-    words = [word for word in words if not word.startswith(f"{setting.key}=")]
-    value = another(setting, words, tmp_path)
-    assert outcome([*words, f"{setting.key}={value}"], tmp_path / "after") != before, value
-
-
 def test_max_time_ends_a_run_with_an_epoch(tmp_path):
     words = ("trainer.max_epochs=100000", "pictures_every=0", "+trainer.max_time=00:00:00:01")
     done = aecli("train", "network.hidden=[8]", "dataset.train_size=64", *words, cwd=tmp_path)
