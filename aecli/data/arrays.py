@@ -27,11 +27,10 @@ def read_array(path: Path, key: str | None, setting: str = "dataset.key") -> np.
     Raises `SettingError` for a file that is missing, damaged, of another kind, too large for the
     memory, or that would have to be unpickled.
     """
-    name = path.suffix.lower()
+    place, name = setting.replace(".key", ".file"), path.suffix.lower()
     if name not in READERS:
-        place = setting.replace(".key", ".file")
         raise SettingError(f"{place}={one_line(path)}: must end in one of {', '.join(READERS)}")
-    with plain_errors(path):
+    with plain_errors(path, place):
         size_of(path)
         array = READERS[name](path, Names(path, key, setting))
     if array.dtype.hasobject or array.dtype.names:
@@ -40,14 +39,14 @@ def read_array(path: Path, key: str | None, setting: str = "dataset.key") -> np.
 
 
 @contextmanager
-def plain_errors(path: Path) -> Iterator[None]:
+def plain_errors(path: Path, key: str = "dataset.file") -> Iterator[None]:
     """Turn whatever the reading of a file raises into a `SettingError` that names it."""
     try:
         yield
     except SettingError:
         raise
     except FileNotFoundError as error:
-        raise SettingError(f"{one_line(path)}: no such file") from error
+        raise SettingError(f"{key}={one_line(path)}: no such file") from error
     except Exception as error:  # whatever the reading of arbitrary bytes can raise
         if "allow_pickle" in str(error) or "Object arrays" in str(error):
             raise SettingError(
