@@ -242,7 +242,7 @@ def test_one_row_cannot_be_split(tmp_path):
         ({"key": "x"}, r"^dataset\.key=x: .*x\.npy holds one array without a name"),
         ({"key": 3}, r"^dataset\.key=3: must be a text"),
         ({"labels": "y"}, r"^dataset\.labels=y: .*holds one array without a name"),
-        ({"ids": "none.npy"}, r"^none\.npy: no such file"),
+        ({"ids": "none.npy"}, r"=none\.npy: no such file"),
     ],
 )
 def test_settings_that_do_not_go_with_the_file(tmp_path, settings, says):
