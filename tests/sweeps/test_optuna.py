@@ -47,7 +47,12 @@ def study_of(sweep):
 def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(tmp_path, launcher):
     # A Bernoulli likelihood is refused on grey images, and the smallest rates learn nothing.
     likelihoods = "likelihood=mse,cross_entropy,gaussian,bernoulli"
-    space = ("model=ae", likelihoods, "optimizer.lr=tag(log,interval(1e-6,1e-1))")
+    space = (
+        "model=ae",
+        "dataset.binarize=none",
+        likelihoods,
+        "optimizer.lr=tag(log,interval(1e-6,1e-1))",
+    )
     line = ("train", "-m", "sweeper=optuna", f"launcher={launcher}", "objective=val/mse")
     done = aecli(*line, *space, *SHORT, "sweeper.trials=15", cwd=tmp_path)
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
