@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from aecli.errors import SettingError
-from aecli.likelihoods import MSE, Bernoulli, ContinuousBernoulli, CrossEntropy, Gaussian
+from aecli.likelihoods import (
+    MSE,
+    Bernoulli,
+    ContinuousBernoulli,
+    CrossEntropy,
+    Gaussian,
+    Likelihood,
+)
 
 GREY = torch.tensor([0.0, 0.25, 1.0])
 BINARY = torch.tensor([0.0, 1.0])
@@ -171,3 +178,28 @@ def test_an_example_may_have_any_shape(likelihood, shape):
     mean = likelihood(parameters[0]).mean
     assert mean.shape == likelihood.errors(mean, x).shape == x.shape
     assert torch.allclose(likelihood.mse(mean, x), (mean - x).square().flatten(1).mean(1))
+
+
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        Bernoulli(),
+        CrossEntropy(),
+        ContinuousBernoulli(),
+        Gaussian(0.3),
+        MSE(),
+        MSE(output="sigmoid"),
+    ],
+    ids=repr,
+)
+def test_the_output_of_a_mean_has_that_mean(likelihood):
+    mean = torch.tensor([0.0, 1e-5, 0.0015, 0.2, 0.499, 0.5, 0.501, 0.9, 0.9985, 1.0])
+    output = likelihood.output_of(mean)
+    assert torch.allclose(likelihood(output).mean, mean, atol=1.001e-3)
+    inside = slice(2, -2)
+    assert torch.allclose(likelihood(output).mean[inside], mean[inside], atol=2e-6)
+
+
+def test_a_likelihood_that_cannot_say_its_output_is_refused():
+    with pytest.raises(SettingError, match=r"network.output_bias=data: Own has no `output_of`"):
+        type("Own", (Likelihood,), {})().output_of(GREY)

@@ -189,3 +189,11 @@ def test_features_of_no_table_are_refused(features):
     for part in (lambda: Mixed(features, 1.0, learn_sigma=True), lambda: Masking(0.5, features)):
         with pytest.raises(SettingError, match=r"dataset\.features"):
             part()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_output_of_a_mean_has_that_mean(masked):
+    likelihood = Mixed(MASKED if masked else PLAIN, sigma=0.7, learn_sigma=True)
+    mean = torch.tensor([0.3, -2.0, 0.2, 0.7, 0.1, 1.5, *([0.9] * 4 if masked else [])])
+    found = likelihood(likelihood.output_of(mean)).mean[:6]
+    assert torch.allclose(found, mean[:6], atol=1e-6)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from aecli.errors import SettingError
-from aecli.networks import MLP, Conv, ResNet
+from aecli.networks import MLP, Conv, ResNet, TiedLinear
 
 NETWORKS = [
     MLP((1, 8, 8), [32, 16], "relu"),
@@ -77,6 +77,15 @@ def test_of_two_outputs_per_unit_the_first_are_tied():
         ),
         (lambda: ResNet((3, 1, 40), None, 1, "relu"), "network=resnet: .* 1 × 40 pixels is too"),
         (lambda: ResNet((3, 8, 8), None, 0, "relu"), "network.blocks=0: must be a whole number"),
+        (
+            lambda: MLP((4,), [4], "relu", init="he"),
+            "network.init=he: must be null, glorot, or the",
+        ),
+        (lambda: Conv((1, 8, 8), None, "relu", init=0), "network.init=0: must be null, glorot"),
+        (
+            lambda: ResNet((1, 8, 8), None, 1, "relu", output_bias="zero"),
+            "network.output_bias=zero: must be one of data",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(make, message):
@@ -151,3 +160,47 @@ def test_images_may_lie_in_memory_with_their_channels_last(network):
     decoder.to(memory_format=torch.channels_last)
     other = decoder(encoder(x.contiguous(memory_format=torch.channels_last)))
     assert torch.allclose(other, expected, atol=1e-5)
+
+
+def starts(init):
+    """Return plans of all kinds with this start."""
+    return [
+        MLP((1, 40, 40), [100, 50], "relu", batch_norm=True, init=init),
+        MLP((1, 40, 40), [100], "sigmoid", tied=True, init=init),
+        Conv((3, 16, 16), [64, 64], "relu", init=init),
+        ResNet((3, 16, 16), [64], 1, "relu", init=init),
+    ]
+
+
+def layers(built):
+    return [
+        m
+        for part in built
+        for m in part.modules()
+        if isinstance(m, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | TiedLinear)
+    ]
+
+
+@pytest.mark.parametrize("plan", starts("glorot"))
+def test_glorot_is_a_uniform_of_the_layers_fans_and_zero_biases(plan):
+    for layer in layers(plan.build(50, 50)):
+        fan = nn.init._calculate_fan_in_and_fan_out(layer.weight)
+        bound = (6 / sum(fan)) ** 0.5
+        assert layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("plan", starts(0.02))
+def test_a_number_is_the_deviation_of_a_normal(plan):
+    for layer in layers(plan.build(50, 50)):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert layer.weight.abs().max() > 2.5 * 0.02
+        assert not layer.bias.any()
+
+
+def test_without_an_init_the_weights_are_torchs():
+    torch.manual_seed(0)
+    first = Conv((1, 8, 8), [4], "relu").build(2, 2).encoder[0].weight
+    torch.manual_seed(0)
+    assert torch.equal(first, nn.Conv2d(1, 4, 3, stride=2, padding=1).weight)

@@ -263,6 +263,7 @@ CONTEXT: dict[str, tuple[list[str], str]] = {
     "optimizer.line_search_fn": ([], "null"),
     "network.channels": ([], "[9]"),
     "network.hidden": ([], "[9]"),
+    "network.init": ([], "glorot"),
     "sparsity.alpha": ([], "1.5"),
     "sparsity.momentum": ([], "0.9"),
     "sparsity.k_start": ([], "15"),

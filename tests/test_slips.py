@@ -56,7 +56,6 @@ SLIPS = [
     ("+trainer.logger=false", "aecli: trainer.logger=false: cannot be set: aecli sets it"),
     ("+trainer.strategy=ddp_spawn", "aecli: trainer.strategy=ddp_spawn: must be one of auto"),
     ("trainer.devices=2", "aecli: trainer.devices=2: several need trainer=ddp"),
-    ("+model.beta=1 model=iwae", "aecli: model.beta=1: the bound of model=iwae has no β"),
     (
         "model.code_dim=2147483647",
         "aecli: model.code_dim=2147483647, network.hidden=[400]: the",

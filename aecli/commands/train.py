@@ -147,6 +147,8 @@ def train(
     values = data.values()
     model.likelihood.check(values)
     model.noise.fit(values)
+    if last is None and model.output_bias is not None:
+        model.start_output(data.mean())
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"

@@ -162,6 +162,20 @@ class DataModule(pl.LightningDataModule):
             )
         return torch.tensor([0.0, 1.0])
 
+    @one_thread()
+    def mean(self) -> Tensor:
+        """Return the mean example of the training split, `(*S)`, of what a training draws."""
+        split, card = self.splits["train"], self.card
+        assert card is not None, "set up first"
+        total = torch.zeros(card.shape, dtype=torch.float64)
+        for at in torch.arange(len(split)).split(CHUNK):
+            if split.binary is not None:
+                x = split.binary[at].double()
+            else:
+                x = card.scaled(split.examples.taken(split.rows[at])).double()
+            total += x.sum(dim=0)
+        return (total / len(split)).float()
+
     def batches(
         self, name: str, batch_size: int | None = None, draw_seed: int | None = None
     ) -> Batches:

@@ -5,6 +5,11 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch import distributions as d
 
+from aecli.errors import SettingError
+
+LEAST_MEAN = 1e-3
+"""Of a pixel that is always 0, so that its logit ends; Burda et al. 2015 have the same."""
+
 
 def features(x: Tensor) -> tuple[int, ...]:
     """Return the dimensions of the features in a batch x `(B, *S)`, counted from the end."""
@@ -40,6 +45,19 @@ class Likelihood(nn.Module):
     def forward(self, parameters: Tensor) -> Distribution:
         """Return p(x|z) for the decoder's output `(…, *S)`."""
         raise NotImplementedError
+
+    def output_of(self, mean: Tensor) -> Tensor:
+        """Return the decoder's output at which p(x|z) has this mean; both `(…)`.
+
+        A mean of 0 or 1 of what ends there counts as `LEAST_MEAN` off it.
+
+        Raises `SettingError` for a likelihood that cannot say.
+        """
+        if self.takes_logits:
+            return mean.clamp(LEAST_MEAN, 1 - LEAST_MEAN).logit()
+        raise SettingError(
+            f"network.output_bias=data: {type(self).__name__} has no `output_of`; leave it null"
+        )
 
     def check(self, values: Tensor) -> None:
         """Raise `SettingError` if some of the data's values lie outside the support."""

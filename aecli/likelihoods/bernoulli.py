@@ -8,7 +8,13 @@ from torch import Tensor
 from torch import distributions as d
 
 from aecli.errors import SettingError
-from aecli.likelihoods.base import Distribution, Features, Likelihood, features
+from aecli.likelihoods.base import (
+    LEAST_MEAN,
+    Distribution,
+    Features,
+    Likelihood,
+    features,
+)
 
 
 class Bernoulli(Likelihood):
@@ -77,11 +83,25 @@ class CrossEntropy(Bernoulli):
         _check_unit_interval("cross_entropy", values)
 
 
+BISECTIONS = 40
+"""Of an interval of 2,000, down to the precision of float32."""
+
+
 class ContinuousBernoulli(Likelihood):
     """p(x|z) = Π C(λ_i) λ_i^x_i (1−λ_i)^(1−x_i), λ = sigmoid(l), a density for grey x in [0, 1].
 
     Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845.
     """
+
+    def output_of(self, mean: Tensor) -> Tensor:
+        """Return the logit with this mean, by bisection: a mean of ε or 1 − ε has about ∓1/ε."""
+        low = torch.full_like(mean, -1 / LEAST_MEAN)
+        high = -low
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            above = ContinuousBernoulliVariables(logits=middle, validate_args=False).mean > mean
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        return (low + high) / 2
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return continuous Bernoulli variables with these logits."""

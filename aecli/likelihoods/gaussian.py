@@ -35,6 +35,10 @@ class Gaussian(Likelihood):
         learned = isinstance(self.log_sigma, nn.Parameter)
         return f"sigma={float(self.log_sigma.exp()):g}, learn_sigma={str(learned).lower()}"
 
+    def output_of(self, mean: Tensor) -> Tensor:
+        """Return the mean itself."""
+        return mean
+
     def forward(self, parameters: Tensor) -> Distribution:
         """Return Gaussian variables with these means, `(B, …)`."""
         return Features(d.Normal(parameters, self.log_sigma.exp(), validate_args=False))
@@ -59,6 +63,10 @@ class MSE(Likelihood):
     def extra_repr(self) -> str:
         """Return the settings, as they are printed."""
         return f"weight={self.weight:g}, output={self.OUTPUTS[self.takes_logits]}"
+
+    def output_of(self, mean: Tensor) -> Tensor:
+        """Return the mean itself, or its logit."""
+        return super().output_of(mean) if self.takes_logits else mean
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return a `SquaredError` with this mean."""

@@ -10,7 +10,7 @@ from torch import distributions as d
 
 from aecli.columns import columns_of
 from aecli.errors import SettingError, check_bool, check_number
-from aecli.likelihoods.base import Distribution, Likelihood
+from aecli.likelihoods.base import LEAST_MEAN, Distribution, Likelihood
 
 LEAST_SIGMA = 1e-3
 """Of a column that a model predicts exactly, such as one that does not vary, no density is the
@@ -82,6 +82,11 @@ class Mixed(Likelihood):
     def categories(self) -> list[Tensor]:
         """Return the places of n categories of up to K texts each, `(n, K)` int64; D is none."""
         return [self.get_buffer(f"group_{number}") for number in range(self.groups)]
+
+    def output_of(self, mean: Tensor) -> Tensor:
+        """Return the numbers' means and the logarithms of the categories' frequencies, `(D,)`."""
+        output = mean.clamp_min(LEAST_MEAN).log()
+        return output.index_copy(-1, self.numbers, mean.index_select(-1, self.numbers))
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return the variables of a row, for the decoder's output `(…, D)`."""

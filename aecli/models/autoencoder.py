@@ -13,7 +13,7 @@ from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.models.accumulators import Activity, Means
 from aecli.models.losses import Losses, Terms
-from aecli.networks import Network, TiedLinear
+from aecli.networks import Network, TiedLinear, last_bias
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.randomness import TORCH, Draws
@@ -67,6 +67,7 @@ class Autoencoder(pl.LightningModule):
         _check_part("optimizer", optimizer, Optimization)
         self.code_dim = check_int("model.code_dim", code_dim, 1)
         self.encoder, self.decoder = network.build(code_dim, self.outputs)
+        self.output_bias = network.output_bias
         self.noise = noise
         self.sparsity = sparsity
         self.likelihood = likelihood
@@ -96,6 +97,17 @@ class Autoencoder(pl.LightningModule):
         """Return codes drawn from the prior, `(count, K)`, of a model that has one."""
         raise NotImplementedError
 
+    @torch.no_grad()
+    def start_output(self, mean: Tensor) -> None:
+        """Start the decoder's last bias where p(x|z) has a mean of the training data, `(*S)`.
+
+        A bias of each channel takes the mean over the channel's pixels.
+        """
+        bias = last_bias(self.decoder)
+        if bias.numel() != mean.numel():
+            mean = mean.flatten(1).mean(dim=1)
+        bias.copy_(self.likelihood.output_of(mean.to(bias)).flatten())
+
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
         """Return the parts of the loss for clean examples x, the target.
 
@@ -115,6 +127,8 @@ class Autoencoder(pl.LightningModule):
             named["kl"] = terms.kl
             if self.likelihood.is_density:
                 named["elbo"] = -(terms.nll + terms.kl)
+        if terms.bound is not None:
+            named["bound"] = terms.bound
         return named
 
     def pretrainable_layers(self) -> list[tuple[nn.Linear, nn.Linear | TiedLinear]]:

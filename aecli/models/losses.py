@@ -25,6 +25,8 @@ class Terms(NamedTuple):
     """KL(q(z|x) ‖ p(z)), for variants with a posterior."""
     code: Tensor
     """z as the decoder gets it, `(B, K)`."""
+    bound: Tensor | None = None
+    """A lower bound of log p(x) that is not the ELBO, for variants with one."""
 
 
 class HasTerms(Protocol):

@@ -1,12 +1,13 @@
 """The variational autoencoder."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-from aecli.errors import SettingError, check_int, check_number
+from aecli.errors import SettingError, check_choice, check_int, check_number
 from aecli.likelihoods import Distribution
 from aecli.models.autoencoder import Autoencoder
 from aecli.models.losses import Terms
@@ -37,6 +38,10 @@ class Posterior(NamedTuple):
         """Return log q(z|x) for z `(…, B, K)`, `(…, B)`, nats."""
         return log_normal(z, self.mean, self.log_variance)
 
+    def detached(self) -> "Posterior":
+        """Return the same distribution, through which no gradient reaches μ and σ."""
+        return Posterior(self.mean.detach(), self.log_variance.detach())
+
 
 def log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """Return log N(z; mean, diag exp(log_variance)), summed over the last dimension, nats."""
@@ -54,13 +59,20 @@ class VAE(Autoencoder):
     A sparsity acts on the sample z on its way to the decoder, so that it belongs to p(x|z) and
     the ELBO stays a bound. With a noise, q is q(z|x̃) in training.
 
+    With `gradient="stl"` the loss of a training step has β (log q(z|x) − log p(z)) of the samples
+    in place of β · kl, without the gradient of log q with respect to μ and σ but for that through
+    z. Its mean is 0, and without it the gradient vanishes where q is the true posterior ("sticking
+    the landing", Roeder, Wu & Duvenaud 2017, arXiv 1703.09194, algorithm 1).
+
     Args (beside those of `Autoencoder`):
         beta: β ≥ 0, in training after the warm-up, and in validation.
         warmup_epochs, warmup_steps: β grows linearly from 0 over this many epochs, or steps.
         samples: L ≥ 1, samples of z for each example.
+        gradient: its estimator, one of `GRADIENTS`: "plain", or "stl".
     """
 
     has_prior = True
+    GRADIENTS: Sequence[str] = ("plain", "stl")
 
     def __init__(
         self,
@@ -68,6 +80,7 @@ class VAE(Autoencoder):
         warmup_epochs: float = 0,
         warmup_steps: int = 0,
         samples: int = 1,
+        gradient: str = "plain",
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
@@ -80,7 +93,13 @@ class VAE(Autoencoder):
                 " set one of the two"
             )
         self.samples = check_int("model.samples", samples, 1)
+        self.gradient = check_choice("model.gradient", gradient, self.GRADIENTS)
         self._warmth = 1.0
+
+    @property
+    def current_beta(self) -> float:
+        """β of a training step, warmed up, or that of an evaluation."""
+        return self.beta * self._warmth if self.training else self.beta
 
     @property
     def outputs(self) -> int:
@@ -130,11 +149,14 @@ class VAE(Autoencoder):
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
         """Return the parts of the loss for clean examples x `(B, *S)`."""
         posterior = self.posterior(self.noise(x) if seen is None else seen)
-        code, penalty = self.sparsity(posterior.sample(self.samples, draws).flatten(0, 1))
+        z = posterior.sample(self.samples, draws)
+        code, penalty = self.sparsity(z.flatten(0, 1))
         log_likelihood = self.log_likelihood(x, code).mean()
-        kl = posterior.kl().mean()
-        beta = self.beta * self._warmth if self.training else self.beta
-        return Terms(beta * kl + penalty - log_likelihood, -log_likelihood, penalty, kl, code)
+        kl = minimized = posterior.kl().mean()
+        if self.training and self.gradient == "stl":
+            minimized = (posterior.detached().log_prob(z) - self.log_prior(z)).mean()
+        loss = self.current_beta * minimized + penalty - log_likelihood
+        return Terms(loss, -log_likelihood, penalty, kl, code)
 
     def anneal(self, step: int) -> None:
         """Warm β up, too."""

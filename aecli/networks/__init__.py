@@ -6,7 +6,16 @@ A network is a plan; `build` makes the two modules for a code size. Examples are
 
 from aecli.networks.conv import Conv
 from aecli.networks.mlp import MLP, TiedLinear
-from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network
+from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, last_bias
 from aecli.networks.resnet import ResNet
 
-__all__ = ["ACTIVATIONS", "MLP", "Conv", "EncoderDecoder", "Network", "ResNet", "TiedLinear"]
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "Conv",
+    "EncoderDecoder",
+    "Network",
+    "ResNet",
+    "TiedLinear",
+    "last_bias",
+]

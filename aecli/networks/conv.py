@@ -7,7 +7,14 @@ from math import prod
 from torch import nn
 
 from aecli.errors import check_choice
-from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, halved
+from aecli.networks.plan import (
+    ACTIVATIONS,
+    EncoderDecoder,
+    Network,
+    check_start,
+    halved,
+    start,
+)
 
 
 class Conv(Network):
@@ -17,13 +24,22 @@ class Conv(Network):
         shape: (C, H, W) of an image.
         channels: of each halving, from the pixels to the code; None for `halved`'s choice.
         activation: after each convolution, a name in `ACTIVATIONS`.
+        init: how the weights start, see `start`.
+        output_bias: see `Network.output_bias`.
     """
 
     def __init__(
-        self, shape: Sequence[int], channels: Sequence[int] | None, activation: str
+        self,
+        shape: Sequence[int],
+        channels: Sequence[int] | None,
+        activation: str,
+        init: str | float | None = None,
+        output_bias: str | None = None,
     ) -> None:
         self.shapes = halved("conv", shape, channels)
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
+        check_start(init, output_bias)
+        self.init, self.output_bias = init, output_bias
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
@@ -39,7 +55,9 @@ class Conv(Network):
                 small[0], wide[0], 3, stride=2, padding=1, output_padding=padding
             )
             up += [self.activation(), layer]
-        return EncoderDecoder(
+        built = EncoderDecoder(
             nn.Sequential(*down, nn.Flatten(), nn.Linear(features, outputs)),
             nn.Sequential(nn.Linear(code_dim, features), nn.Unflatten(1, self.shapes[-1]), *up),
         )
+        start(built, self.init)
+        return built

@@ -8,7 +8,14 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from aecli.errors import check_bool, check_choice, check_list, check_shape
-from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, check_size
+from aecli.networks.plan import (
+    ACTIVATIONS,
+    EncoderDecoder,
+    Network,
+    check_size,
+    check_start,
+    start,
+)
 
 
 class MLP(Network):
@@ -22,9 +29,12 @@ class MLP(Network):
             (biases are its own). Of an encoder with several outputs per code unit (a VAE's mean
             and log-variance) the first `code_dim` rows, the mean's, are tied.
         batch_norm: normalize each hidden layer before its activation (Ioffe & Szegedy 2015).
+        init: how the weights start, see `start`.
+        output_bias: see `Network.output_bias`.
 
-    Sigmoid networks start at four times Glorot's range, at which their layers neither saturate
-    nor go linear (Glorot & Bengio 2010, and the Theano tutorials); others at torch's.
+    Without an `init`, sigmoid networks start at four times Glorot's range, at which their layers
+    neither saturate nor go linear (Glorot & Bengio 2010, and the Theano tutorials); others at
+    torch's.
     """
 
     def __init__(
@@ -34,6 +44,8 @@ class MLP(Network):
         activation: str,
         tied: bool = False,
         batch_norm: bool = False,
+        init: str | float | None = None,
+        output_bias: str | None = None,
     ) -> None:
         self.shape = check_shape("dataset.shape", shape)
         self.hidden = check_list(
@@ -42,6 +54,8 @@ class MLP(Network):
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
         self.tied = check_bool("network.tied", tied)
         self.batch_norm = check_bool("network.batch_norm", batch_norm)
+        check_start(init, output_bias)
+        self.init, self.output_bias = init, output_bias
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
@@ -50,7 +64,7 @@ class MLP(Network):
         if self.tied:
             sizes = [code_dim, *reversed(self.hidden), pixels]
             up: list[nn.Module] = [
-                TiedLinear(layer, inputs)
+                TiedLinear(layer, inputs, self.init)
                 for layer, inputs in zip(reversed(down), sizes[:-1], strict=True)
             ]
         else:
@@ -68,6 +82,7 @@ class MLP(Network):
             for layer in layers:
                 nn.init.xavier_uniform_(layer.weight, gain=4)
                 nn.init.zeros_(layer.bias)
+        start(layers, self.init)
         return layers
 
     def _activate(self, layers: Sequence[nn.Module], hidden: Sequence[int]) -> list[nn.Module]:
@@ -79,14 +94,18 @@ class MLP(Network):
 
 
 class TiedLinear(nn.Module):
-    """y = x Wᵀ[:inputs] + b, with W the weights of the encoder's `layer` and b its own."""
+    """y = x Wᵀ[:inputs] + b, with W the weights of the encoder's `layer` and b its own.
 
-    def __init__(self, layer: nn.Linear, inputs: int) -> None:
+    The bias starts as that of an ordinary layer of this size would.
+    """
+
+    def __init__(self, layer: nn.Linear, inputs: int, init: str | float | None = None) -> None:
         super().__init__()
         self.weight = layer.weight  # the same parameter, not a copy
         self.inputs = inputs
-        # The bias starts as that of an ordinary layer of this size would.
-        self.bias = nn.Linear(inputs, layer.in_features).bias
+        ordinary = nn.Linear(inputs, layer.in_features)
+        start([ordinary], init)
+        self.bias = ordinary.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, inputs)` to `(B, layer.in_features)`."""

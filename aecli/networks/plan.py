@@ -1,12 +1,20 @@
 """What the networks share: the contract, the activations, and how an image is halved."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from aecli.errors import SettingError, check_int, check_list, check_shape, shortened
+from aecli.errors import (
+    SettingError,
+    check_choice,
+    check_int,
+    check_list,
+    check_number,
+    check_shape,
+    shortened,
+)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -20,6 +28,8 @@ FEWEST_HALVINGS, SMALLEST_SIDE = 2, 8
 """An image is halved this often at least, and until its shorter side is this short, in pixels."""
 FIRST_CHANNELS, MOST_CHANNELS = 32, 256
 """Of the first halving, doubled at each, and of the last ones."""
+
+GLOROT = "glorot"
 
 check_size = partial(check_int, low=1)
 
@@ -40,6 +50,10 @@ class Network:
     in `build`. It holds no weights itself.
     """
 
+    output_bias: str | None = None
+    """"data" if the decoder's last bias starts at the mean training example; None as `build` says.
+    """
+
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers.
 
@@ -47,6 +61,50 @@ class Network:
         has to reach every parameter of both.
         """
         raise NotImplementedError
+
+
+def check_start(init: Any, output_bias: Any) -> None:
+    """Refuse a start of the weights that is none: see `start` and `Network.output_bias`."""
+    if init is not None and init != GLOROT:
+        try:
+            check_number("network.init", init, low=0, open_low=True)
+        except SettingError as error:
+            raise SettingError(
+                f"network.init={shortened(init)}: must be null, {GLOROT}, or the standard deviation"
+                " of a normal above 0, such as 0.01"
+            ) from error
+    if output_bias is not None:
+        check_choice("network.output_bias", output_bias, ("data",))
+
+
+def start(parts: Iterable[nn.Module], init: Any) -> None:
+    """Draw the weights of linear layers and convolutions anew; their biases become 0.
+
+    Args:
+        parts: whose layers these are.
+        init: "glorot" for U(−a, a), a² = 6 / (inputs + outputs) (Glorot & Bengio 2010, eq. 16);
+            a number σ for N(0, σ²); None leaves everything as it is.
+    """
+    if init is None:
+        return
+    for layer in (layer for part in parts for layer in part.modules()):
+        if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            continue
+        if init == GLOROT:
+            nn.init.xavier_uniform_(layer.weight)
+        else:
+            nn.init.normal_(layer.weight, std=float(init))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def last_bias(decoder: nn.Module) -> nn.Parameter:
+    """Return the bias of a decoder's last layer."""
+    biases = (getattr(module, "bias", None) for module in reversed(list(decoder.modules())))
+    found = next((bias for bias in biases if isinstance(bias, nn.Parameter)), None)
+    if found is None:
+        raise SettingError("network.output_bias=data: the decoder of this network has no bias")
+    return found
 
 
 ImageShape = tuple[int, int, int]

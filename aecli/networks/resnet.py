@@ -7,7 +7,14 @@ from math import gcd, prod
 from torch import Tensor, nn
 
 from aecli.errors import check_choice, check_int
-from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, halved
+from aecli.networks.plan import (
+    ACTIVATIONS,
+    EncoderDecoder,
+    Network,
+    check_start,
+    halved,
+    start,
+)
 
 GROUP = 16
 """Channels that are normalized together (Wu & He 2018, table 3)."""
@@ -32,6 +39,8 @@ class ResNet(Network):
         channels: of each halving, from the pixels to the code; None for `halved`'s choice.
         blocks: of each size, from 1 to `MOST_BLOCKS`.
         activation: before each convolution of a block, a name in `ACTIVATIONS`.
+        init: how the weights start, see `start`.
+        output_bias: see `Network.output_bias`.
     """
 
     def __init__(
@@ -40,10 +49,14 @@ class ResNet(Network):
         channels: Sequence[int] | None,
         blocks: int,
         activation: str,
+        init: str | float | None = None,
+        output_bias: str | None = None,
     ) -> None:
         self.shapes = halved("resnet", shape, channels)
         self.blocks = check_int("network.blocks", blocks, 1, MOST_BLOCKS)
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
+        check_start(init, output_bias)
+        self.init, self.output_bias = init, output_bias
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""
@@ -58,7 +71,7 @@ class ResNet(Network):
             up += [self._block(small[0], wide[0])]
         up += [*self._blocks(first[0]), *self._activated(first[0]), nn.Upsample(image[1:])]
         features = prod(last)
-        return EncoderDecoder(
+        built = EncoderDecoder(
             nn.Sequential(
                 *down, *self._activated(last[0]), nn.Flatten(), nn.Linear(features, outputs)
             ),
@@ -69,6 +82,8 @@ class ResNet(Network):
                 nn.Conv2d(first[0], image[0], 3, padding=1),
             ),
         )
+        start(built, self.init)
+        return built
 
     def _blocks(self, channels: int, but: int = 0) -> list[nn.Module]:
         return [self._block(channels, channels) for _ in range(self.blocks - but)]

@@ -210,6 +210,17 @@ def test_values_binarized(binarize):
     assert make(binarize=binarize).values().tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("binarize", ["none", *BINARIZED])
+def test_the_mean_is_that_of_what_training_draws(binarize):
+    module = make(Grey(9000), binarize=binarize)
+    if binarize == "dynamic":
+        expected = whole(module.train_dataloader())[1].mean(dim=0)
+    else:
+        expected = whole(module.train_dataloader())[0].mean(dim=0)
+    assert torch.allclose(module.mean(), expected, atol=1e-6)
+    assert module.mean().shape == module.card.shape
+
+
 BAD = [
     ("batch_size", 0),
     ("batch_size", 1.5),

@@ -114,3 +114,30 @@ def test_layers_to_pretrain_are_pairs_and_other_models_refuse():
     for variant in ("vae", "iwae", "pca"):
         with pytest.raises(SettingError, match="pretraining: is for an autoencoder"):
             build(configure(f"model={variant}")[0], "model").pretrainable_layers()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=ae", "network.hidden=[8]"],
+        ["model=vae", "likelihood=bernoulli", "network=linear_tied", "model.code_dim=4"],
+        ["model=vae", "network=conv", "likelihood=continuous_bernoulli"],
+        ["model=ae", "network=resnet", "likelihood=gaussian"],
+    ],
+)
+def test_the_output_bias_is_that_of_the_mean_image(words):
+    """With no other weights in the last layer, every reconstruction is the mean image."""
+    config, _ = configure(*words, "network.output_bias=data")
+    model, data = build(config, "model").eval(), build(config, "dataset")
+    data.setup()
+    assert model.output_bias == "data"
+    model.start_output(data.mean())
+    last = next(m for m in reversed(list(model.decoder.modules())) if hasattr(m, "weight"))
+    with torch.no_grad():
+        last.weight.zero_()
+    mean = data.mean()
+    if "network=conv" in words or "network=resnet" in words:
+        mean = mean.mean().expand(mean.shape)
+    x = next(iter(data.val_dataloader())).x[:3]
+    found = model.reconstruct(x).detach()
+    assert torch.allclose(found, mean.clamp(1e-3, 1 - 1e-3).expand_as(found), atol=1.001e-3)

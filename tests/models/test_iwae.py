@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
+from aecli.errors import SettingError
 from aecli.evaluation.likelihood import importance_bound
 from aecli.likelihoods import Bernoulli
 from aecli.models import IWAE, VAE
@@ -95,3 +96,85 @@ def test_a_penalty_joins_the_loss_but_not_the_bound(x):
     assert (reported["loss"] + reported["bound"]).item() == pytest.approx(
         terms.penalty.item(), rel=1e-3
     )
+
+
+def test_beta_weighs_the_prior_and_the_posterior(x):
+    model = make(samples=3, beta=0.3)
+    torch.manual_seed(1)
+    terms = model.terms(x)
+    torch.manual_seed(1)
+    posterior = model.posterior(x)
+    z = posterior.sample(3)
+    log_p = model.log_likelihood(x, z.flatten(0, 1))
+    ratio = model.log_prior(z) - posterior.log_prob(z)
+    expected = (log_p + 0.3 * ratio).exp().mean(0).log().mean()
+    assert terms.loss.item() == pytest.approx(-expected.item(), rel=1e-4)
+    bound = (log_p + ratio).exp().mean(0).log().mean()
+    assert terms.bound.item() == pytest.approx(bound.item(), rel=1e-4)
+
+
+def test_it_warms_up_in_training_alone(x):
+    warm, evaluated = (make(samples=3, warmup_steps=10) for _ in range(2))
+    warm._warmth = evaluated.eval()._warmth = 0.5
+    losses = []
+    for each in (warm, make(samples=3, beta=0.5), evaluated, make(samples=3)):
+        torch.manual_seed(1)
+        losses.append(each.terms(x).loss.item())
+    assert losses[0] == losses[1] != losses[2]
+    assert losses[2] == losses[3]
+
+
+def of_encoder(model, x, count):
+    """Return the gradients at the encoder's output of copies of an example, `(count, 2K)`."""
+    outputs = []
+    model.encoder.register_forward_hook(lambda _, inputs, output: outputs.append(output))
+    loss = model.terms(x.expand(count, -1, -1, -1)).loss
+    return torch.autograd.grad(loss, outputs)[0] * count
+
+
+def test_dreg_is_its_equation(x):
+    """Σ_i w̃_i² ∂log w_i/∂z_i ∂z_i/∂φ (Tucker et al. 2018, eq. 8), and plain for the decoder."""
+    model, x = make(sparsity=L1(0.5), samples=3, gradient="dreg"), x[:1]
+    torch.manual_seed(1)
+    model.terms(x).loss.backward()
+    torch.manual_seed(1)
+    posterior = model.posterior(x)
+    z = posterior.sample(3)
+    leaf = z.detach().requires_grad_()
+    fixed = posterior.detached()
+    code = model.sparsity(leaf.flatten(0, 1)).code
+    log_w = model.log_weight(fixed, leaf, model.log_likelihood(x, code))
+    (by_z,) = torch.autograd.grad(log_w.sum(), leaf, retain_graph=True)
+    shares = log_w.detach().softmax(0)
+    penalty = model.sparsity(z.flatten(0, 1)).penalty
+    surrogate = penalty - (shares.square().unsqueeze(-1) * by_z * z).sum()
+    for parameter in model.encoder.parameters():
+        (expected,) = torch.autograd.grad(surrogate, parameter, retain_graph=True)
+        assert torch.allclose(parameter.grad, expected, atol=1e-5)
+    bias = model.decoder[-2].bias
+    (expected,) = torch.autograd.grad(-(shares * log_w).sum(), bias)
+    assert torch.allclose(bias.grad, expected, atol=1e-6)
+
+
+def test_dreg_has_the_mean_of_the_plain_gradient_and_less_variance(x):
+    count, found = 40_000, {}
+    for gradient in ("plain", "dreg"):
+        torch.manual_seed(2)
+        found[gradient] = of_encoder(make(samples=4, gradient=gradient), x[:1], count)
+    plain, dreg = found["plain"], found["dreg"]
+    error = ((plain.var(0) + dreg.var(0)) / count).sqrt()
+    assert ((plain.mean(0) - dreg.mean(0)).abs() < 5 * error).all()
+    assert dreg.var(0).sum() < 0.8 * plain.var(0).sum()
+
+
+def test_an_evaluation_is_the_same_whatever_the_gradient(x):
+    losses = []
+    for gradient in ("plain", "dreg"):
+        torch.manual_seed(1)
+        losses.append(make(gradient=gradient).eval().terms(x).loss.item())
+    assert losses[0] == losses[1]
+
+
+def test_a_vaes_gradient_is_refused():
+    with pytest.raises(SettingError, match=r"model.gradient=stl: must be one of plain, dreg"):
+        make(gradient="stl")

@@ -1,12 +1,15 @@
+import math
+
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from aecli.errors import SettingError
 from aecli.likelihoods import Bernoulli, Gaussian
 from aecli.models import VAE
 from aecli.models.vae import Posterior, log_normal
-from aecli.networks import MLP
+from aecli.networks import MLP, EncoderDecoder, Network
 from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import KL, L1, Sparsity, TopK
@@ -119,3 +122,60 @@ def test_sparsity_belongs_to_the_decoder(images):
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(SettingError, match=message):
         vae(**settings)
+
+
+class Linear(Network):
+    """p(z) = N(0, 1), p(x|z) = N(w z, σ²) and q(z|x) = N(a x, s²), all of one number."""
+
+    def build(self, code_dim, outputs):
+        return EncoderDecoder(nn.Linear(1, 2), nn.Linear(1, 1, bias=False))
+
+
+def linear(gradient):
+    """Return the model with w = 2, σ = ½ and its true posterior, N(w x / (w² + σ²), …)."""
+    model = VAE(
+        network=Linear(),
+        code_dim=1,
+        noise=Noise(),
+        sparsity=Sparsity(),
+        likelihood=Gaussian(0.5),
+        optimizer=Optimization("adam", 1e-3),
+        gradient=gradient,
+    )
+    with torch.no_grad():
+        model.decoder.weight.fill_(2.0)
+        model.encoder.weight.copy_(torch.tensor([[2 / 4.25], [0.0]]))
+        model.encoder.bias.copy_(torch.tensor([0.0, math.log(0.25 / 4.25)]))
+    return model
+
+
+def gradients(model, count=50_000):
+    """Return the gradients with respect to μ and log σ² of x = 0.7 for many draws, `(count, 2)`."""
+    torch.manual_seed(0)
+    outputs = []
+    model.encoder.register_forward_hook(lambda _, inputs, output: outputs.append(output))
+    loss = model.terms(torch.full((count, 1), 0.7)).loss
+    return torch.autograd.grad(loss, outputs)[0] * count
+
+
+def test_stl_has_no_variance_at_the_true_posterior():
+    plain, stl = gradients(linear("plain")), gradients(linear("stl"))
+    assert stl.abs().max() < 1e-4
+    assert (plain.std(0) > 0.05).all()
+    assert (plain.mean(0).abs() < 5 * plain.std(0) / len(plain) ** 0.5).all()
+
+
+def test_stl_has_the_mean_of_the_exact_gradient():
+    model = linear("stl")
+    with torch.no_grad():
+        model.encoder.bias.add_(torch.tensor([0.3, 1.0]))
+    got = gradients(model)
+    # −ELBO = ½ ((x − w μ)² + w² s²) / σ² + ½ (μ² + s² − log s²) + const.
+    mean, variance = 1.4 / 4.25 + 0.3, 0.25 / 4.25 * math.e
+    expected = torch.tensor(
+        [
+            -2 * (0.7 - 2 * mean) / 0.25 + mean,
+            variance * (0.5 * 4 / 0.25 + 0.5) - 0.5,
+        ]
+    )
+    assert ((got.mean(0) - expected).abs() < 5 * got.std(0) / len(got) ** 0.5).all()
