@@ -54,9 +54,9 @@ def main(words: Sequence[str] | None = None) -> None:
                     for (name, seed), code in zip(wanted, codes, strict=True)
                     if code.result()
                 ]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)  # Ctrl-C: and not on with the next run
-                raise
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)  # and not on with the next run
+                sys.exit("interrupted; the same line goes on from the last epochs")
     write_page()
     if failed:
         sys.exit(f"failed: {', '.join(failed)}; see {OUTPUTS}/*/*/*/output.log")
