@@ -35,6 +35,7 @@ from aecli import __version__, progress
 from aecli.commands.train import train
 from aecli.config import composed
 from aecli.data import Batch, DataModule
+from aecli.machine import processor
 from benchmarks import (
     bare,
     beside,
@@ -329,7 +330,7 @@ def summary(
 def machine() -> dict[str, Any]:
     """Return what the figures depend on."""
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -338,13 +339,6 @@ def machine() -> dict[str, Any]:
         "aecli": __version__,
         "date": date.today().isoformat(),
     }
-
-
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def show(results: Sequence[Mapping[str, Any]]) -> None:

@@ -31,6 +31,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "machine",
         "codes",
         "columns",
         "rows",

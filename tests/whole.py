@@ -10,7 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
-VOLATILE = ("date", "train_seconds", "seconds")
+VOLATILE = ("date", "train_seconds", "pretrain_seconds", "seconds")
 """What `metrics.json` says of the clock."""
 JOURNALS = re.compile(r"events\.out|\.log$|\.lock$|^\.hydra/|/\.hydra/|projector|/\d{5}/")
 """Files that grow, or that Hydra and TensorBoard write: cut off, they are read up to there."""

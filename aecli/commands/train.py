@@ -1,6 +1,7 @@
 """`aecli train`: build a model and its data, fit, and print where the run is."""
 
 import logging
+import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
+from aecli.machine import processor
 from aecli.models import Autoencoder
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
@@ -163,15 +165,15 @@ def train(
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
     data.check_batches(trainer.world_size, model.smallest_batch)
-    pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else 0.0
+    pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else None
     _fit(trainer, model, data, directory, last)
     leave()
     if rank() > 0:
         return
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
-    seconds = pretrain_seconds + timer.time_elapsed("train")
-    results = _results(trainer, model, choices, arithmetic, best, seconds)
+    seconds = timer.time_elapsed("train")
+    results = _results(trainer, model, choices, arithmetic, best, seconds, pretrain_seconds)
     update_metrics(directory, results)
     _say(results, trainer, directory)
 
@@ -254,11 +256,18 @@ def _results(
     arithmetic: Arithmetic,
     best: BestEpoch,
     seconds: float,
+    pretrain_seconds: float | None,
 ) -> dict[str, Any]:
-    """Return what a training writes into `metrics.json`."""
+    """Return what a training writes into `metrics.json`.
+
+    `train_seconds` has those of the pretraining in it, but in a resumed run, which does not know
+    them.
+    """
     return {
         "version": __version__,
         "torch": torch.__version__,
+        "python": platform.python_version(),
+        "processor": processor(),
         "device": trainer.strategy.root_device.type,
         "threads": torch.get_num_threads(),
         "processes": trainer.world_size,
@@ -269,7 +278,8 @@ def _results(
         "epochs": trainer.current_epoch,
         "asked_epochs": trainer.max_epochs,
         "best_epoch": best.epoch,
-        "train_seconds": round(seconds, 1),
+        "train_seconds": round(seconds + (pretrain_seconds or 0), 1),
+        "pretrain_seconds": None if pretrain_seconds is None else round(pretrain_seconds, 1),
         "val": best.metrics,
     }
 

@@ -87,11 +87,6 @@ def verdict(goal: float, here: float, interval: Interval | None, *, higher: bool
     return REACHED if (here >= goal if higher else here <= goal) else MISSED
 
 
-def is_accuracy(metric: str) -> bool:
-    """Return whether more of an experiment's metric is better."""
-    return metric.endswith("accuracy")
-
-
 def _over_images(metric: str, here: float | None, directory: Path) -> Interval | None:
     """Return the interval of a test error or accuracy in %; None for any other metric."""
     images = read_metrics(directory).get("test", {}).get("classified_images")
