@@ -146,6 +146,8 @@ def train(
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
+    if pretraining.draws_weights:
+        _check_start(config)
     values = data.values()
     model.likelihood.check(values)
     model.noise.fit(values)
@@ -188,6 +190,16 @@ def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
     if new and rank() == 0:
         config.model.code_dim = config.model.code_dim  # the number, and not how it is found
         files.write(directory / CONFIG, OmegaConf.to_yaml(config))  # read by `aecli compare`
+
+
+def _check_start(config: DictConfig) -> None:
+    """Refuse a start of the weights that a pretraining would not see."""
+    for key in ("init", "output_bias"):
+        if (value := config.network.get(key)) is not None:
+            raise SettingError(
+                f"network.{key}={value}: pretraining draws weights and biases of its own; leave it"
+                " null"
+            )
 
 
 def _arithmetic(

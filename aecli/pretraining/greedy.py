@@ -64,6 +64,9 @@ class Pretraining:
     is there for it.
     """
 
+    draws_weights = False
+    """Whether it draws weights and biases of its own first, whatever they were."""
+
     def __call__(self, model: Autoencoder, data: DataModule) -> None:
         """Set the model's weights in place; here, leave them."""
 

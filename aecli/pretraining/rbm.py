@@ -30,6 +30,7 @@ class RBM(Greedy):
     """
 
     START_EPOCHS = 5
+    draws_weights = True
 
     def __init__(
         self,

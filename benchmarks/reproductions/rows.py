@@ -37,8 +37,13 @@ ROWS = {
     "kingma2013/d5": Row(3),
     "kingma2013/d10": Row(3),
     "kingma2013/d20": Row(3),
+    "altosaar2016/vae": Row(3),
     "burda2015/vae": Row(3),
+    "burda2015/vae5": Row(1),
     "burda2015/iwae5": Row(1, {"burda2015/vae": 1.0}),
+    "burda2015/iwae50": Row(1),
+    "roeder2017/stl": Row(3, {"burda2015/vae": 0.0}),
+    "tucker2018/dreg5": Row(1, {"burda2015/iwae5": 0.0}),
 }
 
 ADDED: Mapping[str, Any] = {}

@@ -17,6 +17,7 @@ from aecli.errors import SettingError
 from aecli.runs.find import find
 from aecli.runs.load import load
 from aecli.runs.metrics_file import read_metrics
+from tests.commandline import aecli
 from tests.conftest import PROBABILISTIC, STEPWISE, VARIANTS, configure, small
 from tests.events import events
 
@@ -327,3 +328,11 @@ def test_seed_zero_is_a_seed(tmp_path):
     first = run(tmp_path / "a", "seed=0", *SHORT)
     seed_everything(8, verbose=False)
     assert run(tmp_path / "b", "seed=0", *SHORT) == first
+
+
+@pytest.mark.parametrize("word", ["network.init=glorot", "network.output_bias=data"])
+def test_a_start_that_the_pretraining_replaces_is_refused(tmp_path, word):
+    words = ("model=ae", "network.activation=sigmoid", "likelihood=cross_entropy")
+    done = aecli("train", *words, "pretraining=rbm", word, cwd=tmp_path)
+    told = f"aecli: {word}: pretraining draws weights and biases of its own; leave it null\n"
+    assert (done.returncode, done.stderr) == (1, told)
