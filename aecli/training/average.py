@@ -5,7 +5,6 @@ the device at each step to ask whether it is the first, starts at the initial we
 forgets them faster, and leaves the statistics of batch normalization to the user.
 """
 
-from collections.abc import Iterable
 from itertools import islice
 from typing import Any, cast
 
@@ -80,8 +79,8 @@ class RunningAverage(Callback):
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The parameters are on the training's device now, and lie there as they will stay.
-        self.parameters = list(self.model.parameters())
-        start: Iterable[Tensor] = self.average or self.parameters
+        self.parameters: list[Tensor] = list(self.model.parameters())
+        start = self.average or self.parameters
         pairs = zip(self.parameters, start, strict=True)
         self.average = [torch.empty_like(p).copy_(value.detach()) for p, value in pairs]
         self.step = trainer.global_step
@@ -160,7 +159,7 @@ class RunningAverage(Callback):
 
 
 class _Pass(nn.Module):
-    """A model's forward pass as in training, but never compiled, as torch's `update_bn` calls it."""
+    """A model's terms as in training, but never compiled, for torch's `update_bn` to call."""
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
