@@ -12,8 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
 from aecli.data import DataModule
@@ -22,6 +21,9 @@ from aecli.errors import SettingError
 from aecli.models import Autoencoder
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import check_weights
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Batch normalization, in all its forms."""
 
 
 def averages(config: DictConfig, model: Autoencoder) -> list["RunningAverage"]:
@@ -92,15 +94,14 @@ class RunningAverage(Callback):
             self.trained = None
 
     @override
-    @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step == self.step:  # gradients are being accumulated
             return
         self.step = trainer.global_step
-        weight = 1 - decay_at(self.step, self.decay)
-        torch._foreach_lerp_(cast(list[Tensor], self.average), self.parameters, weight)
+        update = get_ema_multi_avg_fn(decay_at(self.step, self.decay))  # one operation for all
+        update(cast(list[Tensor], self.average), self.parameters, self.step)
 
     @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -115,8 +116,9 @@ class RunningAverage(Callback):
         if self.average is None or self.trained is not None:
             return
         self.trained = {name: value.clone() for name, value in self.model.state_dict().items()}
-        torch._foreach_copy_(self.parameters, self.average)
-        if any(isinstance(module, _BatchNorm) for module in self.model.modules()):
+        for parameter, average in zip(self.parameters, self.average, strict=True):
+            parameter.copy_(average)
+        if any(isinstance(module, NORMS) for module in self.model.modules()):
             self._normalize(trainer)
 
     def _normalize(self, trainer: Trainer) -> None:
@@ -132,7 +134,7 @@ class RunningAverage(Callback):
             torch.manual_seed(derived_seed(data.run_seed, "average", trainer.global_rank))
             update_bn((precision.convert_input(b.x) for b in batches), _Pass(self.model))
         for module in self.model.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, NORMS):
                 for buffer in module.buffers(recurse=False):
                     del before[buffer]
                     if buffer.is_floating_point():
