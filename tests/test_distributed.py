@@ -45,6 +45,7 @@ def trained(folder, *words, starter=COMMAND):
         ("ae", ()),
         ("sparse_ae", ("sparsity.momentum=0.9", "trainer.gradient_clip_val=1")),
         ("ksparse_ae", ("sparsity.k_start=60", "optimizer.schedule=cosine")),
+        ("ae", ("trainer.average=0.9",)),
     ],
 )
 def test_two_processes_end_as_one_with_the_same_batches(tmp_path, model, settings):

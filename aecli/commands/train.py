@@ -38,6 +38,7 @@ from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
 from aecli.training.arguments import check_arguments, check_limits
+from aecli.training.average import averages
 from aecli.training.callbacks import BestEpoch
 from aecli.training.contract import check_parts
 from aecli.training.memory import check_memory
@@ -161,7 +162,7 @@ def train(
     arithmetic = _arithmetic(config, model, data, before)
     arithmetic.prepare(model)
     best, timer = own_callbacks(config)
-    own = [best, timer, threads, *callbacks]
+    own = [best, timer, threads, *averages(config, model), *callbacks]
     trainer = build_trainer(config, directory, choices, own, arithmetic)
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:

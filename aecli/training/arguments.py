@@ -1,4 +1,5 @@
-"""The arguments of Lightning's Trainer that a run takes, each with its check, and the others."""
+"""What the group `trainer` takes: aecli's own settings and arguments of Lightning's Trainer, each
+with its check; and the arguments that it does not take."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -79,6 +80,10 @@ def _clip_algorithm(key: str, value: Any) -> None:
     check_choice(key, value, ("norm", "value"))
 
 
+def _average(key: str, value: Any) -> None:
+    check_number(key, value, low=0, high=1, open_low=True, open_high=True)
+
+
 def _deterministic(key: str, value: Any) -> None:
     if value != "warn" and not isinstance(value, bool):
         raise SettingError(f"{key}={shortened(value)}: must be true, false or warn")
@@ -100,10 +105,14 @@ CHECKS: dict[str, Callable[[str, Any], object]] = {
     "gradient_clip_val": _clip_value,
     "gradient_clip_algorithm": _clip_algorithm,
     "deterministic": _deterministic,
+    "average": _average,
     "benchmark": check_bool,
     "detect_anomaly": check_bool,
 }
-"""Those that can be set. Each raises `SettingError` for a value that is not allowed."""
+"""What can be set. Each raises `SettingError` for a value that is not allowed."""
+
+NOT_LIGHTNINGS = ("average",)
+"""Those of `CHECKS` that are aecli's own."""
 
 MAY_BE_NULL = {
     "limit_train_batches",
@@ -111,6 +120,7 @@ MAY_BE_NULL = {
     "gradient_clip_val",
     "max_time",
     "benchmark",
+    "average",
 }
 
 OWN = "aecli sets it itself"

@@ -42,6 +42,7 @@ HPARAMS = {
     "lr": "optimizer.lr",
     "weight_decay": "optimizer.weight_decay",
     "epochs": "trainer.max_epochs",
+    "average": "trainer.average",
 }
 """The settings that TensorBoard's HPARAMS page shows, beside the choice in each group."""
 SHOWN = 12

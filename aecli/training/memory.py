@@ -11,6 +11,8 @@ from aecli.size import check_fits
 
 NUMBERS_A_WEIGHT = 4
 """The weight, its gradient and Adam's two moments."""
+AVERAGED = 2
+"""With `trainer.average`: the average, and the weight while the average is in its place."""
 
 
 def check_memory(config: DictConfig, data: DataModule) -> None:
@@ -39,9 +41,11 @@ def check_memory(config: DictConfig, data: DataModule) -> None:
     except (NotImplementedError, RuntimeError, ValueError):
         return  # a part looks at numbers, or refuses the batch, as it will when it trains
     weights = sum(weight.nbytes for weight in model.parameters())
+    is_averaged = config.trainer.get("average") is not None
+    numbers = NUMBERS_A_WEIGHT + (AVERAGED if is_averaged else 0)
     layers = sizes(plain(config.model))
     samples = f", model.samples={config.model.samples}" if "samples" in config.model else ""
     check_fits(
         f"dataset.batch_size={config.dataset.batch_size}{samples}, {layers}: a training step",
-        NUMBERS_A_WEIGHT * weights + kept,
+        numbers * weights + kept,
     )

@@ -9,6 +9,7 @@ from aecli.runs.checkpoint import only_setting_errors, read
 from aecli.runs.rebuilt import rebuilt
 from aecli.runs.resume import State
 from aecli.training.arguments import check_arguments
+from aecli.training.average import averages
 from aecli.training.speed import FASTEST, Arithmetic
 from aecli.training.trainer import build_trainer, own_callbacks
 
@@ -34,10 +35,10 @@ def check_resumable(state: State) -> None:
         arithmetic = Arithmetic("32-true", compiled=False)
     config.trainer.update(ANYWHERE)
     prepare_for_lightning()
-    trainer = build_trainer(
-        config, state.directory, found.choices, list(own_callbacks(config)), arithmetic
-    )
-    trainer.strategy.connect(build(config, "model"))
+    model = build(config, "model")
+    callbacks = [*own_callbacks(config), *averages(config, model)]
+    trainer = build_trainer(config, state.directory, found.choices, callbacks, arithmetic)
+    trainer.strategy.connect(model)
     trainer.lightning_module.trainer = trainer
     contents = read(state.last)
     try:

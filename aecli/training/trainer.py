@@ -8,16 +8,17 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from aecli.build import build
-from aecli.config import is_sweep
+from aecli.config import is_sweep, plain
 from aecli.distributed import launched
 from aecli.errors import SettingError, check_int, check_number
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import AtomicCheckpointIO
 from aecli.runs.paths import BEST, CHECKPOINTS, LAST
 from aecli.runs.rebuilt import rebuilt
+from aecli.training.arguments import NOT_LIGHTNINGS
 from aecli.training.callbacks import (
     BestEpoch,
     Events,
@@ -61,8 +62,9 @@ def build_trainer(
             f"trainer.num_nodes={nodes}: the processes of several machines are started by torchrun"
             " or srun (docs/scaling.md), and this one would wait for the others in vain"
         )
+    settings = {k: v for k, v in plain(config.trainer).items() if k not in NOT_LIGHTNINGS}
     trainer: pl.Trainer = build(
-        config,
+        OmegaConf.create({"trainer": settings}),
         "trainer",
         **({"devices": together.per_node, "num_nodes": together.nodes} if together else {}),
         precision=arithmetic.precision,

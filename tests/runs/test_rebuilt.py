@@ -34,6 +34,7 @@ KINDS = {
     "lbfgs": ("model=ae", "optimizer=lbfgs", "dataset.batch_size=null"),
     "sparse": ("model=sparse_ae", "sparsity.momentum=0.9", "optimizer=adagrad"),
     "pca": ("model=pca",),
+    "average": ("model=ae", "trainer.average=0.9", "network.batch_norm=true"),
 }
 VARYING = ("BestEpoch", "KeepRandomState", "EpochCheckpoint")
 CASES = 500

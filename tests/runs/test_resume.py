@@ -56,6 +56,8 @@ WITH_STATE = (
     ("model=vae", "optimizer.schedule=cosine", "optimizer.warmup=0.1", "model.warmup_epochs=3"),
     ("model=vae", "early_stopping.patience=2", "early_stopping.min_delta=1000"),
     ("model=ae", "optimizer=lbfgs", "dataset.batch_size=null"),
+    ("model=vae", "trainer.average=0.9", "network.batch_norm=true"),
+    ("model=dae", "trainer.average=0.9", "+trainer.accumulate_grad_batches=2"),
 )
 
 
@@ -78,6 +80,8 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     same(resumed["state_dict"], whole["state_dict"])
     same(resumed["optimizer_states"][0]["state"], whole["optimizer_states"][0]["state"])
     same(resumed["lr_schedulers"], whole["lr_schedulers"])
+    average = "RunningAverage"  # the weights that the training goes on from, beside their average
+    same(resumed["callbacks"].get(average, {}), whole["callbacks"].get(average, {}))
     ours, theirs = read_metrics(parts), read_metrics(tmp_path / "whole")
     for key in ("epochs", "best_epoch", "val"):
         assert ours[key] == theirs[key]

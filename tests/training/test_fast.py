@@ -51,7 +51,7 @@ PARTS += [
     for group in ("noise", "sparsity")
     for name in options(group)
 ]
-PARTS += [("optimizer.schedule=cosine",)]
+PARTS += [("optimizer.schedule=cosine",), ("trainer.average=0.9",)]
 
 
 @pytest.mark.parametrize("part", PARTS, ids=" ".join)
