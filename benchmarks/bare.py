@@ -7,8 +7,10 @@ the same loss.
 
 import copy
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
@@ -60,6 +62,12 @@ class Bare:
             total += loss.detach() * len(index)
             yield
         return float(total / count)
+
+
+def photos(path: Path) -> None:
+    """Write 8,000 pictures of 3 × 64 × 64, blocks of chance colours, into an `.npy` of bytes."""
+    blocks = np.random.default_rng(0).integers(0, 256, (8000, 3, 8, 8), np.uint8)
+    np.save(path, blocks.repeat(8, axis=2).repeat(8, axis=3))
 
 
 def images(data: DataModule) -> Tensor:

@@ -96,6 +96,9 @@ def over_bare(
 GREY = ("model=vae", "dataset.binarize=none", "likelihood=cross_entropy")
 
 CONV = (*GREY, "network=conv")
+PHOTOS = "photos.npy"
+"""Stands for a file of `bare.photos`, made for a row; other rows are of MNIST."""
+COLOUR = (*CONV, "dataset=array", f"dataset.file={PHOTOS}")
 FAST = "trainer=fast"
 
 ROWS = [
@@ -108,6 +111,10 @@ ROWS = [
     over_bare("ksparse_ae", bare.ksparse_ae, 0.95, "model=ksparse_ae", "sparsity.k_start=25"),
     over_bare("vae, convolutions,", bare.vae, 1.03, *CONV),
     over_bare("vae, convolutions, trainer=fast,", bare.vae, 0.6, *CONV, FAST, same=1e-2),
+    over_bare("vae, convolutions, 3 × 64 × 64,", bare.vae, 1.03, *COLOUR),
+    over_bare(
+        "vae, convolutions, 3 × 64 × 64, trainer=fast,", bare.vae, 0.6, *COLOUR, FAST, same=1e-2
+    ),
 ]
 
 OTHERS = [
@@ -291,9 +298,13 @@ def measure(row: Row, pairs: int) -> dict[str, Any]:
     """Return a row's ratios: the median, and the quartiles as their spread."""
     print(f"{row.name} …", file=sys.stderr)  # noqa: T201
     both = Pairs(row.loop, pairs + 1)
-    settings = [*row.settings, "dataset=mnist", f"trainer.max_epochs={LONG}"]
-    choices = {"model": row.name, "dataset": "mnist"}
+    dataset = "array" if "dataset=array" in row.settings else "mnist"
+    choices = {"model": row.name, "dataset": dataset}
     with tempfile.TemporaryDirectory() as folder:
+        if dataset == "array":
+            bare.photos(Path(folder) / PHOTOS)
+        settings = [word.replace(PHOTOS, f"{folder}/{PHOTOS}") for word in row.settings]
+        settings += [f"dataset={dataset}", f"trainer.max_epochs={LONG}"]
         train(composed("train", *settings), Path(folder), choices, callbacks=[both])
     other_loss, loss = both.losses[0]
     if abs(loss / other_loss - 1) > row.same:
