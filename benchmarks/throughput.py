@@ -40,6 +40,7 @@ from benchmarks import (
     bare,
     beside,
     checkpoints,
+    encoding,
     evaluation,
     others,
     own_data,
@@ -152,6 +153,9 @@ MEASUREMENTS = [
     ),
     Measurement(
         "test ELBO on PNG files, less dataset=mnist", own_data.elbo_difference, "nats", 0.5, 2
+    ),
+    Measurement(
+        "a million codes in a Parquet file over the forward pass", encoding.parquet, "ratio", 1.3, 2
     ),
     Measurement("an image of 600,000 over one of 6,000", scaling.per_image, "ratio", 1.1, 3),
     Measurement("saving a checkpoint over without its checksum", checkpoints.saving, "ratio", 1.03),
