@@ -141,7 +141,7 @@ def test_batch_norm_of_a_gated_layer_normalizes_both_of_its_halves():
 
 def test_gated_layers_are_not_pretrained():
     config, _ = configure("model=ae", "network.activation=gated")
-    with pytest.raises(SettingError, match="pretraining: needs .*network.activation=sigmoid"):
+    with pytest.raises(SettingError, match=r"pretraining: needs .*network\.activation=sigmoid"):
         build(config, "model").pretrainable_layers()
 
 

@@ -24,7 +24,7 @@ from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
-from aecli.models import Autoencoder
+from aecli.models import VAE, Autoencoder
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
 from aecli.runs.checkpoint import Stored, parts, stored
@@ -141,12 +141,15 @@ def train(
     batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
     check_limits(plain(config.trainer), batches)
     model: Autoencoder = build(config, "model")
+    _check_prior(choices, model)
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
     values = data.values()
     model.likelihood.check(values)
     model.noise.fit(values)
+    if isinstance(model, VAE):
+        model.prior.fit(values, data.some)
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
@@ -184,6 +187,15 @@ def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
     if new and rank() == 0:
         config.model.code_dim = config.model.code_dim  # the number, and not how it is found
         files.write(directory / CONFIG, OmegaConf.to_yaml(config))  # read by `aecli compare`
+
+
+def _check_prior(choices: Mapping[str, str], model: Autoencoder) -> None:
+    """Refuse a prior that no part of the model would ask."""
+    prior = choices.get("prior", "standard")
+    if prior != "standard" and not isinstance(model, VAE):
+        raise SettingError(
+            f"prior={prior}: model={choices['model']} has no prior; choose model=vae or iwae"
+        )
 
 
 def _arithmetic(

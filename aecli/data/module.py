@@ -162,6 +162,16 @@ class DataModule(pl.LightningDataModule):
             )
         return torch.tensor([0.0, 1.0])
 
+    def some(self, count: int) -> Tensor:
+        """Return training examples `(count, *S)` from all over the split, not binarized.
+
+        Where the split has fewer, some come again.
+        """
+        assert self.card is not None, "set up first"
+        split = self.splits["train"]
+        places = torch.arange(count, device=split.rows.device) * len(split) // count
+        return self.card.scaled(split.examples.taken(split.rows[places]))
+
     def batches(
         self, name: str, batch_size: int | None = None, draw_seed: int | None = None
     ) -> Batches:

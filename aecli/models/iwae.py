@@ -36,7 +36,7 @@ class IWAE(VAE):
         log_likelihood = self.log_likelihood(x, code)
         log_weight = self.log_weight(posterior, z, log_likelihood)
         bound = (log_weight.logsumexp(dim=0) - math.log(self.samples)).mean()
-        nll, kl = -log_likelihood.mean(), posterior.kl().mean()
+        nll, kl = -log_likelihood.mean(), self.prior.kl(posterior, z).mean()
         return Terms(penalty - bound, nll, penalty, kl, code)
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:

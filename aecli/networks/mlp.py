@@ -22,9 +22,9 @@ class MLP(Network):
     Args:
         shape: (C, H, W) of an image, or (D,) of a row.
         hidden: sizes of the hidden layers, from the features to the code; may be empty.
-        activation: after each hidden layer, a name in `HIDDEN`. "gated": h = (W x + b) ⊙ σ(V x + c),
-            a gated linear unit (Dauphin et al. 2017, arXiv 1612.08083, eq. 1), as in Tomczak &
-            Welling 2018. W and V are the two halves of one layer that is twice as wide.
+        activation: after each hidden layer, a name in `HIDDEN`. "gated" is the gated linear unit
+            h = (W x + b) ⊙ σ(V x + c) (Dauphin et al. 2017, arXiv 1612.08083, eq. 1), as in Tomczak
+            & Welling 2018; W and V are the two halves of one layer that is twice as wide.
         tied: each decoder layer uses the transposed weights of the encoder layer it mirrors
             (biases are its own). Of an encoder with several outputs per code unit (a VAE's mean
             and log-variance) the first `code_dim` rows, the mean's, are tied.
