@@ -52,6 +52,8 @@ SEEDS = {
     "kingma2013/d20": 1,
     "burda2015/vae": 3,
     "burda2015/iwae5": 1,
+    "tomczak2018/vae": 1,
+    "tomczak2018/vamp": 1,
 }
 """The experiments in the order of the table; three seeds where a run takes under 20 minutes."""
 UNDER = {
@@ -59,6 +61,7 @@ UNDER = {
     "vincent2010/basic_sdae3": ("vincent2010/basic_sae3", 0.3),
     "makhzani2013/k25": ("makhzani2013/k40", 0.0),
     "burda2015/iwae5": ("burda2015/vae", 1.0),
+    "tomczak2018/vamp": ("tomczak2018/vae", 1.0),
 }
 """What an experiment's value has to be under, and by how much at least."""
 PIXELS = {"ng2011/self_taught": 1.0, "makhzani2013/k25": 0.0}
