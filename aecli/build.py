@@ -32,6 +32,7 @@ PARTS = (
     "aecli.noise",
     "aecli.optimizers",
     "aecli.pretraining",
+    "aecli.priors",
     "aecli.sparsity",
 )
 """The modules and packages whose public classes a configuration may name."""
@@ -45,6 +46,7 @@ BASES = {
     "noise": "aecli.noise.Noise",
     "optimizer": "aecli.optimizers.Optimization",
     "pretraining": "aecli.pretraining.Pretraining",
+    "prior": "aecli.priors.Prior",
     "sparsity": "aecli.sparsity.Sparsity",
 }
 """The class that a part of a plugin extends, by the key under which the part stands."""
@@ -147,7 +149,10 @@ def sizes(node: dict[str, Any]) -> str:
     lists = {k: v for k, v in (node.get("network") or {}).items() if isinstance(v, list)}
     lists.pop("shape", None)
     lists_typed = [f"network.{key}={value}" for key, value in lists.items()]
-    return shortened(", ".join([f"model.code_dim={node.get('code_dim')}", *lists_typed]))
+    prior = {k: v for k, v in (node.get("prior") or {}).items() if isinstance(v, int)}
+    counts_typed = [f"prior.{key}={value}" for key, value in prior.items()]
+    typed = [f"model.code_dim={node.get('code_dim')}", *counts_typed, *lists_typed]
+    return shortened(", ".join(typed))
 
 
 def _directives(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:

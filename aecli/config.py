@@ -128,6 +128,7 @@ class TrainConfig:
     optimizer: Any = MISSING
     model: Any = MISSING
     pretraining: Any = MISSING
+    prior: Any = MISSING
     eval: EvalSettings | None = None
     published: Published | None = None
     sweeper: SweeperSettings | None = None

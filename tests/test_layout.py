@@ -13,7 +13,7 @@ FLOORS = (
     ("training", "sweeps"),
     ("runs", "pretraining"),
     ("models",),
-    ("noise", "sparsity", "networks", "likelihoods", "optimizers", "data", "build"),
+    ("noise", "sparsity", "priors", "networks", "likelihoods", "optimizers", "data", "build"),
     (
         "config",
         "errors",

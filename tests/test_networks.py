@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from aecli.build import build
 from aecli.errors import SettingError
 from aecli.networks import MLP, Conv, ResNet, TiedLinear
+from tests.conftest import configure
 
 NETWORKS = [
     MLP((1, 8, 8), [32, 16], "relu"),
@@ -11,6 +13,7 @@ NETWORKS = [
     MLP((1, 8, 8), [32, 16], "sigmoid", tied=True),
     MLP((3, 5, 7), [10], "gelu"),
     MLP((13,), [10], "relu"),
+    MLP((1, 8, 8), [32, 16], "gated"),
     Conv((1, 8, 8), [4, 8], "relu"),
     Conv((1, 28, 28), [4, 8, 8], "elu"),
     Conv((3, 9, 6), [4, 5], "softplus"),
@@ -68,6 +71,9 @@ def test_of_two_outputs_per_unit_the_first_are_tied():
         (lambda: MLP((1, 8, 8), 400, "relu"), "network.hidden=400: must be a list"),
         (lambda: MLP((1, 8, 8), [4], "swish"), "network.activation=swish: must be one of relu"),
         (lambda: MLP((1, 8, 8), [4], "relu", tied="yes"), "network.tied=yes"),
+        (lambda: MLP((1, 8, 8), [4], "gated", tied=True), "network.tied=true: a gated layer has"),
+        (lambda: Conv((1, 8, 8), None, "gated"), "network.activation=gated: must be one of relu"),
+        (lambda: ResNet((1, 8, 8), None, 1, "gated"), "network.activation=gated: must be one of"),
         (lambda: Conv((1, 8, 8), [], "relu"), "network.channels"),
         (lambda: Conv((13,), None, "relu"), r"network=conv: is for images.* rows of 13.*=mlp"),
         (lambda: ResNet((13,), None, 1, "relu"), "network=resnet: is for images.*network=mlp"),
@@ -108,6 +114,44 @@ def test_batch_norm_stands_before_each_hidden_activation():
         32, 16, 16, 32,
     ]  # fmt: skip
     assert decoder(encoder(torch.rand(5, 1, 8, 8))).shape == (5, 1, 8, 8)
+
+
+def test_a_gated_layer_is_a_linear_one_times_the_sigmoid_of_another():
+    encoder, decoder = MLP((1, 8, 8), [32, 16], "gated").build(4, 8)
+    x = torch.rand(5, 1, 8, 8)
+
+    def by_hand(h, first, second, last):
+        for layer, size in ((first, first.out_features // 2), (second, second.out_features // 2)):
+            linear = h @ layer.weight[:size].T + layer.bias[:size]
+            gate = h @ layer.weight[size:].T + layer.bias[size:]
+            h = linear / (1 + (-gate).exp())
+        return h @ last.weight.T + last.bias
+
+    a = encoder(x)
+    assert torch.allclose(a, by_hand(x.flatten(1), *encoder[1::2]), atol=1e-6)
+    y = decoder(a[:, :4])
+    assert torch.allclose(y.flatten(1), by_hand(a[:, :4], *decoder[:5:2]), atol=1e-6)
+    sizes = [tuple(m.weight.shape) for m in [*encoder, *decoder] if isinstance(m, nn.Linear)]
+    assert sizes == [(64, 64), (32, 32), (8, 16), (32, 4), (64, 16), (64, 32)]
+
+
+def test_batch_norm_of_a_gated_layer_normalizes_both_of_its_halves():
+    encoder, _ = MLP((1, 8, 8), [32], "gated", batch_norm=True).build(4, 4)
+    assert [type(m).__name__ for m in encoder] == [
+        "Flatten",
+        "Linear",
+        "BatchNorm1d",
+        "GLU",
+        "Linear",
+    ]
+    assert encoder[2].num_features == 64
+    assert encoder(torch.rand(5, 1, 8, 8)).shape == (5, 4)
+
+
+def test_gated_layers_are_not_pretrained():
+    config, _ = configure("model=ae", "network.activation=gated")
+    with pytest.raises(SettingError, match=r"pretraining: needs .*network\.activation=sigmoid"):
+        build(config, "model").pretrainable_layers()
 
 
 def test_sigmoid_layers_start_at_four_times_glorots_range():
@@ -204,3 +248,10 @@ def test_without_an_init_the_weights_are_torchs():
     first = Conv((1, 8, 8), [4], "relu").build(2, 2).encoder[0].weight
     torch.manual_seed(0)
     assert torch.equal(first, nn.Conv2d(1, 4, 3, stride=2, padding=1).weight)
+
+
+def test_the_two_matrices_of_a_gated_layer_start_as_two_layers():
+    layer = MLP((1, 40, 40), [100], "gated", init="glorot").build(5, 5).encoder[1]
+    bound = (6 / 1700) ** 0.5
+    for weight in layer.weight.chunk(2):
+        assert weight.abs().max() == pytest.approx(bound, rel=1e-3)

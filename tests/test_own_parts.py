@@ -245,6 +245,8 @@ from aecli.models import VAE
 from aecli.networks import EncoderDecoder, Network
 from aecli.optimizers import Optimization
 from aecli.pretraining import Pretraining
+from aecli.priors import Prior
+from aecli.randomness import TORCH
 from aecli.sparsity import SparseCode, Sparsity
 
 class Softplus(Sparsity):
@@ -287,6 +289,15 @@ class Signs(torch.optim.Optimizer):
 class Signed(Optimization):
     ALGORITHMS = Optimization.ALGORITHMS | {"signs": Signs}
 
+class Wide(Prior):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(2.0))
+    def log_prob(self, z):
+        return torch.distributions.Normal(0.0, self.scale).log_prob(z).sum(dim=-1)
+    def sample(self, like, *samples, draws=TORCH):
+        return self.scale * draws.normal(like, *samples)
+
 class Zeros(Pretraining):
     def __call__(self, model, data):
         for p in model.decoder.parameters():
@@ -303,6 +314,7 @@ OPTIONS = {
     "likelihood": "_target_: my_kinds.Sharp",
     "optimizer": "_target_: my_kinds.Signed\nalgorithm: signs\nlr: 0.01",
     "pretraining": "_target_: my_kinds.Zeros",
+    "prior": "_target_: my_kinds.Wide",
     "model": ("# @package _global_\ndefaults: [vae]\n\nmodel:\n  _target_: my_kinds.Doubled\n"),
 }
 
@@ -321,7 +333,7 @@ def kinds(tmp_path_factory):
 @pytest.mark.parametrize("group", OPTIONS)
 def test_a_part_of_each_kind_is_trained_evaluated_and_resumed(kinds, group):
     words = ("--config-dir", "my_conf", f"{group}=mine", "plugins=[my_kinds]")
-    model = () if group == "model" else ("model=ae",)
+    model = () if group in ("model", "prior") else ("model=ae",)
     tiny = TINY if group != "network" else (*TINY[:2], "network.width=5", TINY[3])
     done = aecli("train", *tiny, *words, *model, f"hydra.run.dir=out/{group}", cwd=kinds)
     assert (done.returncode, done.stderr) == (0, "")

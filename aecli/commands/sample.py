@@ -29,6 +29,8 @@ from aecli.errors import (
     check_seed,
 )
 from aecli.evaluation import metrics
+from aecli.models import VAE, Autoencoder
+from aecli.priors import Standard
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import SAMPLES, check_writable, shown
@@ -115,7 +117,7 @@ def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
         "interpolate": (examples, "the test set's examples"),
         "traverse": (units, "the units of the code"),
     }.get(config.kind, (None, ""))
-    if config.kind == "manifold" and loaded.model.has_prior and config.span is not None:
+    if config.kind == "manifold" and _is_normal(loaded.model) and config.span is not None:
         raise SettingError(f"span={config.span}: a model with a prior spans that; leave span out")
     filled = config.copy()
     for key, value in TAKES[config.kind].items():
@@ -187,8 +189,8 @@ def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
 def manifold(loaded: Loaded, config: DictConfig) -> Samples:
     """Decode a grid over a code of two units.
 
-    For a VAE the grid has equal steps of the prior's probability (Kingma & Welling 2013, fig. 4);
-    for others it spans the mean training code ± `span` standard deviations.
+    For a VAE with prior=standard the grid has equal steps of the prior's probability (Kingma &
+    Welling 2013, fig. 4); for others it spans the mean training code ± `span` standard deviations.
     """
     model = loaded.model
     if model.code_dim != 2:
@@ -196,7 +198,7 @@ def manifold(loaded: Loaded, config: DictConfig) -> Samples:
             f"kind=manifold: needs a code of 2 units, and this run's has {model.code_dim};"
             " train one with model.code_dim=2, or use kind=traverse"
         )
-    if model.has_prior:
+    if _is_normal(model):
         share = torch.linspace(0, 1, config.steps + 2)[1:-1]
         axes = torch.distributions.Normal(0.0, 1.0).icdf(share).expand(2, -1)
     else:
@@ -270,6 +272,11 @@ def _write_out(out: Path, config: DictConfig, loaded: Loaded, samples: Samples) 
         for rows in np.array_split(np.arange(count), -(-count // WRITTEN_AT_ONCE)):
             add({"id": rows, "z": codes[rows]}, samples.images[rows])
     log.info("written: %s", shown(out))
+
+
+def _is_normal(model: Autoencoder) -> bool:
+    """Return whether the codes have the prior N(0, I)."""
+    return isinstance(model, VAE) and isinstance(model.prior, Standard)
 
 
 def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:

@@ -26,7 +26,7 @@ from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
 from aecli.machine import processor
-from aecli.models import Autoencoder
+from aecli.models import VAE, Autoencoder
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
 from aecli.runs.checkpoint import Stored, parts, stored
@@ -144,6 +144,7 @@ def train(
     batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
     check_limits(plain(config.trainer), batches)
     model: Autoencoder = build(config, "model")
+    _check_prior(choices, model)
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
@@ -154,6 +155,8 @@ def train(
     model.noise.fit(values)
     if last is None and model.output_bias is not None:
         model.start_output(data.mean())
+    if isinstance(model, VAE):
+        model.prior.fit(values, data.some)
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
@@ -201,6 +204,15 @@ def _check_start(config: DictConfig) -> None:
                 f"network.{key}={value}: pretraining draws weights and biases of its own; leave it"
                 " null"
             )
+
+
+def _check_prior(choices: Mapping[str, str], model: Autoencoder) -> None:
+    """Refuse a prior that no part of the model would ask."""
+    prior = choices.get("prior", "standard")
+    if prior != "standard" and not isinstance(model, VAE):
+        raise SettingError(
+            f"prior={prior}: model={choices['model']} has no prior; choose model=vae or iwae"
+        )
 
 
 def _arithmetic(

@@ -176,6 +176,16 @@ class DataModule(pl.LightningDataModule):
             total += x.sum(dim=0)
         return (total / len(split)).float()
 
+    def some(self, count: int) -> Tensor:
+        """Return training examples `(count, *S)` from all over the split, not binarized.
+
+        Where the split has fewer, some come again.
+        """
+        assert self.card is not None, "set up first"
+        split = self.splits["train"]
+        places = torch.arange(count, device=split.rows.device) * len(split) // count
+        return self.card.scaled(split.examples.taken(split.rows[places]))
+
     def batches(
         self, name: str, batch_size: int | None = None, draw_seed: int | None = None
     ) -> Batches:

@@ -72,7 +72,8 @@ class Annealing:
         sizes = None
         for purpose in ("trial run", "run"):
             pairs = Tracked(list(pairwise(betas)), f"{what}: {purpose}")
-            log_weight, sizes = self.run(model, x, pairs, draws.of(purpose), sizes)
+            with model.prior.kept():
+                log_weight, sizes = self.run(model, x, pairs, draws.of(purpose), sizes)
         return log_weight.logsumexp(dim=0) - math.log(self.chains)
 
     def betas(self) -> list[float]:
@@ -95,7 +96,7 @@ class Annealing:
         The sizes of each step are given, or, if None, follow from whether moves are accepted.
         """
         like = x.new_zeros(len(x), model.code_dim)
-        z = draws.normal(like, self.chains)
+        z = model.prior.sample(like, self.chains, draws=draws)
         log_likelihood, _ = _log_likelihood(model, x, z, 0.0)
         log_weight = torch.zeros_like(log_likelihood)
         size, used = torch.full_like(log_weight[0], FIRST_SIZE), []

@@ -36,10 +36,11 @@ def batch_bounds(model: VAE, batch: Batch, samples: int, at_once: int) -> Tensor
     """
     draws = batch.draws.of("importance")
     parts = enumerate(batch.x.split(at_once))
-    bounds = [
-        importance_bound(model, x, samples, at_once, draws.after(number * at_once))
-        for number, x in parts
-    ]
+    with model.prior.kept():
+        bounds = [
+            importance_bound(model, x, samples, at_once, draws.after(number * at_once))
+            for number, x in parts
+        ]
     return torch.cat(bounds)
 
 

@@ -15,6 +15,7 @@ from aecli.data import Batch
 from aecli.errors import SettingError, check_choice
 from aecli.evaluation.likelihood import batch_bounds
 from aecli.models import VAE, Autoencoder
+from aecli.models.vae import Posterior
 from aecli.size import check_fits
 
 Score = Callable[[Batch], Tensor]
@@ -62,7 +63,8 @@ def nll(model: Autoencoder) -> Score:
 
     def score(batch: Batch) -> Tensor:
         if model.has_prior:
-            return -_expected_log_likelihood(cast(VAE, model), batch)
+            _, z = _sampled(cast(VAE, model), batch)
+            return -_expected_log_likelihood(cast(VAE, model), batch, z)
         return -model.decode(model.encode(batch.x)).log_prob(batch.x)
 
     return score
@@ -70,7 +72,12 @@ def nll(model: Autoencoder) -> Score:
 
 def elbo(model: VAE) -> Score:
     """Score = −ELBO = KL(q(z|x) ‖ p(z)) − E_q[log p(x|z)], nats, E_q by the model's samples."""
-    return lambda batch: model.posterior(batch.x).kl() - _expected_log_likelihood(model, batch)
+
+    def score(batch: Batch) -> Tensor:
+        posterior, z = _sampled(model, batch)
+        return model.prior.kl(posterior, z) - _expected_log_likelihood(model, batch, z)
+
+    return score
 
 
 def marginal_nll(model: VAE, samples: int) -> Score:
@@ -78,9 +85,14 @@ def marginal_nll(model: VAE, samples: int) -> Score:
     return lambda batch: -batch_bounds(model, batch, samples, DECODED_AT_ONCE)
 
 
-def _expected_log_likelihood(model: VAE, batch: Batch) -> Tensor:
-    """Return E_q[log p(x|z)], `(B,)`, with the draws of `aecli eval`'s nll and elbo."""
-    z = model.posterior(batch.x).sample(model.samples, batch.draws.of("code"))
+def _sampled(model: VAE, batch: Batch) -> tuple[Posterior, Tensor]:
+    """Return q(z|x) and samples of it `(S, B, K)`, the draws of `aecli eval`'s nll and elbo."""
+    posterior = model.posterior(batch.x)
+    return posterior, posterior.sample(model.samples, batch.draws.of("code"))
+
+
+def _expected_log_likelihood(model: VAE, batch: Batch, z: Tensor) -> Tensor:
+    """Return the mean of log p(x|z) over samples z `(S, B, K)`, `(B,)`."""
     code = model.sparsity(z.flatten(0, 1)).code
     return model.log_likelihood(batch.x, code).mean(dim=0)
 

@@ -60,11 +60,11 @@ class Autoencoder(pl.LightningModule):
         optimizer: Optimization,
     ) -> None:
         super().__init__()
-        _check_part("network", network, Network)
-        _check_part("noise", noise, Noise)
-        _check_part("sparsity", sparsity, Sparsity)
-        _check_part("likelihood", likelihood, Likelihood)
-        _check_part("optimizer", optimizer, Optimization)
+        check_part("network", network, Network)
+        check_part("noise", noise, Noise)
+        check_part("sparsity", sparsity, Sparsity)
+        check_part("likelihood", likelihood, Likelihood)
+        check_part("optimizer", optimizer, Optimization)
         self.code_dim = check_int("model.code_dim", code_dim, 1)
         self.encoder, self.decoder = network.build(code_dim, self.outputs)
         self.output_bias = network.output_bias
@@ -243,6 +243,7 @@ class Autoencoder(pl.LightningModule):
         self.log_dict({f"{split}/{name}": v for name, v in values.items()}, logger=logger)
 
 
-def _check_part(name: str, part: Any, kind: Any) -> None:
+def check_part(name: str, part: Any, kind: type) -> None:
+    """Refuse a part that is not of its kind: made of another group's option, say."""
     if not isinstance(part, kind):
         raise SettingError(f"model.{name}={part}: is no {name}; choose one by {name}=…")

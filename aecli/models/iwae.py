@@ -59,7 +59,7 @@ class IWAE(VAE):
         log_weight = log_likelihood + self.current_beta * log_ratio
         maximized = _bound(log_weight)
         bound = maximized if self.current_beta == 1 else _bound(log_likelihood + log_ratio)
-        nll, kl = -log_likelihood.mean(), posterior.kl().mean()
+        nll, kl = -log_likelihood.mean(), self.prior.kl(posterior, z).mean()
         return Terms(penalty - maximized, nll, penalty, kl, code, bound)
 
 

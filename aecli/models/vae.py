@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
-import torch
 from torch import Tensor
 
 from aecli.errors import SettingError, check_choice, check_int, check_number
 from aecli.likelihoods import Distribution
-from aecli.models.autoencoder import Autoencoder
+from aecli.models.autoencoder import Autoencoder, check_part
 from aecli.models.losses import Terms
+from aecli.priors import Prior, Standard
 from aecli.randomness import TORCH, Draws
 
 
@@ -50,11 +50,11 @@ def log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 class VAE(Autoencoder):
-    """ELBO = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z)), z = μ + σ ⊙ ε, p(z) = N(0, I).
+    """ELBO = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z)), z = μ + σ ⊙ ε.
 
-    loss = nll + β · kl + penalty, with nll = −(1/L) Σ_l log p(x|z_l) and the analytic KL
-    (Kingma & Welling, arXiv 1312.6114, eq. 7 and 10; β: Higgins et al., ICLR 2017). `elbo` is
-    logged with β = 1 whatever β is.
+    loss = nll + β · kl + penalty, with nll = −(1/L) Σ_l log p(x|z_l) and the KL as the prior has
+    it: analytic for N(0, I), else by the same samples z_l (Kingma & Welling, arXiv 1312.6114, eq. 7
+    and 10, or 6; β: Higgins et al., ICLR 2017). `elbo` is logged with β = 1 whatever β is.
 
     A sparsity acts on the sample z on its way to the decoder, so that it belongs to p(x|z) and
     the ELBO stays a bound. With a noise, q is q(z|x̃) in training.
@@ -69,6 +69,7 @@ class VAE(Autoencoder):
         warmup_epochs, warmup_steps: β grows linearly from 0 over this many epochs, or steps.
         samples: L ≥ 1, samples of z for each example.
         gradient: its estimator, one of `GRADIENTS`: "plain", or "stl".
+        prior: p(z); None for N(0, I).
     """
 
     has_prior = True
@@ -81,9 +82,13 @@ class VAE(Autoencoder):
         warmup_steps: int = 0,
         samples: int = 1,
         gradient: str = "plain",
+        prior: Prior | None = None,
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
+        self.prior = Standard() if prior is None else prior
+        check_part("prior", self.prior, Prior)
+        self.prior.attach(self)
         self.beta = check_number("model.beta", beta, low=0)
         self.warmup_epochs = check_number("model.warmup_epochs", warmup_epochs, low=0)
         self.warmup_steps = check_int("model.warmup_steps", warmup_steps, 0)
@@ -124,13 +129,13 @@ class VAE(Autoencoder):
         return super().decode(self.sparsity(code).code)
 
     def sample_prior(self, count: int) -> Tensor:
-        """Return z ~ N(0, I), `(count, K)`."""
+        """Return z ~ p(z), `(count, K)`."""
         weight = next(self.encoder.parameters())
-        return torch.randn(count, self.code_dim, device=weight.device, dtype=weight.dtype)
+        return self.prior.sample(weight.new_empty(count, self.code_dim))
 
     def log_prior(self, z: Tensor) -> Tensor:
         """Return log p(z) for z `(…, K)`, `(…)`, nats."""
-        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(dim=-1)
+        return self.prior.log_prob(z)
 
     def log_weight(self, posterior: Posterior, z: Tensor, log_likelihood: Tensor) -> Tensor:
         """Return log p(x|z) p(z) / q(z|x) for z `(S, B, K)` and log p(x|z) `(S, B)`: `(S, B)`."""
@@ -152,7 +157,7 @@ class VAE(Autoencoder):
         z = posterior.sample(self.samples, draws)
         code, penalty = self.sparsity(z.flatten(0, 1))
         log_likelihood = self.log_likelihood(x, code).mean()
-        kl = minimized = posterior.kl().mean()
+        kl = minimized = self.prior.kl(posterior, z).mean()
         if self.training and self.gradient == "stl":
             minimized = (posterior.detached().log_prob(z) - self.log_prior(z)).mean()
         loss = self.current_beta * minimized + penalty - log_likelihood

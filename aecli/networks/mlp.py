@@ -1,13 +1,14 @@
 """Fully connected layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
-from aecli.errors import check_bool, check_choice, check_list, check_shape
+from aecli.errors import SettingError, check_bool, check_choice, check_list, check_shape
 from aecli.networks.plan import (
     ACTIVATIONS,
     EncoderDecoder,
@@ -17,6 +18,10 @@ from aecli.networks.plan import (
     start,
 )
 
+GATED = "gated"
+HIDDEN: dict[str, Callable[[], nn.Module]] = {**ACTIVATIONS, GATED: partial(nn.GLU, dim=1)}
+"""What may stand after a fully connected layer."""
+
 
 class MLP(Network):
     """Fully connected layers D → hidden → outputs, and code_dim → hidden reversed → D.
@@ -24,7 +29,9 @@ class MLP(Network):
     Args:
         shape: (C, H, W) of an image, or (D,) of a row.
         hidden: sizes of the hidden layers, from the features to the code; may be empty.
-        activation: after each hidden layer, a name in `ACTIVATIONS`.
+        activation: after each hidden layer, a name in `HIDDEN`. "gated" is the gated linear unit
+            h = (W x + b) ⊙ σ(V x + c) (Dauphin et al. 2017, arXiv 1612.08083, eq. 1), as in Tomczak
+            & Welling 2018; W and V are the two halves of one layer that is twice as wide.
         tied: each decoder layer uses the transposed weights of the encoder layer it mirrors
             (biases are its own). Of an encoder with several outputs per code unit (a VAE's mean
             and log-variance) the first `code_dim` rows, the mean's, are tied.
@@ -51,8 +58,14 @@ class MLP(Network):
         self.hidden = check_list(
             "network.hidden", hidden, check_size, "[400] or []", may_be_empty=True
         )
-        self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
+        self.activation = HIDDEN[check_choice("network.activation", activation, HIDDEN)]
+        self.width = 2 if activation == GATED else 1
         self.tied = check_bool("network.tied", tied)
+        if self.tied and activation == GATED:
+            raise SettingError(
+                "network.tied=true: a gated layer has two matrices, so that the decoder cannot use"
+                " them transposed; set network.tied=false, or another network.activation"
+            )
         self.batch_norm = check_bool("network.batch_norm", batch_norm)
         check_start(init, output_bias)
         self.init, self.output_bias = init, output_bias
@@ -77,18 +90,20 @@ class MLP(Network):
         )
 
     def _layers(self, sizes: Sequence[int]) -> list[nn.Linear]:
-        layers = [nn.Linear(i, o) for i, o in pairwise(sizes)]
+        *hidden, last = pairwise(sizes)
+        layers = [*(nn.Linear(i, self.width * o) for i, o in hidden), nn.Linear(*last)]
         if self.activation is nn.Sigmoid:
             for layer in layers:
                 nn.init.xavier_uniform_(layer.weight, gain=4)
                 nn.init.zeros_(layer.bias)
-        start(layers, self.init)
+        start(layers[:-1], self.init, self.width)
+        start(layers[-1:], self.init)
         return layers
 
     def _activate(self, layers: Sequence[nn.Module], hidden: Sequence[int]) -> list[nn.Module]:
         modules: list[nn.Module] = []
         for layer, size in zip(layers, hidden, strict=False):  # one layer more than hidden ones
-            norm = [nn.BatchNorm1d(size)] if self.batch_norm else []
+            norm = [nn.BatchNorm1d(self.width * size)] if self.batch_norm else []
             modules += [layer, *norm, self.activation()]
         return [*modules, layers[-1]]
 

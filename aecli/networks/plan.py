@@ -77,23 +77,25 @@ def check_start(init: Any, output_bias: Any) -> None:
         check_choice("network.output_bias", output_bias, ("data",))
 
 
-def start(parts: Iterable[nn.Module], init: Any) -> None:
+def start(parts: Iterable[nn.Module], init: Any, matrices: int = 1) -> None:
     """Draw the weights of linear layers and convolutions anew; their biases become 0.
 
     Args:
         parts: whose layers these are.
         init: "glorot" for U(−a, a), a² = 6 / (inputs + outputs) (Glorot & Bengio 2010, eq. 16);
             a number σ for N(0, σ²); None leaves everything as it is.
+        matrices: that a layer holds, one above the other.
     """
     if init is None:
         return
     for layer in (layer for part in parts for layer in part.modules()):
         if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             continue
-        if init == GLOROT:
-            nn.init.xavier_uniform_(layer.weight)
-        else:
-            nn.init.normal_(layer.weight, std=float(init))
+        for weight in layer.weight.data.chunk(matrices):
+            if init == GLOROT:
+                nn.init.xavier_uniform_(weight)
+            else:
+                nn.init.normal_(weight, std=float(init))
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
 

@@ -38,14 +38,15 @@ class Graph(nn.Module):
 
     takes: str
     gives: tuple[str, ...]
-    unused: str | None = None
-    """The half of the model that the file shall not hold."""
+    unused: tuple[str, ...] = ("prior",)
+    """What of the model the file shall not hold."""
 
     def __init__(self, model: Autoencoder, card: Card) -> None:
         super().__init__()
-        if self.unused is not None:
-            model = deepcopy(model)
-            delattr(model, self.unused)
+        model = deepcopy(model)
+        for name in self.unused:
+            if hasattr(model, name):
+                delattr(model, name)
         self.model = model
         self.card = card
 
@@ -55,7 +56,7 @@ class Encoder(Graph):
 
     takes = "x"
     gives = ("code",)
-    unused = "decoder"
+    unused = ("decoder", "prior")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the code."""
@@ -67,7 +68,7 @@ class Decoder(Graph):
 
     takes = "code"
     gives = ("reconstruction",)
-    unused = "encoder"
+    unused = ("encoder", "prior")
 
     def forward(self, code: Tensor) -> tuple[Tensor, ...]:
         """Return the mean of p(x|z)."""

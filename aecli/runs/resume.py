@@ -17,7 +17,17 @@ from aecli.runs.paths import CONFIG, LAST, checkpoint_path, shown
 from aecli.untrusted import read_yaml
 
 LENGTH = "trainer.max_epochs"
-PARTS = ("model", "network", "noise", "sparsity", "likelihood", "optimizer", "trainer", "seed")
+PARTS = (
+    "model",
+    "network",
+    "noise",
+    "sparsity",
+    "likelihood",
+    "optimizer",
+    "prior",
+    "trainer",
+    "seed",
+)
 """Keys that must match before a job of a sweep may use a checkpoint."""
 GOES_WITH = {"resume", "output_dir", "plugins", LENGTH}
 """Settings that may be typed with resume=…"""

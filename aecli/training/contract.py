@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from omegaconf import DictConfig
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from aecli import plugins
 from aecli.data import DataModule
 from aecli.errors import SettingError
-from aecli.models import Autoencoder
+from aecli.models import VAE, Autoencoder
 from aecli.models.losses import Terms
 from aecli.noise import Noise
 from aecli.randomness import FixedDraws
@@ -102,6 +102,7 @@ def check_parts(
         "sparsity": _check_sparsity,
         "network": _check_network,
         "likelihood": _check_likelihood,
+        "prior": _check_prior,
         "optimizer": _check_optimizer,
         "model": _check_model,
     }
@@ -173,6 +174,19 @@ def _check_likelihood(part: Part, model: Autoencoder, x: Tensor) -> None:
         part.check(f"mean {given}", variables.mean, parameters.shape)
         own = {name: p for name, p in model.likelihood.named_parameters() if p.requires_grad}
         part.check_gradient("log_prob(x)", log_prob, {"the decoder's output": parameters} | own)
+
+
+def _check_prior(part: Part, model: Autoencoder, x: Tensor) -> None:
+    prior, like = cast(VAE, model).prior, torch.randn(len(x), model.code_dim)
+    z = torch.randn(SAMPLES, *like.shape, requires_grad=True)
+    log_prob = part.check("log_prob(z)", prior.log_prob(z), z.shape[:-1])
+    own = {name: p for name, p in prior.named_parameters() if p.requires_grad}
+    part.check_gradient("log_prob(z)", log_prob, {"z": z} | own)
+    drawn = [prior.sample(like, SAMPLES, draws=FixedDraws(0, 0)) for _ in range(2)]
+    part.check("sample(like, 2, draws=draws)", drawn[0], z.shape)
+    part.check("sample(like)", prior.sample(like), like.shape)
+    if not torch.equal(*drawn):
+        part.refuse("sample(like) drew random numbers of its own; must take those of draws")
 
 
 def _check_optimizer(part: Part, model: Autoencoder, x: Tensor) -> None:

@@ -44,6 +44,8 @@ ROWS = {
     "burda2015/iwae50": Row(1),
     "roeder2017/stl": Row(3, {"burda2015/vae": 0.0}),
     "tucker2018/dreg5": Row(1, {"burda2015/iwae5": 0.0}),
+    "tomczak2018/vae": Row(1),
+    "tomczak2018/vamp": Row(1, {"tomczak2018/vae": 1.0}),
 }
 
 ADDED: Mapping[str, Any] = {}

@@ -20,6 +20,7 @@ KINDS = [(f"model={variant}",) for variant in VARIANTS] + [
     ("model=sparse_ae", "sparsity.momentum=0.9", "noise=gaussian"),
     ("model=ae", "noise=salt_and_pepper", "sparsity=l1"),
     ("model=vae", "model.samples=3", "noise=masking", "sparsity=kl"),
+    ("model=vae", "prior=vamp", "prior.pseudo_inputs=7", "model.samples=2"),
     ("model=iwae", "sparsity=topk", "sparsity.k=3", "noise=masking"),
 ]
 

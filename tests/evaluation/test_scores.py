@@ -10,16 +10,18 @@ from aecli.errors import SettingError
 from aecli.evaluation import metrics, scores
 from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.scores import kind_for
+from aecli.priors import Standard
 from tests.conftest import configure
 
 SMALL = ("network.hidden=[16]", "dataset.classes=[0,1,2]", "dataset.train_size=64")
 
 
-@pytest.fixture(scope="module", params=["vae", "ae"])
+@pytest.fixture(scope="module", params=["vae", "vae prior=vamp", "ae"])
 def drawn(request):
     """Return a model as it is drawn, but for codes that differ, and the digits."""
     likelihood = ["likelihood=gaussian"] if request.param == "ae" else []
-    config, _ = configure(f"model={request.param}", *likelihood, *SMALL, "model.code_dim=4")
+    words = f"model={request.param}".split()
+    config, _ = configure(*words, *likelihood, *SMALL, "model.code_dim=4")
     data, model = build(config, "dataset"), build(config, "model").eval()
     data.setup()
     with torch.no_grad():
@@ -75,6 +77,14 @@ def test_the_means_are_those_of_an_evaluation(drawn):
         marginal = scored(scores.marginal_nll(model, 20), data, 64).mean()
         assert marginal == pytest.approx(marginal_nll(model, test, 20, 1000), rel=1e-5)
         assert marginal < -elbo
+        draws = [batch.draws.of("code") for batch in test]
+        posteriors = [model.posterior(batch.x) for batch in test]
+        z = [q.sample(1, own) for q, own in zip(posteriors, draws, strict=True)]
+        by_samples = torch.cat(
+            [(q.log_prob(s) - model.log_prior(s))[0] for q, s in zip(posteriors, z, strict=True)]
+        )
+        is_exact = expected["kl"] != pytest.approx(by_samples.mean().item(), rel=1e-5)
+        assert is_exact == isinstance(model.prior, Standard)
 
 
 @torch.no_grad()

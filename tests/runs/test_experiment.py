@@ -300,3 +300,18 @@ def test_iwae_has_the_tighter_bound(tmp_path, mnist):
     assert vae["bound"] == pytest.approx(vae["elbo"], abs=0.5)
     assert iwae["bound"] > iwae["elbo"] + 0.5
     assert iwae["marginal_nll"] < 230
+
+
+@pytest.mark.slow
+def test_a_vamp_prior_is_learned_with_gated_layers(tmp_path, mnist):
+    short = (
+        *FEW, "dataset.batch_size=25", "trainer.max_epochs=6", "trainer.precision=32-true",
+        "model.warmup_epochs=1", "optimizer.lr=3e-3", "optimizer.warmup=0.1",
+        "eval.importance_samples=20",
+    )  # fmt: skip
+    normal = run(tmp_path / "a", mnist, "tomczak2018/vae", *short)
+    vamp = run(tmp_path / "b", mnist, "tomczak2018/vamp", *short, "prior.pseudo_inputs=50")
+    for values in (normal, vamp):
+        assert values["marginal_nll"] < -values["elbo"] - 2
+        assert values["marginal_nll"] < 165
+    assert vamp["marginal_nll"] < normal["marginal_nll"]

@@ -47,6 +47,16 @@ def test_a_part_agrees(part):
     assert exported(model_of(*small("vae")), CARD, digits(), part, ".pt2") < 1e-5
 
 
+def test_a_prior_is_left_out():
+    model = model_of(*small("vae"), "prior=vamp", "prior.pseudo_inputs=3")
+    assert exported(model, CARD, digits(), "all", ".pt2") < 1e-5
+    for part in PARTS.values():
+        names = part(model, CARD).state_dict()
+        assert names
+        assert not any("prior" in name for name in names)
+    assert model.prior.inputs.shape == (3, 1, 8, 8)
+
+
 @pytest.mark.parametrize("network", options("network"))
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.slow

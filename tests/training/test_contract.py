@@ -13,6 +13,7 @@ from aecli.models import VAE, Autoencoder
 from aecli.networks import MLP, EncoderDecoder
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
+from aecli.priors import Standard
 from aecli.sparsity import L1, SparseCode, Sparsity
 from aecli.training import contract
 from aecli.training.contract import Part, check_parts
@@ -41,7 +42,7 @@ def ours(monkeypatch):
 
 OPTIONS = [
     (group, name)
-    for group in ("noise", "sparsity", "network", "likelihood", "optimizer")
+    for group in ("noise", "sparsity", "network", "likelihood", "prior", "optimizer")
     for name in options(group)
     if name != "mixed"  # of tables
 ]
@@ -52,7 +53,8 @@ def test_the_parts_of_aecli_keep_the_contract(group, name, data, ours):
     if (group, name) == ("noise", "none"):
         pytest.skip("has nothing to corrupt with")
     ours(group)
-    config, choices = configure("model=ae", f"{group}={name}", "model.code_dim=200")
+    model = "model=vae" if group == "prior" else "model=ae"
+    config, choices = configure(model, f"{group}={name}", "model.code_dim=200")
     check_parts(config, choices, build(config, "model"), data)
 
 
@@ -199,6 +201,27 @@ class NoGradient(Gaussian):
         return super().forward(parameters.detach())
 
 
+class PerUnit(Standard):
+    def log_prob(self, z):
+        return -z.square()
+
+
+class Learned(Standard):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+class OwnNormal(Standard):
+    def sample(self, like, *samples, draws=None):
+        return torch.randn(*samples, *like.shape)
+
+
+class ByCount(Standard):
+    def sample(self, like, draws=None):
+        return torch.zeros(len(like), 1)
+
+
 class Nothing(torch.optim.SGD):
     def step(self, closure=None):
         return None
@@ -261,6 +284,10 @@ BROKEN = [
     ("likelihood", PerPixel, "log_prob(x) of parameters (4, 1, 8, 8) gave a tensor of shape (4, 1"),
     ("likelihood", NoMean, "AttributeError: 'Blind' object has no attribute 'mean'"),
     ("likelihood", NoGradient, "no gradient of log_prob(x) reaches the decoder's output"),
+    ("prior", PerUnit, "log_prob(z) gave a tensor of shape (2, 4, 20)"),
+    ("prior", Learned, "no gradient of log_prob(z) reaches scale"),
+    ("prior", OwnNormal, "sample(like) drew random numbers of its own; must take those of draws"),
+    ("prior", ByCount, "TypeError: ByCount.sample() got multiple values for argument 'draws'"),
     ("optimizer", Still, "a step of it changes no parameter"),
     ("optimizer", NoOptimizer, "optimizer(parameters) gave a list; must give a torch.optim"),
     ("model", Mean, "terms(x) gave a Tensor; must give Terms"),
@@ -279,6 +306,8 @@ def made(group: str, kind: type) -> Autoencoder:
         parts = {name: build(config, name) for name in names}
         return kind(code_dim=30, **parts)
     parts = {name: build(config, name) for name in names if name != group}
+    if group == "prior":
+        return VAE(code_dim=20, prior=kind(), **parts)
     if group == "network":
         own = kind([1, 8, 8], [16], "relu")
     elif kind is NoOptimizer:
