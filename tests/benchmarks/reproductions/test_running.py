@@ -135,7 +135,10 @@ def test_the_commit_says_whether_the_code_was_changed(tmp_path, monkeypatch):
 
 def test_names():
     assert script.named("burda2015/vae") == ["burda2015/vae"]
-    assert script.named("burda") == ["burda2015/vae", "burda2015/iwae5"]
+    assert script.named("hinton2006/deep") == [
+        "hinton2006/deep_ae",
+        "hinton2006/deep_ae_batch_norm",
+    ]
     assert script.named("") == list(ROWS)
 
 

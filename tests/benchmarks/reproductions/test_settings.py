@@ -62,7 +62,7 @@ def test_a_change_of_the_experiment_or_of_a_default_makes_it_stale(conf, file, o
         ("dataset/mnist.yaml", "http://yann.lecun.com/exdb/mnist", "http://somewhere.else"),
         ("noise/none.yaml", "aecli.noise.Noise", "aecli.noises.none.Noise"),
         ("eval/standard.yaml", "C: 1.0", "C: 2.0"),  # it classifies nothing
-        ("network/mlp.yaml", "batch_norm: false", "batch_norm: false\ninit: null"),
+        ("network/mlp.yaml", "batch_norm: false", "batch_norm: false\nlater: null"),
     ],
 )
 def test_what_changes_no_number_makes_nothing_stale(conf, file, old, new):
@@ -74,12 +74,12 @@ def test_what_changes_no_number_makes_nothing_stale(conf, file, old, new):
 def test_a_setting_that_was_added_is_known_by_the_value_of_before(conf, monkeypatch):
     before, _ = of_experiment(NAME)
     path = conf / "network/mlp.yaml"
-    replace(path, "batch_norm: false", "batch_norm: false\ninit: torch")
-    assert changed(before) == ["network.init=null, now torch"]
-    monkeypatch.setattr(settings, "ADDED", {"network.init": "torch"})
+    replace(path, "batch_norm: false", "batch_norm: false\nlater: torch")
+    assert changed(before) == ["network.later=null, now torch"]
+    monkeypatch.setattr(settings, "ADDED", {"network.later": "torch"})
     assert changed(before) == []
-    replace(path, "init: torch", "init: glorot")
-    assert changed(before) == ["network.init=torch, now glorot"]
+    replace(path, "later: torch", "later: glorot")
+    assert changed(before) == ["network.later=torch, now glorot"]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
