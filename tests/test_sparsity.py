@@ -113,7 +113,7 @@ def test_lifetime_keeps_each_units_largest_over_the_batch_and_only_they_get_a_gr
     (code * weight).sum().backward()
     expected, slope = torch.zeros(count, 13), torch.zeros(count, 13)
     for unit in range(13):
-        values = sorted(range(count), key=lambda row: -a[row, unit].item())  # noqa: B023
+        values = sorted(range(count), key=lambda row: -a[row, unit].item())
         for row in values[: round(rate * count)]:
             if a[row, unit] > 0:
                 expected[row, unit] = a[row, unit].detach()
