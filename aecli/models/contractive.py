@@ -86,14 +86,13 @@ class ContractiveAutoencoder(Autoencoder):
         # A sparsity's running means are those of the training's own pass.
         buffers = {name: buffer.clone() for name, buffer in self.sparsity.named_buffers()}
         with torch.inference_mode(mode=False), torch.enable_grad():
-            x = x.clone().requires_grad_()
+            # No leaf: torch's counter of operations, which hooks into modules, fails on one.
+            x = x.clone().requires_grad_().clone()
             code = functional_call(self.sparsity, buffers, (self.encoder(x),)).code
-            units = torch.eye(self.code_dim, device=x.device, dtype=code.dtype)
-            (rows,) = torch.autograd.grad(
-                code,
-                x,
-                units[:, None].expand(-1, len(x), -1),
-                create_graph=is_training,
-                is_grads_batched=True,
-            )
-        return rows.flatten(2).square().sum(dim=(0, 2))
+            norms = x.new_zeros(len(x))
+            for unit in code.unbind(dim=1):
+                (row,) = torch.autograd.grad(
+                    unit.sum(), x, retain_graph=True, create_graph=is_training
+                )
+                norms = norms + row.flatten(1).square().sum(dim=1)
+        return norms
