@@ -170,11 +170,45 @@ def test_finetuning_stops_when_validation_does_not_improve():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("lr", -1), ("patience", 0), ("precision", "16-true"), ("batch_size", 1.5)]
+    ("key", "value"),
+    [("lr", -1), ("patience", 0), ("precision", "16-true"), ("batch_size", 1.5), ("average", 1)],
 )
 def test_finetuning_refuses_what_cannot_be(key, value):
     with pytest.raises(SettingError, match=f"eval.finetune.{key}={value}: must be"):
         Finetuning(**(SETTINGS | {key: value}))
+
+
+@pytest.mark.parametrize("normalized", ["true", "false"])
+def test_an_average_of_the_weights_is_taken_in_their_place(normalized, monkeypatch):
+    model, data = digits(f"network.batch_norm={normalized}", "network.hidden=[9]")
+    steps, taken = [], []
+    step, error = torch.optim.SGD.step, Classifier.error
+
+    def stepped(self, closure=None):
+        step(self, closure)
+        steps.append([weight.detach().clone() for weight in self.param_groups[0]["params"]])
+
+    def measured(self, batches):
+        weights = [*self.model.encoder.parameters(), *self.softmax.parameters()]
+        taken.append(
+            ([w.clone() for w in weights], [b.clone() for b in self.model.encoder.buffers()])
+        )
+        return error(self, batches)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", stepped)
+    monkeypatch.setattr(Classifier, "error", measured)
+    Finetuning(**(SETTINGS | {"max_epochs": 1, "average": 0.9}))(model, data)
+    average = steps[0]
+    for weights in steps[1:]:
+        average = [0.9 * old + 0.1 * new for old, new in zip(average, weights, strict=True)]
+    assert len(taken) == 2  # by validation and by the test
+    for weights, statistics in taken:
+        torch.testing.assert_close(weights, average)
+        assert not any(torch.equal(*pair) for pair in zip(weights, steps[-1], strict=True))
+        if normalized == "true":
+            x = torch.cat([batch.original for batch in data.batches("train")]).flatten(1)
+            mean = (x @ average[0].T + average[1]).mean(dim=0)
+            torch.testing.assert_close(statistics[0], mean, rtol=0.01, atol=0.01)
 
 
 def test_finetuning_that_diverges_says_so():
