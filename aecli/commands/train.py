@@ -160,7 +160,7 @@ def train(
     log.info(_headline(choices, data, model, trainer))
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
-    data.check_batches(trainer.world_size, *model.smallest_batch)
+    data.check_batches(trainer.world_size, model.smallest_batch)
     pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else 0.0
     _fit(trainer, model, data, directory, last)
     leave()
