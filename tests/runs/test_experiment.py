@@ -282,6 +282,27 @@ def test_denoising_pretraining_helps_the_classifier(tmp_path, mnist):
 
 
 @pytest.mark.slow
+def test_rbm_pretraining_helps_the_classifier(tmp_path, mnist):
+    few_labels = ("eval.train_size=500", "eval.finetune.max_epochs=30")
+    short = (*FEW, "network.hidden=[200]", "model.code_dim=200", *few_labels)
+    faster = ("pretraining.epochs=5", "pretraining.lr=0.1")
+    dbn = run(tmp_path / "a", mnist, "hinton2006/dbn3", *faster, *short)
+    mlp = run(tmp_path / "b", mnist, "vincent2010/mlp", "eval.finetune.momentum=0", *short)
+    assert dbn["finetune_error"] < 18
+    assert dbn["finetune_error"] < mlp["finetune_error"]
+
+
+@pytest.mark.slow
+def test_contraction_is_paid_by_the_reconstruction_and_not_by_the_classifier(tmp_path, mnist):
+    few_labels = ("eval.train_size=500", "eval.finetune.max_epochs=15")
+    short = (*FEW, "model.code_dim=200", "trainer.max_epochs=5", *few_labels)
+    contractive = run(tmp_path / "a", mnist, "rifai2011/contractive", *short)
+    plain = run(tmp_path / "b", mnist, "rifai2011/plain", *short)
+    assert contractive["sse"] > plain["sse"] + 1
+    assert contractive["finetune_error"] < 18
+
+
+@pytest.mark.slow
 def test_self_taught_features_beat_pixels_on_other_digits(tmp_path, mnist):
     values = run(
         tmp_path, mnist, "ng2011/self_taught", "pictures_every=0",
@@ -303,7 +324,15 @@ def test_k_sparse_features_beat_pixels(tmp_path, mnist):
     short = (*FEW, "model.code_dim=400", "trainer.max_epochs=8")
     values = run(tmp_path, mnist, "makhzani2013/k25", *short)
     assert values["probe_error"] < values["probe_error_pixels"] - 2
-    assert values["l0"] == 50  # alpha · k
+    assert values["l0"] == 75  # alpha · k
+
+
+@pytest.mark.slow
+def test_winner_take_all_features_beat_pixels(tmp_path, mnist):
+    short = (*FEW, "model.code_dim=400", "trainer.max_epochs=8")
+    values = run(tmp_path, mnist, "makhzani2015/fc_wta", *short)
+    assert values["probe_error"] < values["probe_error_pixels"] - 2
+    assert values["dead_share"] == 0
 
 
 @pytest.mark.slow
