@@ -33,8 +33,8 @@ class Sparsity(nn.Module):
 
     A subclass defines `forward`, through which a gradient reaches a, and, if it has a penalty,
     `penalty`: outside training the two agree, that of a batch with that of its mean code. It
-    overrides `active` and `dead_range` where a unit that is off is not 0, and `anneal` and
-    `is_steady` where it has a schedule.
+    overrides `active` and `dead_range` where a unit that is off is not 0, `anneal` and `is_steady`
+    where it has a schedule, `takes_parts` and `smallest_batch` where a code depends on its batch.
     """
 
     dead_range = 0.0

@@ -10,7 +10,7 @@ from aecli.errors import SettingError, check_number
 from aecli.models.autoencoder import Autoencoder
 from aecli.models.losses import Terms
 from aecli.randomness import TORCH, Draws
-from aecli.sparsity import Sigmoid
+from aecli.sparsity import KL, Sigmoid
 
 NORMALIZES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -48,7 +48,7 @@ class ContractiveAutoencoder(Autoencoder):
     def is_one_sigmoid_layer(self) -> bool:
         """Whether the penalty is in closed form."""
         kinds = [type(module) for module in self.encoder.children()]
-        return kinds == [nn.Flatten, nn.Linear] and isinstance(self.sparsity, Sigmoid)
+        return kinds == [nn.Flatten, nn.Linear] and type(self.sparsity) in (Sigmoid, KL)
 
     @property
     def is_steady(self) -> bool:
