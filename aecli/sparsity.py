@@ -258,8 +258,8 @@ class Lifetime(Sparsity):
     Of the B activations of a unit the round(rate · B) largest stay, the others are set to 0, and
     the gradient goes through those that stay alone. Outside training nothing is set to 0: the
     features are those of a plain ReLU. The fully connected winner-take-all autoencoder (Makhzani
-    & Frey, NIPS 2015, arXiv 1409.2752, §2). Every unit is trained on every batch, so that none
-    dies of being never chosen, as it may with `TopK`, which keeps k units of each example.
+    & Frey, NIPS 2015, arXiv 1409.2752, §2). Not to be confused with `TopK`, which keeps k units of
+    each example. Each unit learns from every batch in which any of its pre-activations is above 0.
 
     Args:
         rate: share of a batch in which a unit may be active, in [10⁻⁶, 1].
