@@ -48,6 +48,7 @@ class FinetuneSettings:
     max_epochs: int = MISSING
     patience: int = MISSING
     precision: str = MISSING
+    average: float | None = MISSING
 
 
 @dataclass

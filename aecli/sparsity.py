@@ -6,6 +6,7 @@ those over the batch in training, of those over the whole split in an evaluation
 does not depend on its batches.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -32,12 +33,14 @@ class Sparsity(nn.Module):
 
     A subclass defines `forward`, through which a gradient reaches a, and, if it has a penalty,
     `penalty`: outside training the two agree, that of a batch with that of its mean code. It
-    overrides `active` and `dead_range` where a unit that is off is not 0, and `anneal` and
-    `is_steady` where it has a schedule.
+    overrides `active` and `dead_range` where a unit that is off is not 0, `anneal` and `is_steady`
+    where it has a schedule, `takes_parts` and `smallest_batch` where a code depends on its batch.
     """
 
     dead_range = 0.0
     """Largest difference between two activations of a dead unit."""
+    takes_parts = True
+    """Whether the code of a part of a batch is that part of the code of the batch."""
 
     def forward(self, a: Tensor) -> SparseCode:
         """Return the code `(B, K)` of the pre-activation `a` `(B, K)` and its penalty."""
@@ -67,6 +70,11 @@ class Sparsity(nn.Module):
     def is_steady(self) -> bool:
         """Whether there is no schedule."""
         return True
+
+    @property
+    def smallest_batch(self) -> tuple[int, str]:
+        """The examples that a training batch needs, and the setting that asks for them."""
+        return 1, ""
 
     def anneal(self, fraction: float) -> None:
         """Move a schedule to `fraction` of the training, in [0, 1]. Most have none."""
@@ -241,4 +249,48 @@ class TopK(Sparsity):
         rank = a.detach().abs() if self.by == "magnitude" else a.detach()
         kept = rank.topk(k, dim=1, sorted=False).indices
         code = torch.zeros_like(a).scatter(1, kept, a.gather(1, kept))
+        return SparseCode(code, a.new_zeros(()))
+
+
+class Lifetime(Sparsity):
+    """z = max(a, 0), in training on the largest activations of each unit over the batch alone.
+
+    Of the B activations of a unit the round(rate · B) largest stay, the others are set to 0, and
+    the gradient goes through those that stay alone. Outside training nothing is set to 0: the
+    features are those of a plain ReLU. The fully connected winner-take-all autoencoder (Makhzani
+    & Frey, NIPS 2015, arXiv 1409.2752, §2). Not to be confused with `TopK`, which keeps k units of
+    each example. Each unit learns from every batch in which any of its pre-activations is above 0.
+
+    Args:
+        rate: share of a batch in which a unit may be active, in [10⁻⁶, 1].
+    """
+
+    takes_parts = False
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = check_number("sparsity.rate", rate, low=LEAST, high=1)
+
+    def extra_repr(self) -> str:
+        """Return the settings, as they are printed."""
+        return f"rate={self.rate:g}"
+
+    @property
+    def smallest_batch(self) -> tuple[int, str]:
+        """The fewest examples of which one activation of each unit stays."""
+        least = math.ceil(0.5 / self.rate)
+        return least + (not round(self.rate * least)), f"sparsity.rate={self.rate:g}"
+
+    def forward(self, a: Tensor) -> SparseCode:
+        """Rectify; in training keep each unit's largest activations over the batch."""
+        code = a.relu()
+        if self.training:
+            kept = round(self.rate * len(a))
+            if kept == 0:
+                raise SettingError(
+                    f"sparsity.rate={self.rate:g}: keeps no activation in a batch of {len(a)}; the"
+                    f" batch must have {self.smallest_batch[0]} examples"
+                )
+            winners = code.detach().topk(kept, dim=0, sorted=False).indices
+            code = torch.zeros_like(code).scatter(0, winners, code.gather(0, winners))
         return SparseCode(code, a.new_zeros(()))

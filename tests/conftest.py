@@ -48,7 +48,10 @@ def configure(*overrides: str, command: str = "train"):
 def small(variant: str) -> tuple[str, ...]:
     """Return the overrides that choose a model with a small network, if its width can be set."""
     config, _ = configure(f"model={variant}")
-    return (f"model={variant}", *(["network.hidden=[16]"] if "hidden" in config.network else []))
+    hidden = ["network.hidden=[16]"] if "hidden" in config.network else []
+    # A step of it takes a backward pass for each unit of the code.
+    units = ["model.code_dim=5"] if variant == "contractive_ae" else []
+    return (f"model={variant}", *hidden, *units)
 
 
 _MODELS = {name: build(configure(f"model={name}")[0], "model") for name in options("model")}

@@ -64,7 +64,7 @@ def test_the_data_sets_compose_without_a_training(option):
 def test_any_noise_and_sparsity_goes_with_any_model_but_pca(variant, noise, sparsity):
     words = (f"model={variant}", f"noise={noise}", f"sparsity={sparsity}", "model.code_dim=200")
     config, _ = configure(*words)
-    terms = build(config, "model").terms(torch.rand(4, 1, 8, 8).round())
+    terms = build(config, "model").terms(torch.rand(12, 1, 8, 8).round())
     assert terms.loss.isfinite()
     assert terms.loss.requires_grad
 

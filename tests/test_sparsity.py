@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from aecli.errors import SettingError
-from aecli.sparsity import KL, L1, Sigmoid, Sparsity, TopK, bernoulli_kl
+from aecli.sparsity import KL, L1, Lifetime, Sigmoid, Sparsity, TopK, bernoulli_kl
 
 KINDS = [
     Sparsity(),
@@ -11,6 +11,7 @@ KINDS = [
     KL(0.1, 3.0, units=7),
     KL(0.1, 3.0, units=7, momentum=0.9),
     TopK(3, units=7),
+    Lifetime(0.05),
 ]
 
 
@@ -102,6 +103,44 @@ def test_topk_anneals_k_and_widens_it_outside_training():
     assert (TopK(10, units=12, alpha=4.0).eval()(a[:, :12]).code != 0).all()
 
 
+@pytest.mark.parametrize(("rate", "count"), [(0.05, 100), (0.3, 7), (0.29, 100), (1.0, 3)])
+def test_lifetime_keeps_each_units_largest_over_the_batch_and_only_they_get_a_gradient(rate, count):
+    a = torch.randn(count, 13) - 0.5
+    a[:, 0] = -a[:, 0].abs()  # a unit that is off throughout
+    a.requires_grad_()
+    code, penalty = Lifetime(rate)(a)
+    weight = torch.randn_like(code)
+    (code * weight).sum().backward()
+    expected, slope = torch.zeros(count, 13), torch.zeros(count, 13)
+    for unit in range(13):
+        values = sorted(range(count), key=lambda row: -a[row, unit].item())
+        for row in values[: round(rate * count)]:
+            if a[row, unit] > 0:
+                expected[row, unit] = a[row, unit].detach()
+                slope[row, unit] = weight[row, unit]
+    assert torch.equal(code, expected)
+    assert torch.equal(a.grad, slope)
+    assert ((code != 0).sum(dim=0) <= round(rate * count)).all()
+    assert (code[:, 0] == 0).all()
+    assert penalty == 0
+
+
+def test_lifetime_is_a_relu_outside_training():
+    a = torch.randn(3, 5)
+    assert torch.equal(Lifetime(0.05).eval()(a).code, a.clamp(min=0))
+
+
+@pytest.mark.parametrize(("rate", "least"), [(0.05, 11), (0.07, 8), (0.3, 2), (0.5, 2), (1, 1)])
+def test_lifetime_refuses_a_batch_of_which_nothing_would_stay(rate, least):
+    sparsity = Lifetime(rate)
+    assert sparsity.smallest_batch == (least, f"sparsity.rate={rate}")
+    assert sparsity(torch.ones(least, 3)).code.any()
+    if least > 1:
+        told = f"sparsity.rate={rate}: keeps no activation in a batch of {least - 1}"
+        with pytest.raises(SettingError, match=told):
+            sparsity(torch.ones(least - 1, 3))
+
+
 def test_active_units():
     code = torch.tensor([[0.0, 0.6, 0.4]])
     assert Sparsity().active(code).tolist() == [[False, True, True]]
@@ -123,6 +162,8 @@ def test_active_units():
         (lambda: KL(0.1, -1.0, units=3), "sparsity.weight=-1.0"),
         (lambda: KL(0.1, 1.0, units=3, momentum=1.0), "sparsity.momentum=1.0"),
         (lambda: L1(-1), "sparsity.weight=-1"),
+        (lambda: Lifetime(0), "sparsity.rate=0"),
+        (lambda: Lifetime(1.5), "sparsity.rate=1.5"),
     ],
 )
 def test_impossible_settings_are_refused(make, message):

@@ -256,6 +256,7 @@ def _unit(name: str, settings: DictConfig) -> str:
     return {
         "nll": nats,
         "kl": nats,
+        "contraction": nats,
         "elbo": f"{nats}, ≤ log p(x)",
         "bound": f"{nats}, ≤ log p(x)",
         "marginal_nll": f"{nats}, ≥ -log p(x), {settings.importance_samples} importance samples",

@@ -214,16 +214,17 @@ class DataModule(pl.LightningDataModule):
         """Return the validation batches, or this process's part of each."""
         return self._in_parts(self.batches("validation"))
 
-    def check_batches(self, processes: int, least: int) -> None:
+    def check_batches(self, processes: int, least: tuple[int, str]) -> None:
         """Refuse a batch size that leaves a process too few examples of a batch.
 
-        Each of `processes` needs `least` examples of a training batch, and one of validation's.
+        Each of `processes` needs the examples of a training batch that `least` says, for the
+        setting that it names, and one of validation's.
         """
         training = self.shuffled("train", self.batch_size, lambda: 0)
-        for batches, needed in ((training, least), (self.batches("validation"), 1)):
+        for batches, (needed, reason) in ((training, least), (self.batches("validation"), (1, ""))):
             if batches.last < processes * needed:
                 each = f" for each of {processes} processes" if processes > 1 else ""
-                why = " (network.batch_norm=true)" if needed > 1 else ""
+                why = f" ({reason})" if needed > 1 else ""
                 raise SettingError(
                     f"dataset.batch_size={self.batch_size}: every batch must have {needed}"
                     f" examples{each}{why}; the last of {len(batches.split)} examples has"

@@ -4,10 +4,12 @@ import logging
 import math
 from copy import deepcopy
 from itertools import count
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from aecli.data import Batches, DataModule
 from aecli.errors import SettingError, check_choice, check_int, check_number
@@ -56,13 +58,16 @@ class Finetuning:
     """The training of a `Classifier` by stochastic gradient descent on labels.
 
     The weights are those of the epoch with the smallest error on the validation split; training
-    stops once that is `patience` epochs ago.
+    stops once that is `patience` epochs ago. With an `average` γ it is the running average of the
+    weights, w̄ ← γ w̄ + (1 − γ) w after each step, from the first step's w, that is validated and
+    taken; statistics of batch normalization are those of the average over the labelled images.
 
     Args:
         lr, momentum, weight_decay: of SGD, ≥ 0.
         batch_size: examples a step.
         max_epochs, patience: ≥ 1.
         precision: "32-true", "bf16-mixed", or "fastest": the one whose products are faster.
+        average: γ in (0, 1), such as 0.999; None for the weights themselves.
     """
 
     PRECISIONS = (FULL, MIXED, FASTEST)
@@ -76,6 +81,7 @@ class Finetuning:
         max_epochs: int,
         patience: int,
         precision: str,
+        average: float | None = None,
     ) -> None:
         self.lr = check_number("eval.finetune.lr", lr, low=0)
         self.momentum = check_number("eval.finetune.momentum", momentum, low=0)
@@ -84,6 +90,11 @@ class Finetuning:
         self.max_epochs = check_int("eval.finetune.max_epochs", max_epochs, 1)
         self.patience = check_int("eval.finetune.patience", patience, 1)
         self.precision = check_choice("eval.finetune.precision", precision, self.PRECISIONS)
+        if average is not None:
+            check_number(
+                "eval.finetune.average", average, low=0, high=1, open_low=True, open_high=True
+            )
+        self.average = average
 
     def __call__(self, model: Autoencoder, data: DataModule) -> dict[str, float]:
         """Return the test and validation errors in %, and the epoch; leave the model as it is."""
@@ -95,6 +106,10 @@ class Finetuning:
         optimizer = torch.optim.SGD(
             weights, self.lr, self.momentum, weight_decay=self.weight_decay, fused=True
         )
+        averaged, taken = None, classifier
+        if self.average is not None:
+            averaged = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(self.average))
+            taken = cast(Classifier, averaged.module)
         run_seed, passes = torch.initial_seed(), count()
         train = data.shuffled(
             "train",
@@ -117,15 +132,19 @@ class Finetuning:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                if averaged is not None:
+                    averaged.update_parameters(classifier)
             if not loss.isfinite():
                 raise SettingError(f"eval.finetune.lr={self.lr}: diverged; try a smaller one")
-            error = classifier.error(validation)
+            if averaged is not None:
+                update_bn((batch.original for batch in data.batches("train")), averaged)
+            error = taken.error(validation)
             if error < best:
-                best, best_epoch, state = error, epoch, deepcopy(classifier.state_dict())
+                best, best_epoch, state = error, epoch, deepcopy(taken.state_dict())
             tracked.note = f"validation error {error:.2f} %, best {best:.2f} %"
             if epoch - best_epoch >= self.patience:
                 break
-        classifier.load_state_dict(state)
+        taken.load_state_dict(state)
         log.info("fine-tuned: best epoch %d, validation error %.2f %%", best_epoch, best)
-        test = classifier.error(data.batches("test"))
+        test = taken.error(data.batches("test"))
         return {"finetune_val_error": best, "finetune_error": test, "finetune_epochs": best_epoch}

@@ -1,9 +1,10 @@
 """The variants, each a LightningModule: what differs in the training step, and nothing else."""
 
 from aecli.models.autoencoder import Autoencoder
+from aecli.models.contractive import ContractiveAutoencoder
 from aecli.models.iwae import IWAE
 from aecli.models.losses import Losses, Terms
 from aecli.models.pca import PCA
 from aecli.models.vae import VAE
 
-__all__ = ["IWAE", "PCA", "VAE", "Autoencoder", "Losses", "Terms"]
+__all__ = ["IWAE", "PCA", "VAE", "Autoencoder", "ContractiveAutoencoder", "Losses", "Terms"]

@@ -161,9 +161,14 @@ class Autoencoder(pl.LightningModule):
         return self.sparsity.is_steady
 
     @property
-    def smallest_batch(self) -> int:
-        """The examples that a training batch needs: two where they are normalized together."""
-        return 2 if any(isinstance(m, nn.BatchNorm1d) for m in self.modules()) else 1
+    def smallest_batch(self) -> tuple[int, str]:
+        """The examples that a training batch needs, and the setting that asks for them.
+
+        Two where they are normalized together.
+        """
+        normalizes = any(isinstance(m, nn.BatchNorm1d) for m in self.modules())
+        own = (2, "network.batch_norm=true") if normalizes else (1, "")
+        return max(own, self.sparsity.smallest_batch)
 
     def anneal(self, step: int) -> None:
         """Move the schedules, but for the optimizer's, to a training step."""

@@ -100,6 +100,8 @@ def check_together(
     asked = f"trainer.devices={config.trainer.devices}"
     if not model.takes_plain_steps:
         raise SettingError(f"{asked}: this model or optimizer takes one process, one device")
+    if not model.sparsity.takes_parts:
+        raise SettingError(f"{asked}: sparsity={choices.get('sparsity')} takes one process")
     if choices.get("pretraining", "none") != "none":
         raise SettingError(f"{asked}: pretraining={choices['pretraining']} takes one process")
     if is_sweep():

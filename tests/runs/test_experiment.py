@@ -170,11 +170,45 @@ def test_finetuning_stops_when_validation_does_not_improve():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("lr", -1), ("patience", 0), ("precision", "16-true"), ("batch_size", 1.5)]
+    ("key", "value"),
+    [("lr", -1), ("patience", 0), ("precision", "16-true"), ("batch_size", 1.5), ("average", 1)],
 )
 def test_finetuning_refuses_what_cannot_be(key, value):
     with pytest.raises(SettingError, match=f"eval.finetune.{key}={value}: must be"):
         Finetuning(**(SETTINGS | {key: value}))
+
+
+@pytest.mark.parametrize("normalized", ["true", "false"])
+def test_an_average_of_the_weights_is_taken_in_their_place(normalized, monkeypatch):
+    model, data = digits(f"network.batch_norm={normalized}", "network.hidden=[9]")
+    steps, taken = [], []
+    step, error = torch.optim.SGD.step, Classifier.error
+
+    def stepped(self, closure=None):
+        step(self, closure)
+        steps.append([weight.detach().clone() for weight in self.param_groups[0]["params"]])
+
+    def measured(self, batches):
+        weights = [*self.model.encoder.parameters(), *self.softmax.parameters()]
+        taken.append(
+            ([w.clone() for w in weights], [b.clone() for b in self.model.encoder.buffers()])
+        )
+        return error(self, batches)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", stepped)
+    monkeypatch.setattr(Classifier, "error", measured)
+    Finetuning(**(SETTINGS | {"max_epochs": 1, "average": 0.9}))(model, data)
+    average = steps[0]
+    for weights in steps[1:]:
+        average = [0.9 * old + 0.1 * new for old, new in zip(average, weights, strict=True)]
+    assert len(taken) == 2  # by validation and by the test
+    for weights, statistics in taken:
+        torch.testing.assert_close(weights, average)
+        assert not any(torch.equal(*pair) for pair in zip(weights, steps[-1], strict=True))
+        if normalized == "true":
+            x = torch.cat([batch.original for batch in data.batches("train")]).flatten(1)
+            mean = (x @ average[0].T + average[1]).mean(dim=0)
+            torch.testing.assert_close(statistics[0], mean, rtol=0.01, atol=0.01)
 
 
 def test_finetuning_that_diverges_says_so():
@@ -248,6 +282,27 @@ def test_denoising_pretraining_helps_the_classifier(tmp_path, mnist):
 
 
 @pytest.mark.slow
+def test_rbm_pretraining_helps_the_classifier(tmp_path, mnist):
+    few_labels = ("eval.train_size=500", "eval.finetune.max_epochs=30")
+    short = (*FEW, "network.hidden=[200]", "model.code_dim=200", *few_labels)
+    faster = ("pretraining.epochs=5", "pretraining.lr=0.1")
+    dbn = run(tmp_path / "a", mnist, "hinton2006/dbn3", *faster, *short)
+    mlp = run(tmp_path / "b", mnist, "vincent2010/mlp", "eval.finetune.momentum=0", *short)
+    assert dbn["finetune_error"] < 18
+    assert dbn["finetune_error"] < mlp["finetune_error"]
+
+
+@pytest.mark.slow
+def test_contraction_is_paid_by_the_reconstruction_and_not_by_the_classifier(tmp_path, mnist):
+    few_labels = ("eval.train_size=500", "eval.finetune.max_epochs=15")
+    short = (*FEW, "model.code_dim=200", "trainer.max_epochs=5", *few_labels)
+    contractive = run(tmp_path / "a", mnist, "rifai2011/contractive", *short)
+    plain = run(tmp_path / "b", mnist, "rifai2011/plain", *short)
+    assert contractive["sse"] > plain["sse"] + 1
+    assert contractive["finetune_error"] < 18
+
+
+@pytest.mark.slow
 def test_self_taught_features_beat_pixels_on_other_digits(tmp_path, mnist):
     values = run(
         tmp_path, mnist, "ng2011/self_taught", "pictures_every=0",
@@ -269,7 +324,14 @@ def test_k_sparse_features_beat_pixels(tmp_path, mnist):
     short = (*FEW, "model.code_dim=400", "trainer.max_epochs=8")
     values = run(tmp_path, mnist, "makhzani2013/k25", *short)
     assert values["probe_error"] < values["probe_error_pixels"] - 2
-    assert values["l0"] == 50  # alpha · k
+    assert values["l0"] == 75  # alpha · k
+
+
+@pytest.mark.slow
+def test_winner_take_all_features_beat_pixels(tmp_path, mnist):
+    short = (*FEW, "model.code_dim=400", "trainer.max_epochs=20", "optimizer.lr=5e-3")
+    values = run(tmp_path, mnist, "makhzani2015/fc_wta", *short)
+    assert values["probe_error"] < values["probe_error_pixels"] - 2
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State
 from aecli.training.callbacks import BestEpoch
 from tests.commandline import aecli
-from tests.conftest import STEPWISE, configure
+from tests.conftest import STEPWISE, configure, small
 from tests.events import scalars
 
 # Lightning wonders at the folder of a run to go on with: it holds checkpoints already.
@@ -64,7 +64,7 @@ WITH_STATE = (
 @pytest.mark.parametrize("batch", [3, None], ids=["in mid-epoch", "at an epoch's end"])
 @pytest.mark.parametrize(
     "overrides",
-    [(f"model={variant}",) for variant in STEPWISE] + list(WITH_STATE),
+    [small(variant) for variant in STEPWISE] + list(WITH_STATE),
     ids=" ".join,
 )
 def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overrides, batch):

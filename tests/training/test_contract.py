@@ -54,7 +54,8 @@ def test_the_parts_of_aecli_keep_the_contract(group, name, data, ours):
         pytest.skip("has nothing to corrupt with")
     ours(group)
     model = "model=vae" if group == "prior" else "model=ae"
-    config, choices = configure(model, f"{group}={name}", "model.code_dim=200")
+    words = ("sparsity.rate=0.5",) if name == "lifetime" else ()  # of the few examples
+    config, choices = configure(model, f"{group}={name}", "model.code_dim=200", *words)
     check_parts(config, choices, build(config, "model"), data)
 
 

@@ -12,7 +12,10 @@ from aecli.runs.records import HIDDEN, Record, Value, ordered, shown, some
 PREFERRED = ("val/loss", "val/elbo", "val/mse")
 """What the runs are sorted by: the first of these that all of them have and that compares."""
 LOSSES = ("loss", "clean_loss")
-IN_NATS = (*LOSSES, "nll", "kl", "elbo", "bound", "penalty", "marginal_nll", "marginal_nll_ais")
+IN_NATS = (
+    *LOSSES, "nll", "kl", "elbo", "bound", "penalty", "contraction",
+    "marginal_nll", "marginal_nll_ais",
+)  # fmt: skip
 """Metrics on the images that the model sees, binarized perhaps; the others take grey images."""
 BINARIZED = ("dataset.binarize", "dataset.binarize_seed")
 TRAINING_ONLY = ("dataset.batch_size", "dataset.train_size")
@@ -88,6 +91,8 @@ def _defines(key: str, metric: str) -> bool:
         return name in (*LOSSES, "penalty")
     if key == "model.samples":  # of an importance-weighted bound
         return name in (*LOSSES, "bound")
+    if key == "model.contraction":
+        return name in (*LOSSES, "contraction")
     return name in LOSSES and (root == "likelihood" or key in (MODEL, "model.beta"))
 
 
