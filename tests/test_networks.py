@@ -254,4 +254,4 @@ def test_the_two_matrices_of_a_gated_layer_start_as_two_layers():
     layer = MLP((1, 40, 40), [100], "gated", init="glorot").build(5, 5).encoder[1]
     bound = (6 / 1700) ** 0.5
     for weight in layer.weight.chunk(2):
-        assert weight.abs().max() == pytest.approx(bound, rel=1e-3)
+        assert weight.abs().max().item() == pytest.approx(bound, rel=1e-3)

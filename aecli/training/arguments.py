@@ -20,7 +20,7 @@ from aecli.errors import (
 )
 from aecli.training.speed import FASTEST
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", FASTEST)
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", FASTEST)
 
 
 def _accelerator(key: str, value: Any) -> None:

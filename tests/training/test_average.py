@@ -123,7 +123,7 @@ def test_the_initial_weights_are_soon_forgotten():
         (MLP, ("network.batch_norm=true",)),
         (MLP, ("model=dae", "network.batch_norm=true", "dataset.binarize=dynamic")),
         (MLP, ("model=sparse_ae", "sparsity.momentum=0.9", "network.batch_norm=true")),
-        (MLP, ("model=ksparse_ae", "sparsity.k_start=60", "trainer.precision=64-true")),
+        (MLP, ("model=ksparse_ae", "sparsity.k_start=60")),
         (("network=conv", "network.channels=[4]"), ("trainer.precision=bf16-mixed",)),
     ],
     ids=lambda words: " ".join(words),
