@@ -90,7 +90,7 @@ def test_of_two_outputs_per_unit_the_first_are_tied():
         (lambda: Conv((1, 8, 8), None, "relu", init=0), "network.init=0: must be null, glorot"),
         (
             lambda: ResNet((1, 8, 8), None, 1, "relu", output_bias="zero"),
-            "network.output_bias=zero: must be one of data",
+            "network.output_bias=zero: must be null or data",
         ),
     ],
 )

@@ -264,6 +264,7 @@ CONTEXT: dict[str, tuple[list[str], str]] = {
     "network.channels": ([], "[9]"),
     "network.hidden": ([], "[9]"),
     "network.init": ([], "glorot"),
+    "network.output_bias": ([], "data"),
     "sparsity.alpha": ([], "1.5"),
     "sparsity.momentum": ([], "0.9"),
     "sparsity.k_start": ([], "15"),

@@ -49,6 +49,8 @@ from aecli.training.trainer import build_trainer, check_together, own_callbacks
 
 log = logging.getLogger(__name__)
 
+STANDARD = "aecli.priors.Standard"
+
 
 def main(config: DictConfig) -> float:
     """Train one run of the command line; return its value of the objective, for a sweeper."""
@@ -144,7 +146,7 @@ def train(
     batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
     check_limits(plain(config.trainer), batches)
     model: Autoencoder = build(config, "model")
-    _check_prior(choices, model)
+    _check_prior(config, choices, model)
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
@@ -206,12 +208,14 @@ def _check_start(config: DictConfig) -> None:
             )
 
 
-def _check_prior(choices: Mapping[str, str], model: Autoencoder) -> None:
+def _check_prior(config: DictConfig, choices: Mapping[str, str], model: Autoencoder) -> None:
     """Refuse a prior that no part of the model would ask."""
-    prior = choices.get("prior", "standard")
-    if prior != "standard" and not isinstance(model, VAE):
+    # A run of before there were others has none in its configuration.
+    is_standard = OmegaConf.select(config, "prior._target_", default=STANDARD) == STANDARD
+    if not is_standard and not isinstance(model, VAE):
         raise SettingError(
-            f"prior={prior}: model={choices['model']} has no prior; choose model=vae or iwae"
+            f"prior={choices.get('prior')}: model={choices['model']} has no prior; choose model=vae"
+            " or iwae"
         )
 
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from aecli.errors import (
     SettingError,
-    check_choice,
     check_int,
     check_list,
     check_number,
@@ -29,7 +28,9 @@ FEWEST_HALVINGS, SMALLEST_SIDE = 2, 8
 FIRST_CHANNELS, MOST_CHANNELS = 32, 256
 """Of the first halving, doubled at each, and of the last ones."""
 
-GLOROT = "glorot"
+GLOROT, DATA = "glorot", "data"
+WIDEST = 1
+"""Standard deviation of a start's weights: wider, a network's outputs leave float32."""
 
 check_size = partial(check_int, low=1)
 
@@ -67,14 +68,14 @@ def check_start(init: Any, output_bias: Any) -> None:
     """Refuse a start of the weights that is none: see `start` and `Network.output_bias`."""
     if init is not None and init != GLOROT:
         try:
-            check_number("network.init", init, low=0, open_low=True)
+            check_number("network.init", init, low=0, high=WIDEST, open_low=True)
         except SettingError as error:
             raise SettingError(
                 f"network.init={shortened(init)}: must be null, {GLOROT}, or the standard deviation"
-                " of a normal above 0, such as 0.01"
+                f" of a normal in ]0, {WIDEST}], such as 0.01"
             ) from error
-    if output_bias is not None:
-        check_choice("network.output_bias", output_bias, ("data",))
+    if output_bias not in (None, DATA):
+        raise SettingError(f"network.output_bias={shortened(output_bias)}: must be null or {DATA}")
 
 
 def start(parts: Iterable[nn.Module], init: Any, matrices: int = 1) -> None:
