@@ -29,7 +29,7 @@ from aecli.machine import processor
 from aecli.models import VAE, Autoencoder
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
-from aecli.runs.checkpoint import Stored, parts, stored
+from aecli.runs.checkpoint import STANDARD, Stored, parts, stored
 from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
@@ -48,8 +48,6 @@ from aecli.training.threads import Threads, multiplications
 from aecli.training.trainer import build_trainer, check_together, own_callbacks
 
 log = logging.getLogger(__name__)
-
-STANDARD = "aecli.priors.Standard"
 
 
 def main(config: DictConfig) -> float:
@@ -210,8 +208,7 @@ def _check_start(config: DictConfig) -> None:
 
 def _check_prior(config: DictConfig, choices: Mapping[str, str], model: Autoencoder) -> None:
     """Refuse a prior that no part of the model would ask."""
-    # A run of before there were others has none in its configuration.
-    is_standard = OmegaConf.select(config, "prior._target_", default=STANDARD) == STANDARD
+    is_standard = OmegaConf.select(config, "prior._target_") == STANDARD
     if not is_standard and not isinstance(model, VAE):
         raise SettingError(
             f"prior={choices.get('prior')}: model={choices['model']} has no prior; choose model=vae"

@@ -8,7 +8,7 @@ from torch import distributions as d
 from aecli.errors import SettingError
 
 LEAST_MEAN = 1e-3
-"""Of a pixel that is always 0, so that its logit ends; Burda et al. 2015 have the same."""
+"""The least mean of a pixel, so that its logit is finite; as in the code of Burda et al. 2015."""
 
 
 def features(x: Tensor) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ class Likelihood(nn.Module):
     def output_of(self, mean: Tensor) -> Tensor:
         """Return the decoder's output at which p(x|z) has this mean; both `(…)`.
 
-        A mean of 0 or 1 of what ends there counts as `LEAST_MEAN` off it.
+        Where the output is a logit, a mean nearer to 0 or 1 than `LEAST_MEAN` counts as that near.
 
         Raises `SettingError` for a likelihood that cannot say.
         """

@@ -60,9 +60,9 @@ class VAE(Autoencoder):
     the ELBO stays a bound. With a noise, q is q(z|x̃) in training.
 
     With `gradient="stl"` the loss of a training step has β (log q(z|x) − log p(z)) of the samples
-    in place of β · kl, without the gradient of log q with respect to μ and σ but for that through
-    z. Its mean is 0, and without it the gradient vanishes where q is the true posterior ("sticking
-    the landing", Roeder, Wu & Duvenaud 2017, arXiv 1703.09194, algorithm 1).
+    in place of β · kl, and the gradient of log q reaches μ and σ through z alone. What is left out
+    has a mean of 0; without it the gradient vanishes where q is the true posterior ("sticking the
+    landing", Roeder, Wu & Duvenaud 2017, arXiv 1703.09194, algorithm 1).
 
     Args (beside those of `Autoencoder`):
         beta: β ≥ 0, in training after the warm-up, and in validation.

@@ -11,7 +11,6 @@ from aecli.networks.plan import (
     ACTIVATIONS,
     EncoderDecoder,
     Network,
-    check_start,
     halved,
     start,
 )
@@ -38,8 +37,7 @@ class Conv(Network):
     ) -> None:
         self.shapes = halved("conv", shape, channels)
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
-        check_start(init, output_bias)
-        self.init, self.output_bias = init, output_bias
+        self.set_start(init, output_bias)
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""

@@ -14,7 +14,6 @@ from aecli.networks.plan import (
     EncoderDecoder,
     Network,
     check_size,
-    check_start,
     start,
 )
 
@@ -67,8 +66,7 @@ class MLP(Network):
                 " them transposed; set network.tied=false, or another network.activation"
             )
         self.batch_norm = check_bool("network.batch_norm", batch_norm)
-        check_start(init, output_bias)
-        self.init, self.output_bias = init, output_bias
+        self.set_start(init, output_bias)
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers."""

@@ -51,9 +51,27 @@ class Network:
     in `build`. It holds no weights itself.
     """
 
+    init: str | float | None = None
+    """How the weights start, see `start`."""
     output_bias: str | None = None
     """"data" if the decoder's last bias starts at the mean training example; None as `build` says.
     """
+
+    def set_start(self, init: Any, output_bias: Any) -> None:
+        """Set how weights and the last bias start; raise `SettingError` for what is no start."""
+        if init is not None and init != GLOROT:
+            try:
+                check_number("network.init", init, low=0, high=WIDEST, open_low=True)
+            except SettingError as error:
+                raise SettingError(
+                    f"network.init={shortened(init)}: must be null, {GLOROT}, or the standard"
+                    f" deviation of a normal in ]0, {WIDEST}], such as 0.01"
+                ) from error
+        if output_bias not in (None, DATA):
+            raise SettingError(
+                f"network.output_bias={shortened(output_bias)}: must be null or {DATA}"
+            )
+        self.init, self.output_bias = init, output_bias
 
     def build(self, code_dim: int, outputs: int) -> EncoderDecoder:
         """Make an encoder to `outputs` numbers and a decoder from `code_dim` numbers.
@@ -64,20 +82,6 @@ class Network:
         raise NotImplementedError
 
 
-def check_start(init: Any, output_bias: Any) -> None:
-    """Refuse a start of the weights that is none: see `start` and `Network.output_bias`."""
-    if init is not None and init != GLOROT:
-        try:
-            check_number("network.init", init, low=0, high=WIDEST, open_low=True)
-        except SettingError as error:
-            raise SettingError(
-                f"network.init={shortened(init)}: must be null, {GLOROT}, or the standard deviation"
-                f" of a normal in ]0, {WIDEST}], such as 0.01"
-            ) from error
-    if output_bias not in (None, DATA):
-        raise SettingError(f"network.output_bias={shortened(output_bias)}: must be null or {DATA}")
-
-
 def start(parts: Iterable[nn.Module], init: Any, matrices: int = 1) -> None:
     """Draw the weights of linear layers and convolutions anew; their biases become 0.
 
@@ -85,7 +89,7 @@ def start(parts: Iterable[nn.Module], init: Any, matrices: int = 1) -> None:
         parts: whose layers these are.
         init: "glorot" for U(−a, a), a² = 6 / (inputs + outputs) (Glorot & Bengio 2010, eq. 16);
             a number σ for N(0, σ²); None leaves everything as it is.
-        matrices: that a layer holds, one above the other.
+        matrices: how many of them the weight of each layer holds, one above the other.
     """
     if init is None:
         return

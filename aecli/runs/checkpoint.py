@@ -58,8 +58,8 @@ class Stored(NamedTuple):
 
 PLACES = ("root", "file")
 """Settings of a data set that say where it lies."""
-BEFORE = {"_target_": "aecli.priors.Standard"}
-"""The prior of checkpoints from before there was a group of them."""
+STANDARD = "aecli.priors.Standard"
+"""The prior of checkpoints from before there was a group of them, too."""
 NO_PART = ("launcher", "sweeper")
 """Groups that say how jobs are run, not what they compute."""
 
@@ -190,7 +190,7 @@ def _checked(path: Path, packed: dict[str, Any], weights: Mapping[str, Any] | No
         raise SettingError(f"{where}: its choices are no names of options")
     if "${" in repr(packed["config"]):  # packed resolved: an interpolation was put there since
         raise SettingError(f"{where}: its configuration was tampered with")
-    config = OmegaConf.create({"prior": BEFORE} | packed["config"])
+    config = OmegaConf.create({"prior": {"_target_": STANDARD}} | packed["config"])
     try:
         own = _own_dataset(choices["dataset"])
         config.dataset["_target_"] = own["_target_"]

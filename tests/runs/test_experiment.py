@@ -271,25 +271,21 @@ def test_deep_ae_batch_norm_learns_fast(tmp_path, mnist):
 
 
 @pytest.mark.slow
-def test_denoising_pretraining_helps_the_classifier(tmp_path, mnist):
+@pytest.mark.parametrize(
+    ("name", "pretraining", "plain"),
+    [
+        ("vincent2010/sdae3", (), ()),
+        ("hinton2006/dbn3", ("pretraining.lr=0.1",), ("eval.finetune.momentum=0",)),
+    ],
+)
+def test_pretraining_helps_the_classifier(tmp_path, mnist, name, pretraining, plain):
     few_labels = ("eval.train_size=500", "eval.finetune.max_epochs=30")
     short = (*FEW, "network.hidden=[200]", "model.code_dim=200", *few_labels)
-    name = "vincent2010/sdae3"
-    sdae = run(tmp_path / "a", mnist, name, "pretraining.epochs=5", *short)
-    mlp = run(tmp_path / "b", mnist, "vincent2010/mlp", *short)
-    assert sdae["finetune_error"] < 18
-    assert sdae["finetune_error"] < mlp["finetune_error"]
-
-
-@pytest.mark.slow
-def test_rbm_pretraining_helps_the_classifier(tmp_path, mnist):
-    few_labels = ("eval.train_size=500", "eval.finetune.max_epochs=30")
-    short = (*FEW, "network.hidden=[200]", "model.code_dim=200", *few_labels)
-    faster = ("pretraining.epochs=5", "pretraining.lr=0.1")
-    dbn = run(tmp_path / "a", mnist, "hinton2006/dbn3", *faster, *short)
-    mlp = run(tmp_path / "b", mnist, "vincent2010/mlp", "eval.finetune.momentum=0", *short)
-    assert dbn["finetune_error"] < 18
-    assert dbn["finetune_error"] < mlp["finetune_error"]
+    words = ("pretraining.epochs=5", *pretraining, *short)
+    pretrained = run(tmp_path / "a", mnist, name, *words)
+    mlp = run(tmp_path / "b", mnist, "vincent2010/mlp", *plain, *short)
+    assert pretrained["finetune_error"] < 18
+    assert pretrained["finetune_error"] < mlp["finetune_error"]
 
 
 @pytest.mark.slow
