@@ -37,7 +37,8 @@ class FreeCores:
         then, busy_then, own_then = self._before
         self._before = now, busy, own
         others = (busy - busy_then - (own - own_then)) / (now - then)
-        return len(self.cores) - max(others, 0.0)
+        # The system counts in ticks of a hundredth of a second: a full core can be a little more.
+        return len(self.cores) - min(max(others, 0.0), len(self.cores))
 
 
 def _busy(times: Any) -> float:
