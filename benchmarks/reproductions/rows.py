@@ -42,6 +42,8 @@ ROWS = {
     "kingma2013/d5": Row(3),
     "kingma2013/d10": Row(3),
     "kingma2013/d20": Row(3),
+    "pylearn2/vae": Row(3),
+    "parmesan/vae": Row(1),
     "altosaar2016/vae": Row(3),
     "burda2015/vae": Row(1),
     "burda2015/vae5": Row(1),
