@@ -83,9 +83,7 @@ def _filters(model: Autoencoder, codes: Tensor, shape: torch.Size) -> Filters:
         return Filters(weights, "weights from each unit of the code to the output", together=False)
     mean, deviation = codes.mean(dim=0), codes.std(dim=0, correction=0)
     moved = torch.diag(deviation)[:SHOWN_FILTERS]
-    more, less = (
-        model.decode((mean + sign * moved).to(model.device, model.dtype)).mean for sign in (1, -1)
-    )
+    more, less = (model.decode((mean + sign * moved).to(model.device)).mean for sign in (1, -1))
     return Filters(more - less, "what each unit adds, output at mean + σ less mean − σ", True)
 
 
