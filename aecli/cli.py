@@ -37,7 +37,13 @@ COMMANDS = {
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
-PLAIN_COMMANDS = {"compare": "aecli.commands.compare", "verify": "aecli.commands.verify"}
+PLAIN_COMMANDS = {
+    "compare": "aecli.commands.compare",
+    "runs": "aecli.commands.runs",
+    "verify": "aecli.commands.verify",
+    "cite": "aecli.commands.cite",
+    "tour": "aecli.commands.tour",
+}
 """The commands that need no configuration, each with the module whose `main` takes the words."""
 
 HELP = {"-h", "--help"}
@@ -57,7 +63,10 @@ aecli trains, evaluates, uses and compares autoencoders.
   aecli decode run=latest codes=codes.csv out=images/      examples from codes
   aecli export run=latest out=model.onnx       the model as a file for other programs
   aecli compare                      the runs of the newest sweep, side by side
+  aecli runs                         what lies under outputs/, and what may go (--prune)
   aecli verify [RUN ...]             whether the files of runs are undamaged
+  aecli cite   run=latest            BibTeX of the methods that a run used
+  aecli tour                         what autoencoders do, in eight pictures
 
 Examples:
   aecli train                                   a VAE on 8x8 digits, in under a minute
@@ -115,7 +124,8 @@ def main() -> None:
         if isinstance(stopped, Terminated):
             end_children()
             number = signal.SIGTERM
-        status, line = _ending(word, number, _advice(word))
+        advice = str(stopped) or _advice(word)  # a command may say itself how to go on
+        status, line = _ending(word, number, advice)
         sys.stderr.write(line)
         sys.exit(status)
     finally:

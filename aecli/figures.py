@@ -6,9 +6,12 @@ shapes are drawn: rows of numbers `(N, D)` as bars.
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import prod
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
@@ -16,15 +19,20 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.ticker import MaxNLocator
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from aecli.colours import COLOURS
 from aecli.text import chart_label, one_line
 
 SMALLEST = 56
 """Pixels: smaller images are enlarged by a whole factor to be seen."""
 MOST_BARS = 112
 MOST_COLOURS = 20
+MOST_UNITS = 600
+TEXT, MARGIN = 14, 6
+"""Pixels: the size of what is written around a grid, and the space around that."""
 
 
 def as_images(examples: Tensor) -> Tensor:
@@ -95,6 +103,41 @@ def grid(images: Tensor, columns: int, line: float = 0.5) -> Tensor:
     return cells.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
 
+def framed(
+    picture: Tensor, title: str, rows: Sequence[str] = (), columns: Sequence[str] = ()
+) -> Tensor:
+    """Return a grid `(C, H, W)` on white, below its title: `(C, H', W')`.
+
+    `rows` stand left of as many rows of the grid, `columns` above its columns; a text that is wider
+    than its column is left out.
+    """
+    font, (height, width) = _font(), picture.shape[1:]
+    title, *names = (one_line(text) for text in (title, *rows))
+    line = TEXT + 2 * MARGIN
+    left = MARGIN + round(max((font.getlength(name) + MARGIN for name in names), default=0))
+    top = line * (2 if columns else 1)
+    across = left + max(width, round(font.getlength(title))) + MARGIN
+    image = Image.new("RGB" if len(picture) == 3 else "L", (across, top + height + MARGIN), "white")
+    image.paste(Image.fromarray(_bytes(picture)), (left, top))
+    draw = ImageDraw.Draw(image)
+    draw.text((left, line / 2), title, "black", font, "lm")
+    for place, name in enumerate(names):
+        middle = top + height * (place + 0.5) / len(names)
+        draw.text((left - MARGIN, middle), name, "black", font, "rm")
+    for place, name in enumerate(map(one_line, columns)):
+        if font.getlength(name) <= width / len(columns):
+            middle = left + width * (place + 0.5) / len(columns)
+            draw.text((middle, 1.5 * line), name, "black", font, "mm")
+    pixels = np.asarray(image).reshape(*image.size[::-1], -1)
+    return torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), TEXT)
+
+
 def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
     """Return a figure with rows of N examples, each by its name, N the same for all."""
     names, images = zip(*rows, strict=True)
@@ -114,9 +157,13 @@ def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
     return figure
 
 
-def filters(weights: Tensor, columns: int) -> Tensor:
-    """Return a grid of weights `(N, *S)`, each scaled by its own largest; 0 of an image is grey."""
+def filters(weights: Tensor, columns: int, *, together: bool = False) -> Tensor:
+    """Return a grid of weights `(N, *S)`, in which 0 of an image is grey.
+
+    Each is scaled by its own largest, or `together` by the largest of all.
+    """
     scale = weights.flatten(1).abs().amax(dim=1).clamp_min(1e-12)
+    scale = scale.max().expand_as(scale) if together else scale
     weights = weights / scale.view(-1, *[1] * (weights.dim() - 1))
     if weights.dim() == 2:
         return grid(weights, columns)
@@ -125,13 +172,53 @@ def filters(weights: Tensor, columns: int) -> Tensor:
     return grid(0.5 + 0.5 * weights, columns, line=1.0)
 
 
-def code_map(points: np.ndarray, labels: np.ndarray | None, title: str, axis: str) -> Figure:
-    """Return a scatter of points `(N, 2)` coloured by label `(N,)`; `axis` names the axes.
+def activations(examples: Tensor, codes: Tensor, names: Sequence[str], title: str) -> Figure:
+    """Return the codes `(N, K)` of examples `(N, *S)`, a row each: how active each unit is.
 
-    Of more than `MOST_COLOURS` labels the commonest have a colour, the others are grey.
+    White is 0. Of more than `MOST_UNITS` units each cell shows the most active of a few.
+    """
+    if codes.shape[1] > MOST_UNITS:
+        up, down = (F.adaptive_max_pool1d(c.clamp(min=0), MOST_UNITS) for c in (codes, -codes))
+        codes = torch.where(up >= down, up, -down)
+    most, signed = max(float(codes.abs().max()), 1e-12), bool((codes < 0).any())
+    figure = Figure(figsize=(9, 0.6 + 0.36 * len(codes)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 18))
+    pictures = grid(squared(as_images(examples)), columns=1)
+    left.imshow(pictures.permute(1, 2, 0), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    height = pictures.shape[1] / len(codes)
+    left.set_yticks([height * (row + 0.5) for row in range(len(codes))], names)
+    left.set_xticks([])
+    left.tick_params(length=0)
+    colours = {"cmap": "PuOr", "vmin": -most} if signed else {"cmap": "Greys", "vmin": 0}
+    drawn = right.imshow(codes, aspect="auto", interpolation="nearest", vmax=most, **colours)
+    right.set_yticks([])
+    right.set(xlabel="unit of the code")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.colorbar(drawn, ax=right, label="activation", pad=0.01)
+    figure.suptitle(chart_label(title), fontsize=11)
+    return figure
+
+
+def code_map(
+    points: np.ndarray,
+    labels: np.ndarray | None,
+    title: str,
+    axes_names: Sequence[str],
+    prior: np.ndarray | None = None,
+) -> Figure:
+    """Return a scatter of points `(N, 2)` coloured by label `(N,)`, with names of the two axes.
+
+    Of more than `MOST_COLOURS` labels the commonest have a colour, the others are grey. `prior` is
+    the centre `(2,)` of the prior N(0, I), of which one and two standard deviations are drawn.
     """
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
+    if prior is not None:
+        axes.set_aspect("equal", "datalim")
+        turn = np.linspace(0, 2 * np.pi, 100)
+        for radius, name in ((1, "prior: σ and 2σ"), (2, None)):
+            x, y = prior[0] + radius * np.cos(turn), prior[1] + radius * np.sin(turn)
+            axes.plot(x, y, "k--", linewidth=1, label=name)
     style: dict[str, Any] = {
         "s": min(max(20_000 / len(points), 3), 30),
         "alpha": 0.7,
@@ -146,16 +233,16 @@ def code_map(points: np.ndarray, labels: np.ndarray | None, title: str, axis: st
             x, y = points[~np.isin(labels, coloured)].T
             label = f"{len(names) - MOST_COLOURS} others"
             axes.scatter(x, y, color="lightgrey", label=label, **style)
-        colours = colormaps["tab10" if len(coloured) <= 10 else "tab20"]
-        for number, name in enumerate(coloured):
+        colours = COLOURS if len(coloured) <= len(COLOURS) else colormaps["tab20"].colors  # type: ignore[attr-defined]
+        for colour, name in zip(colours, coloured, strict=False):
             x, y = points[labels == name].T
             label = one_line(chart_label(name), 30)
-            axes.scatter(x, y, color=colours(number), label=label, **style)
+            axes.scatter(x, y, color=colour, label=label, **style)
         legend = axes.legend(title="label", loc="center left", bbox_to_anchor=(1, 0.5))
         for handle in legend.legend_handles:
             if isinstance(handle, PathCollection):
                 handle.set_sizes([40])
-    axes.set(title=title, xlabel=f"{axis} 1", ylabel=f"{axis} 2")
+    axes.set(title=chart_label(title), xlabel=axes_names[0], ylabel=axes_names[1])
     return figure
 
 

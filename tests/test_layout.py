@@ -33,6 +33,7 @@ FLOORS = (
         "files",
         "machine",
         "codes",
+        "colours",
         "columns",
         "rows",
         "pictures",

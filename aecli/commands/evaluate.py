@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Column, Table
-from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures
@@ -23,9 +20,9 @@ from aecli.evaluation.finetune import Finetuning
 from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.own import computed, own_metrics
+from aecli.evaluation.pictures import drawn
 from aecli.evaluation.probe import Probe
-from aecli.models import VAE, Autoencoder
-from aecli.networks import TiedLinear
+from aecli.models import VAE
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
@@ -36,9 +33,6 @@ from aecli.text import one_line
 log = logging.getLogger(__name__)
 
 PROTOCOLS = ("probe", "finetune", "none")
-SHOWN = 16
-"""Examples in the picture of reconstructions."""
-SHOWN_FILTERS = 100
 SIDE_BY_SIDE = (
     "mse",
     "sse",
@@ -108,10 +102,10 @@ def evaluate(
     _print(loaded, values, settings, {name: metric.unit for name, (_, metric) in own.items()})
     pictures = {}
     if settings.pictures:
-        pictures = _pictures(loaded, settings.noise, settings.noise_levels)
+        pictures = drawn(loaded, settings.noise, settings.noise_levels)
     folder = run.directory / PICTURES
-    drawn = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
-    path = update_metrics(run.directory, {"test": test}, beside=drawn)
+    beside = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
+    path = update_metrics(run.directory, {"test": test}, beside)
     log.info("written: %s%s", shown(path), _and_pictures(run, settings))
     with SummaryWriter(str(run.directory)) as writer:
         for name, value in values.items():
@@ -177,54 +171,6 @@ def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[s
     if protocol == "finetune":
         return lambda: finetune(loaded.model, data)
     return lambda: probe(loaded.model, data, settings.batch_size)
-
-
-@torch.no_grad()
-def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
-    """Return the run's pictures by name."""
-    model = loaded.model
-    batch = next(iter(loaded.data.batches("test", SHOWN)))
-    rows = [("input", batch.original), ("output", model.reconstruct(batch.original))]
-    for level, corruption in metrics.noises(model, noise, levels, loaded.card.features).items():
-        corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
-        rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
-    pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
-    if (weights := _filters(model, batch.original.shape[1:])) is not None:
-        pictures["filters"] = figures.filters(weights[:SHOWN_FILTERS], columns=10)
-    codes, numbers = metrics.codes(model, loaded.data.batches("test"))
-    points = codes.numpy()
-    labels = np.array(loaded.data.names(numbers)) if loaded.data.is_labelled else None
-    if min(points.shape) >= 2:
-        axis = "unit"
-        if points.shape[1] > 2:
-            points, axis = _principal(points), "principal component"
-        title = f"codes of {loaded.choices['model']} on {loaded.choices['dataset']}, test set"
-        figure = figures.code_map(points, labels, title, axis)
-        pictures["codes"] = figures.pixels_of(figure)
-    return pictures
-
-
-def _filters(model: Autoencoder, shape: torch.Size) -> Tensor | None:
-    """Return the weights between units and features `(N, *shape)`, if a linear layer has them.
-
-    The decoder's, a column for each code unit, if it is one layer; else those of the units in
-    the encoder's first layer.
-    """
-    decoder, encoder = list(model.decoder.children()), list(model.encoder.children())
-    if len(decoder) == 2 and isinstance(decoder[0], nn.Linear | TiedLinear):
-        weight = decoder[0].weight
-        # Stored (D, K) by an ordinary layer; a tied one holds the encoder's (outputs, D).
-        columns = weight.T if isinstance(decoder[0], nn.Linear) else weight[: model.code_dim]
-        return columns.unflatten(1, shape)
-    if isinstance(encoder[0], nn.Flatten) and isinstance(encoder[1], nn.Linear):
-        return encoder[1].weight.unflatten(1, shape)
-    return None
-
-
-def _principal(points: np.ndarray) -> np.ndarray:
-    from sklearn.decomposition import PCA
-
-    return PCA(2, random_state=0).fit_transform(points)
 
 
 def _print(

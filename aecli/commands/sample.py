@@ -5,7 +5,7 @@ With `out=` into a file or a folder instead, in the units of the run's data.
 
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -29,8 +29,7 @@ from aecli.errors import (
     check_seed,
 )
 from aecli.evaluation import metrics
-from aecli.models import VAE, Autoencoder
-from aecli.priors import Standard
+from aecli.models.vae import has_normal_prior
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import SAMPLES, check_writable, shown
@@ -60,6 +59,12 @@ class Samples(NamedTuple):
     """How many of them stand in a row of the picture."""
     codes: Tensor
     """What each was decoded from, `(N, K)`."""
+    what: str
+    """What the picture shows, for its title."""
+    left: Sequence[str] = ()
+    """What stands left of each row of the picture."""
+    above: Sequence[str] = ()
+    """What stands above each of its columns."""
 
 
 def main(config: DictConfig) -> None:
@@ -80,7 +85,7 @@ def main(config: DictConfig) -> None:
     with torch.no_grad():
         samples = make(loaded, config)
     if out is None:
-        _write(run, loaded.step, config.kind, samples)
+        _write(run, loaded, config.kind, samples)
     else:
         _write_out(out, config, loaded, samples)
 
@@ -117,7 +122,7 @@ def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
         "interpolate": (examples, "the test set's examples"),
         "traverse": (units, "the units of the code"),
     }.get(config.kind, (None, ""))
-    if config.kind == "manifold" and _is_normal(loaded.model) and config.span is not None:
+    if config.kind == "manifold" and has_normal_prior(loaded.model) and config.span is not None:
         raise SettingError(f"span={config.span}: a model with a prior spans that; leave span out")
     filled = config.copy()
     for key, value in TAKES[config.kind].items():
@@ -143,8 +148,10 @@ def _check_memory(loaded: Loaded, config: DictConfig) -> None:
 def prior(loaded: Loaded, config: DictConfig) -> Samples:
     """Decode codes drawn from the prior, or from a density fitted to the training codes."""
     model = loaded.model
+    what = "decoded from draws of the prior"
     if config.density is not None:
         codes = _draw_from_density(loaded, config.density, config.n)
+        what = f"decoded from draws of density={config.density}, fitted to the training codes"
     elif model.has_prior:
         codes = model.sample_prior(config.n)
     else:
@@ -152,7 +159,7 @@ def prior(loaded: Loaded, config: DictConfig) -> Samples:
             f"kind=prior: model={loaded.choices['model']} has no prior to draw from;"
             " density=gaussian or density=gmm fits one to its training codes"
         )
-    return Samples(model.decode(codes).mean, _square(config.n), codes)
+    return Samples(model.decode(codes).mean, _square(config.n), codes, what)
 
 
 def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:
@@ -160,7 +167,9 @@ def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:
     x = _test_examples(loaded, torch.arange(config.n))
     codes = loaded.model.encode(x)
     pairs = torch.stack([x, loaded.model.decode(codes).mean], dim=1).flatten(0, 1)
-    return Samples(pairs, 2 * max(1, _square(len(x)) // 2), codes.repeat_interleave(2, dim=0))
+    columns, twice = 2 * max(1, _square(len(x)) // 2), codes.repeat_interleave(2, dim=0)
+    above = ["test", "output"] * (columns // 2)
+    return Samples(pairs, columns, twice, "test examples beside their outputs", above=above)
 
 
 def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
@@ -168,14 +177,15 @@ def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
     model = loaded.model
     if config.classes is not None and config.images is not None:
         raise SettingError("images, classes: kind=interpolate takes one of the two")
+    ends = "between two test examples of different classes"
     if config.classes is not None:
-        start, end = (
-            _class_mean(loaded, label)[None] for label in _pair("classes", config.classes)
-        )
+        pair = _pair("classes", config.classes)
+        start, end = (_class_mean(loaded, label)[None] for label in pair)
+        ends = f"from the mean code of {pair[0]} to that of {pair[1]}"
     elif config.images is not None:
-        start, end = (
-            model.encode(_test_example(loaded, number)) for number in _pair("images", config.images)
-        )
+        pair = _pair("images", config.images)
+        start, end = (model.encode(_test_example(loaded, number)) for number in pair)
+        ends = f"from test example {pair[0]} to {pair[1]}"
     else:
         labels = loaded.data.splits["test"].labels
         first = torch.randperm(len(labels))[: config.n]
@@ -183,7 +193,9 @@ def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
         start, end = (model.encode(_test_examples(loaded, numbers)) for numbers in (first, other))
     weight = torch.linspace(0, 1, config.steps, device=start.device)[None, :, None]
     codes = ((1 - weight) * start[:, None] + weight * end[:, None]).flatten(0, 1)
-    return Samples(model.decode(codes).mean, config.steps, codes)
+    shares = [f"{share:.0%}" for share in torch.linspace(0, 1, config.steps).tolist()]
+    what = f"decoded along the line {ends}"
+    return Samples(model.decode(codes).mean, config.steps, codes, what, above=shares)
 
 
 def manifold(loaded: Loaded, config: DictConfig) -> Samples:
@@ -198,17 +210,20 @@ def manifold(loaded: Loaded, config: DictConfig) -> Samples:
             f"kind=manifold: needs a code of 2 units, and this run's has {model.code_dim};"
             " train one with model.code_dim=2, or use kind=traverse"
         )
-    if _is_normal(model):
+    if has_normal_prior(model):
         share = torch.linspace(0, 1, config.steps + 2)[1:-1]
-        axes = torch.distributions.Normal(0.0, 1.0).icdf(share).expand(2, -1)
+        axes = torch.distributions.Normal(0.0, 1.0).icdf(share).repeat(2, 1)
     else:
         codes = torch.from_numpy(_training_codes(loaded))
         unit = torch.linspace(-config.span, config.span, config.steps)
         axes = codes.mean(dim=0)[:, None] + codes.std(dim=0)[:, None] * unit
     # Up in the picture is up in the second unit.
-    second, first = torch.meshgrid(axes[1].flip(0), axes[0], indexing="ij")
+    axes[1] = axes[1].flip(0)
+    second, first = torch.meshgrid(axes[1], axes[0], indexing="ij")
     codes = torch.stack([first, second], dim=-1).flatten(0, 1).to(model.device)
-    return Samples(model.decode(codes).mean, config.steps, codes)
+    above, left = ([f"{value:.2f}" for value in axis.tolist()] for axis in axes)
+    what = "decoded over the plane of codes: z0 to the right, z1 upward"
+    return Samples(model.decode(codes).mean, config.steps, codes, what, left, above)
 
 
 def traverse(loaded: Loaded, config: DictConfig) -> Samples:
@@ -229,7 +244,10 @@ def traverse(loaded: Loaded, config: DictConfig) -> Samples:
     rows = torch.arange(len(units))
     codes[rows, :, units] = mean[units, None] + deviation[units, None] * walk
     codes = codes.flatten(0, 1)
-    return Samples(model.decode(codes).mean, config.steps, codes)
+    what = "one unit moved in each row, in standard deviations σ of its codes"
+    left = [f"z{unit}, σ {deviation[unit]:.2g}" for unit in units.tolist()]
+    above = [f"{value:.1f}" for value in walk.tolist()]
+    return Samples(model.decode(codes).mean, config.steps, codes, what, left, above)
 
 
 KINDS: dict[str, Callable[[Loaded, DictConfig], Samples]] = {
@@ -249,9 +267,11 @@ TAKES: dict[str, dict[str, Any]] = {
 """The settings that a kind takes, with its defaults; the `n` of traverse: all units."""
 
 
-def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
+def _write(run: Run, loaded: Loaded, kind: str, samples: Samples) -> None:
     """Write the picture and the arrays under a free name; add the picture to TensorBoard."""
-    picture = figures.grid(samples.images, samples.columns)
+    title = f"{loaded.choices['model']} on {loaded.choices['dataset']}: {samples.what}"
+    grid = figures.grid(samples.images, samples.columns)
+    picture = figures.framed(grid, title, samples.left, samples.above)
     arrays = io.BytesIO()
     np.savez_compressed(
         arrays, images=samples.images.cpu().numpy(), codes=samples.codes.cpu().numpy()
@@ -261,7 +281,7 @@ def _write(run: Run, step: int, kind: str, samples: Samples) -> None:
     paths = files.write_new(run.directory / SAMPLES, kind, contents)
     log.info("written: %s, %s", shown(paths[1]), shown(paths[0]))
     with SummaryWriter(str(run.directory)) as writer:
-        writer.add_image(f"samples/{paths[0].stem}", picture, step)
+        writer.add_image(f"samples/{paths[0].stem}", picture, loaded.step)
 
 
 def _write_out(out: Path, config: DictConfig, loaded: Loaded, samples: Samples) -> None:
@@ -272,11 +292,6 @@ def _write_out(out: Path, config: DictConfig, loaded: Loaded, samples: Samples) 
         for rows in np.array_split(np.arange(count), -(-count // WRITTEN_AT_ONCE)):
             add({"id": rows, "z": codes[rows]}, samples.images[rows])
     log.info("written: %s", shown(out))
-
-
-def _is_normal(model: Autoencoder) -> bool:
-    """Return whether the codes have the prior N(0, I)."""
-    return isinstance(model, VAE) and isinstance(model.prior, Standard)
 
 
 def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:

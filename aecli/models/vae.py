@@ -168,3 +168,8 @@ class VAE(Autoencoder):
         super().anneal(step)
         steps = self.warmup_steps or self.warmup_epochs * self.trainer.num_training_batches
         self._warmth = min(step / steps, 1.0) if steps else 1.0
+
+
+def has_normal_prior(model: Autoencoder) -> bool:
+    """Return whether the codes of a model have the prior N(0, I)."""
+    return isinstance(model, VAE) and isinstance(model.prior, Standard)

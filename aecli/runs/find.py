@@ -2,7 +2,9 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 
 from aecli.config import is_sweep
@@ -13,6 +15,8 @@ log = logging.getLogger(__name__)
 
 OUTPUTS = "outputs"
 """Where runs lie if nothing else is said."""
+LEVELS = 4
+"""Of folders below a folder in which runs are looked for: outputs/sweeps/DATE/JOB has three."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ def find(spec: str, output_dir: str = OUTPUTS) -> list[Run]:
     """Return the runs that `run=spec` means.
 
     "latest" is the newest with a checkpoint under `output_dir`; else a checkpoint file, a run's
-    directory, or a sweep's with all of its runs.
+    directory, a folder with all runs in it, such as a sweep's, or a pattern of these.
 
     Raises `SettingError` if there is none, and for an `output_dir` that nothing is looked for in.
     """
@@ -46,25 +50,36 @@ def find(spec: str, output_dir: str = OUTPUTS) -> list[Run]:
     if path.is_file():
         # What is made of a file that lies elsewhere gets a folder of its own beside it.
         return [Run(run_of(path) or path.with_name(f"{path.stem}-aecli"), path)]
+    if path.is_dir():
+        found = list(_below(path))
+    else:
+        matches = map(Path, sorted(glob(str(path))))  # noqa: PTH207
+        found = [run for match in matches if match.is_dir() for run in _below(match)]
+    if found:
+        return list({run.directory.resolve(): run for run in found}.values())
     if not path.is_dir():
         raise SettingError(
-            f"run={spec}: no such file or directory; must be a run's directory, a sweep's, a"
-            " checkpoint file, or latest"
+            f"run={spec}: no such file or directory; must be a run's directory, a sweep's or a"
+            " folder's, a pattern of these, a checkpoint file, or latest"
         )
-    if run := run_in(path):
-        return [run]
-    children = sorted((child for child in path.iterdir() if child.is_dir()), key=number_of)
-    if runs := [run for child in children if (run := run_in(child))]:
-        for child in children:
-            if (child / ".hydra").is_dir() and not run_in(child):
-                log.warning("left out: %s has no checkpoint", shown(child))
-        return runs
     if (path / ".hydra").is_dir():
         raise SettingError(
             f"run={spec}: has no checkpoint: its training stopped before the end of an epoch, or"
             " has not come so far yet"
         )
     raise SettingError(f"run={spec}: not a run's directory: it has no checkpoints in it")
+
+
+def _below(folder: Path, levels: int = LEVELS) -> Iterator[Run]:
+    """Yield the run in a folder or, if it is none, all in the folders of it."""
+    if run := run_in(folder):
+        yield run
+    elif levels and not (folder / ".hydra").is_dir():
+        children = [Path(entry) for entry in os.scandir(folder) if entry.is_dir()]
+        for child in sorted(children, key=number_of):
+            if (child / ".hydra").is_dir() and not run_in(child):
+                log.warning("left out: %s has no checkpoint", shown(child))
+            yield from _below(child, levels - 1)
 
 
 def run_in(directory: Path) -> Run | None:

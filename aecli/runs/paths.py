@@ -30,6 +30,9 @@ PICTURES, SAMPLES = "eval", "samples"
 
 SWEEP = "multirun.yaml"
 
+LOCK = ".lock"
+"""In the directory of a run or of a sweep: held by the process that works on it."""
+
 ERROR = "error.txt"
 """In the directory of a sweep's job: why it failed."""
 
@@ -80,7 +83,7 @@ def discard(directory: Path) -> None:
     with suppress(OSError):
         for path in [*(directory / ".hydra").glob("*.yaml"), *directory.glob("*.log")]:
             path.unlink()
-        (directory / ".lock").unlink(missing_ok=True)
+        (directory / LOCK).unlink(missing_ok=True)
         (directory / ".hydra").rmdir()
         directory.rmdir()
 
@@ -116,7 +119,7 @@ def lock(directory: Path, what: str) -> Iterator[None]:
 
     Raises `SettingError` if another process has it: that one does `what` at this moment.
     """
-    path = directory / ".lock"
+    path = directory / LOCK
     refuse_links(path)
     try:
         held = FileLock(path).acquire(timeout=0)

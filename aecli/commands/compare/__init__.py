@@ -37,8 +37,7 @@ examples:
   aecli compare                                    the newest sweep
   aecli compare outputs/vae-mnist                  all runs in a folder
   aecli compare 'outputs/*-digits' model=vae,ae    a pattern, and a filter
-  aecli compare --metric test/mse --output mine    also table.csv, table.md, curves.png,
-                                                   settings.png and grid.png, into mine/
+  aecli compare --metric test/mse --output mine    also tables and pictures, into mine/
 
 The same runs in TensorBoard: tensorboard --logdir outputs
 """
@@ -166,6 +165,7 @@ def _write(
     notes: Sequence[str],
 ) -> None:
     from aecli.commands.compare import charts
+    from aecli.commands.compare.code_maps import code_maps
 
     # What a preset sets goes with the preset: a picture of it alone would say nothing.
     typed = [key for key in keys if any(key in record.typed for record in _records(ranked))]
@@ -173,6 +173,7 @@ def _write(
         "curves.png": charts.curves(ranked, keys, metric),
         "settings.png": charts.against_settings(ranked, typed or keys, metric),
         "grid.png": charts.grid(ranked, keys),
+        "codes.png": code_maps(ranked, keys),
     }
     drawn = {name: figure for name, figure in pictures.items() if figure is not None}
     with files.new_folder(folder) as new:

@@ -10,13 +10,16 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from aecli.colours import COLOURS
 from aecli.commands.compare.groups import Group
 from aecli.errors import SettingError
 from aecli.runs.records import Record, Value, ordered, shown
@@ -34,28 +37,79 @@ LARGEST = 64 * 1024**2
 MOST_PIXELS, TALLEST = 2**24, 2.0
 """Pixels of a picture, and its height over its width."""
 PICTURES = ("samples", "reconstructions")
+PARTS = ("val/loss", "val/nll", "val/kl", "val/penalty")
+"""What is drawn over the epochs beside the metric."""
+SQUARED = ("mse",)
+"""Likelihoods of which the loss is a squared error."""
+ROW, SLACK = 66, 6
+"""Pixels from one row of reconstructions to the next, and how much less the first may have."""
+
+
+class Line(NamedTuple):
+    """A metric of a run over its epochs."""
+
+    group: int
+    is_validation: bool
+    epochs: Sequence[float]
+    values: Sequence[float]
 
 
 def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure | None:
-    """Return a metric over the epochs, a colour for each group and a line for each run.
+    """Return a metric and the parts of the loss over the epochs, a panel each.
 
-    None if no run logged it by epoch.
+    A colour for each group and a line for each run: of validation, and dashed of training. None if
+    no run logged any of them by epoch.
     """
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    lines: dict[str, list[Line]] = {name: [] for name in dict.fromkeys([metric, *PARTS])}
     for number, group in enumerate(groups[:MOST]):
-        name: str | None = _name(group, keys)
         for record in group.records[: MOST_RUNS // min(len(groups), MOST)]:
-            epochs, values = _by_epoch(_events(record), metric)
-            if len(values):
-                marker = "o" if len(values) == 1 else None
-                axes.plot(epochs, values, color=f"C{number % 10}", label=name, marker=marker)
-                name = None  # a group has one line in the legend
-    if not axes.lines:
+            events = _events(record)
+            for name, found in lines.items():
+                of_training = name.replace("val/", "train/", 1)
+                for logged in dict.fromkeys([name, of_training]):
+                    epochs, values = _by_epoch(events, logged)
+                    if len(values):
+                        found.append(Line(number, logged == name, epochs, values))
+    panels = {name: found for name, found in lines.items() if any(any(one.values) for one in found)}
+    if not panels:
         return None
-    axes.set(xlabel="epoch", ylabel=chart_label(metric))
-    axes.legend(fontsize="small")
+    across = min(len(panels), 3)
+    down = -(-len(panels) // across)
+    figure = Figure(figsize=(4.6 * across, 3.6 * down + 0.4), layout="constrained")
+    places = figure.subplots(down, across, squeeze=False).flatten()
+    for axes, (name, found) in zip(places, panels.items(), strict=False):
+        for line in found:
+            style = {"marker": "o"} if len(line.values) == 1 else {}
+            style["linestyle"] = "-" if line.is_validation else ":"
+            axes.plot(line.epochs, line.values, color=_colour(line.group), **style)
+        axes.set(xlabel="epoch", ylabel=_unit(name, groups))
+        axes.set_title(chart_label(name.removeprefix("val/")))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in places[len(panels) :]:
+        axes.set_visible(False)
+    names = [name_of(group, keys) for group in groups[:MOST]]
+    handles = [Line2D([], [], color=_colour(n), label=name) for n, name in enumerate(names)]
+    handles.append(Line2D([], [], color="k", label="validation"))
+    if any(not line.is_validation for found in panels.values() for line in found):
+        handles.append(Line2D([], [], color="k", linestyle=":", label="training"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
     return figure
+
+
+def _colour(group: int) -> str:
+    return COLOURS[group % len(COLOURS)]
+
+
+def _unit(metric: str, groups: Sequence[Group]) -> str:
+    """Return the unit of a part of the loss, "" if the groups differ in it."""
+    if metric in ("val/kl", "val/elbo"):
+        return "nats per example"
+    if metric not in PARTS:
+        return ""
+    kinds = {group.settings.get("likelihood") in SQUARED for group in groups}
+    if len(kinds) > 1:
+        return ""
+    return "squared error per example" if kinds == {True} else "nats per example"
 
 
 def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure | None:
@@ -75,7 +129,7 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
         is_numeric = all(_is_number(value) for value in order)
         places: Sequence[Any] = order if is_numeric else range(len(order))
         for place, value in zip(places, order, strict=True):
-            axes.plot([place] * len(values[value]), values[value], "o", color="C0", alpha=0.5)
+            axes.plot([place] * len(values[value]), values[value], "o", color=COLOURS[0], alpha=0.5)
         axes.plot(places, [mean(values[value]) for value in order], "-" if is_numeric else "_k")
         if is_numeric and 0 < 20 * min(places) <= max(places):
             axes.set_xscale("log")
@@ -99,11 +153,27 @@ def grid(groups: Sequence[Group], keys: Sequence[str]) -> Figure | None:
     found = [(group, _pictures(group.records[0])) for group in groups[:MOST]]
     for kind in reversed(PICTURES):
         rows = [
-            (_name(group, keys), pictures[kind]) for group, pictures in found if kind in pictures
+            (name_of(group, keys), pictures[kind]) for group, pictures in found if kind in pictures
         ]
         if rows:
-            return _stacked(rows)
+            return _stacked(_without_repeated(rows) if kind == PICTURES[1] else rows)
     return None
+
+
+def _without_repeated(rows: Sequence[tuple[str, Image.Image]]) -> list[tuple[str, Image.Image]]:
+    """Cut the rows off a picture with which the first one begins, too: the input is the same."""
+    (first_name, first), *others = rows
+    kept = [(first_name, first)]
+    for name, image in others:
+        same = 0
+        if image.width == first.width:
+            height = min(image.height, first.height)
+            pixels, known = (np.asarray(one)[:height] for one in (image, first))
+            differs = (pixels != known).any(axis=(1, 2))
+            same = int(differs.argmax()) if differs.any() else 0
+        cut = min(same, (same + SLACK) // ROW * ROW)
+        kept.append((name, image.crop((0, cut, image.width, image.height))))
+    return kept
 
 
 def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
@@ -119,7 +189,8 @@ def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
     return figure
 
 
-def _name(group: Group, keys: Sequence[str]) -> str:
+def name_of(group: Group, keys: Sequence[str]) -> str:
+    """Return the settings of a group that differ, as they are typed, for a chart."""
     settings = [f"{key}={shown(group.settings.get(key))}" for key in keys]
     return chart_label(" ".join(settings) or group.records[0].directory.name)
 
