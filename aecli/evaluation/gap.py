@@ -17,7 +17,7 @@ SAMPLES = 5000
 """Of z for each image, as papers have."""
 PLANE = 2
 """Units of a code over which the posterior is integrated."""
-DEVIATIONS = 8.0
+DEVIATIONS = 6.0
 """Of the prior and of q around their means: the box of the integral."""
 PRIOR_SAMPLES = 1000
 """From which the prior's mean and deviation are estimated."""
@@ -56,9 +56,7 @@ class Gaps(NamedTuple):
 
 
 @torch.no_grad()
-def gaps(
-    model: VAE, batches: Iterable[Batch], images: int, at_once: int, samples: int = SAMPLES
-) -> Gaps:
+def gaps(model: VAE, batches: Iterable[Batch], images: int, at_once: int, samples: int) -> Gaps:
     """Return both sides for the first `images` images.
 
     log p(x) is sampled, and where the code has two units integrated, too. The ELBO is sampled. The

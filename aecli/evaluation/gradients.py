@@ -35,7 +35,7 @@ class Spread(NamedTuple):
 
 
 def spreads(
-    model: VAE, batches: Iterable[Batch], images: int, at_once: int, draws: int = DRAWS
+    model: VAE, batches: Iterable[Batch], images: int, at_once: int, draws: int
 ) -> dict[str, Spread]:
     """Return the spread of each of `ESTIMATORS` at the first `images` images, by `draws` draws.
 
@@ -72,7 +72,7 @@ def spreads(
     }
 
 
-def agreement(one: Spread, other: Spread, draws: int = DRAWS) -> float:
+def agreement(one: Spread, other: Spread, draws: int) -> float:
     """Return the root mean square of the means' differences, in their standard errors.
 
     About 1 for two estimators of the same mean by the same draws if they were independent.

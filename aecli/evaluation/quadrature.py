@@ -9,8 +9,10 @@ from torch import Tensor
 
 START = 64
 """Cells on a side of the first grid."""
-NEGLIGIBLE = 30.0
-"""Nats below its largest value at which a density is left out: e⁻³⁰ of it."""
+NEGLIGIBLE, MORE = 30.0, 100.0
+"""Nats below its largest value at which a density is left out, and how many more in the first grid,
+a quarter of them in the next: a mode may lie between the centers of coarse cells."""
+LEAST_HALVINGS = 2
 TOLERANCE = 1e-3
 """Nats: the change of all integrals by halving the cells' sides at which they are small enough."""
 HALVINGS = 12
@@ -39,8 +41,9 @@ def integrated(densities: Densities, low: Tensor, high: Tensor) -> Quadrature:
     """Return the integrals of exp(densities) over a box, by the midpoint rule.
 
     The cells of one size are kept where one of the two densities is within `NEGLIGIBLE` nats of its
-    largest value, and parted in four, until the integrals change by `TOLERANCE` at most. For a
-    smooth density that the grid resolves the rule's error falls faster than any power of the side.
+    largest value, and parted in four, at least `LEAST_HALVINGS` times, until the integrals change
+    by `TOLERANCE` at most. For a smooth density that the grid resolves the rule's error falls
+    faster than any power of the side.
 
     Args:
         densities: log p and log q.
@@ -51,8 +54,9 @@ def integrated(densities: Densities, low: Tensor, high: Tensor) -> Quadrature:
     centers = torch.cartesian_prod(*(low[:, None] + (high - low)[:, None] * places))
     values = densities(centers)
     found = _sums(values.double(), side)
-    for _ in range(HALVINGS):
-        kept = (values > values.amax(dim=1, keepdim=True) - NEGLIGIBLE).any(dim=0)
+    for halving in range(HALVINGS):
+        depth = NEGLIGIBLE + MORE / 4**halving
+        kept = (values > values.amax(dim=1, keepdim=True) - depth).any(dim=0)
         if 4 * int(kept.sum()) > MOST_CELLS:
             break
         side = side / 2
@@ -63,7 +67,7 @@ def integrated(densities: Densities, low: Tensor, high: Tensor) -> Quadrature:
         before, found = found, _sums(values.double(), side)
         change = max(abs(a - b) for a, b in zip(found[:3], before[:3], strict=True))
         found = found._replace(change=change)
-        if change <= TOLERANCE:
+        if change <= TOLERANCE and halving + 1 >= LEAST_HALVINGS:
             break
     return found
 

@@ -108,7 +108,7 @@ class Theory:
 
     def _gap(self, to: Measured, loaded: Loaded, count: int, seed: int, title: str) -> None:
         model, test = cast(VAE, loaded.model), self._test(loaded.data, seed)
-        found = gaps(model, test, count, self.at_once)
+        found = gaps(model, test, count, self.at_once, SAMPLES)
         by = f"{SAMPLES:,} samples of z"
         to.add_mean("gap_elbo", found.elbo, f"{NATS}, the ELBO without bias, {by}")
         to.add_mean("gap_log_p", found.log_p, f"{NATS}, ≤ log p(x), {by}")
@@ -127,7 +127,7 @@ class Theory:
         weights = _over_training(loaded)
         totals: dict[str, list[float]] = {}
         for _, step, model in weights:
-            found = spreads(model, self._test(loaded.data, seed), count, self.at_once)
+            found = spreads(model, self._test(loaded.data, seed), count, self.at_once, DRAWS)
             for estimator, spread in found.items():
                 totals.setdefault(estimator, []).append(float(spread.total.mean()))
             if step == loaded.step:
@@ -139,7 +139,7 @@ class Theory:
                 ratio = score.total.mean() / path.total.mean()
                 to.add("gradient_variance_ratio", ratio, f"score function / reparameterized, {by}")
                 how = "rms of the means' differences in standard errors: 1 if both are unbiased"
-                to.add("gradient_agreement", agreement(score, path), how)
+                to.add("gradient_agreement", agreement(score, path, DRAWS), how)
         to.details["gradient_variance"] = [
             {"checkpoint": name, "step": step, **{e: values[at] for e, values in totals.items()}}
             for at, (name, step, _) in enumerate(weights)
@@ -150,7 +150,7 @@ class Theory:
     def _aggregate(self, to: Measured, loaded: Loaded, count: int, seed: int, title: str) -> None:
         model = cast(VAE, loaded.model)
         found = aggregated(model, self._test(loaded.data, seed), count)
-        how = "without bias, a sample of z each"
+        how = "without bias for these images, a sample of z each"
         to.add_mean("aggregate_kl", found.divergence, f"nats, KL(q(z) ‖ p(z)), {how}")
         most = f"I(image; z) ≤ log {count:,} = {math.log(count):.3g}"
         to.add_mean("aggregate_information", found.information, f"{NATS}, {most}, {how}")
@@ -164,19 +164,20 @@ class Theory:
 
     def _generated(self, to: Measured, loaded: Loaded, count: int, seed: int, title: str) -> None:
         found = generated(loaded.model, loaded.data, count, self.at_once, seed)
-        log.info("%d examples each, compared by %s", len(found.examples["test"]), found.space)
+        each = f"{len(found.examples['test']):,}"
+        log.info("%s examples of each source, compared by %s", each, found.space)
         to.details["generated"] = {"examples": len(found.examples["test"]), "space": found.space}
-        how = "mean distance of a test example to the nearest training example"
-        to.add("generated_neighbor_test", found.test_neighbor.value, how, found.test_neighbor.error)
+        near = f"mean distance to the nearest training example, of {each}"
+        neighbor = found.test_neighbor
+        to.add("generated_neighbor_test", neighbor.value, f"{near} test examples", neighbor.error)
         for name, (kernel, neighbor, manifolds) in found.distances.items():
-            what = SOURCES[name]
-            how = f"MMD² from the test set, without bias, {BLOCKS} blocks: {what}"
+            of = f"{each} of each, {SOURCES[name]}"
+            how = f"MMD² from the test set, without bias, {BLOCKS} blocks, {of}"
             to.add(f"generated_kernel_{name}", kernel.value, how, kernel.error)
-            how = "mean distance to the nearest training example"
-            to.add(f"generated_neighbor_{name}", neighbor.value, how, neighbor.error)
-            how = f"share of them in the test set's manifold, k = {NEIGHBORS}"
+            to.add(f"generated_neighbor_{name}", neighbor.value, near, neighbor.error)
+            how = f"share of {each} that lie in the test set's manifold, k = {NEIGHBORS}"
             to.add(f"generated_precision_{name}", manifolds.precision, how)
-            how = f"share of the test set in their manifold, k = {NEIGHBORS}"
+            how = f"share of {each} test examples in their manifold, k = {NEIGHBORS}"
             to.add(f"generated_recall_{name}", manifolds.recall, how)
         to.figures["generated"] = charts.generated(found, title)
 
