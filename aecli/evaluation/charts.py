@@ -117,7 +117,7 @@ def _plane(model: VAE, found: Aggregate, title: str) -> Figure:
         ends = (-reach, reach, -reach, reach)
         drawn = axes.imshow(density, origin="lower", extent=ends, norm=norm, cmap="cividis")
         axes.set_title({"q(z)": "aggregated posterior q(z)", "p(z)": "prior p(z)"}[name])
-        axes.set(xlabel="unit 1", ylabel="unit 2")
+        axes.set(xlabel="z0", ylabel="z1")
         axes.label_outer()
         if isinstance(model.prior, Standard):
             _circles(axes)
@@ -143,7 +143,7 @@ def _units(found: Aggregate, title: str) -> Figure:
         (0.2, found.unit_divergence, "KL(q(z_j) ‖ p(z_j)): how far the prior is", ORANGE),
     ):
         axes.bar(places + shift, values[order].numpy(), 0.4, label=name, color=colour)
-    axes.set_xticks(places, [str(int(unit)) for unit in order], fontsize=8)
+    axes.set_xticks(places, [f"z{int(unit)}" for unit in order], fontsize=8)
     of = f", {len(order)} of {len(found.unit_kl)}" if len(order) < len(found.unit_kl) else ""
     axes.set(xlabel=f"unit of the code, by what it carries{of}", ylabel="nats")
     axes.set_title(f"aggregated posterior against the prior: {chart_label(title)}")
@@ -172,13 +172,15 @@ def rate_distortion(points: Sequence[tuple[float, float, float]], title: str) ->
     """Return the models of a sweep as points (β, rate KL, distortion nll), in nats."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    _, rate, distortion = (np.array(column) for column in zip(*points, strict=True))
-    axes.plot(rate, distortion, "o-", color=BLUE, label="models")
+    betas, rate, distortion = (np.array(column) for column in zip(*points, strict=True))
+    # One model for each β is a curve; several, that differ in other things, are points.
+    style = "o-" if len(set(betas)) == len(betas) else "o"
+    axes.plot(rate, distortion, style, color=BLUE, label="models")
     for beta, x, y in points:
         axes.annotate(f"β = {beta:g}", (x, y), xytext=(6, 6), textcoords="offset points")
     axes.margins(0.15)
     best = float((rate + distortion).min())
-    ends = np.array(axes.get_xlim())
+    ends = np.array([0.0, axes.get_xlim()[1]])
     axes.set(xlim=ends, ylim=axes.get_ylim())
     axes.plot(ends, best - ends, "--", color=GREY, label=f"rate + distortion = {best:.4g}, −ELBO")
     axes.set(xlabel="rate: KL(q(z|x) ‖ p(z)) (nats per image)")
