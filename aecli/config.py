@@ -85,6 +85,10 @@ class EvalSettings:
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     ais: AnnealingSettings = field(default_factory=AnnealingSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
+    gap_images: int | None = None
+    gradient_images: int | None = None
+    aggregate_images: int | None = None
+    generated_images: int | None = None
     pictures: bool = MISSING
 
 

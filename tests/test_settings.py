@@ -45,6 +45,10 @@ LENGTHS = {
     "pretraining.iterations",
     "eval.probe_steps",
     "eval.importance_samples",
+    "eval.gap_images",
+    "eval.gradient_images",
+    "eval.aggregate_images",
+    "eval.generated_images",
     "importance_samples",
     "eval.finetune.max_epochs",
 }

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +22,8 @@ from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.pictures import drawn
 from aecli.evaluation.probe import Probe
+from aecli.evaluation.rate_distortion import draw_rate_distortion
+from aecli.evaluation.theory import Theory
 from aecli.models import VAE
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
@@ -42,6 +44,10 @@ SIDE_BY_SIDE = (
     "l0",
     "probe_error",
     "finetune_error",
+    "gap_sampled",
+    "aggregate_kl",
+    "generated_kernel_prior",
+    "generated_kernel_fitted",
     "train_seconds",
 )
 """Metrics of the table over several runs."""
@@ -54,6 +60,8 @@ def main(config: DictConfig) -> None:
     results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
     if len(results) > 1:
         _print_side_by_side(results, config.eval)
+        if config.eval.pictures:
+            draw_rate_distortion(results)
 
 
 def evaluate(
@@ -70,6 +78,7 @@ def evaluate(
     lies now.
     """
     keep_freed_memory()
+    theory = Theory(settings)
     for key, least in (("batch_size", 1), ("importance_samples", 0), ("decoded_at_once", 1)):
         check_int(f"eval.{key}", settings[key], least)
     if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
@@ -79,14 +88,17 @@ def evaluate(
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
     loaded = load(run, device, root, file)
+    theory.check(loaded)
     loaded.model.noise.fit(loaded.data.values())
     own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
     values = _measure(loaded, settings, seed)
+    measured = theory.measure(loaded, seed)
+    values |= measured.values
     test_split = loaded.data.batches("test", settings.batch_size, seed)
     values |= computed(own, loaded.model, test_split, values)
-    test = {
+    test: dict[str, Any] = {
         "checkpoint": run.checkpoint.name,
         "seed": seed,
         "seconds": round(time.monotonic() - start, 1),
@@ -99,10 +111,14 @@ def evaluate(
         test["classified_images"] = len(labelled.splits["test"])
     if own:  # what `aecli compare` has to know of them
         test["own_metrics"] = {name: metric.more_is_better for name, (_, metric) in own.items()}
-    _print(loaded, values, settings, {name: metric.unit for name, (_, metric) in own.items()})
+    if measured.values:
+        test["theory"] = {"how": measured.how, **measured.details}
+    own_units = {name: metric.unit for name, (_, metric) in own.items()}
+    _print(loaded, values, settings, {**own_units, **measured.how})
     pictures = {}
     if settings.pictures:
         pictures = drawn(loaded, settings.noise, settings.noise_levels)
+        pictures |= {name: figures.pixels_of(each) for name, each in measured.figures.items()}
     folder = run.directory / PICTURES
     beside = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
     path = update_metrics(run.directory, {"test": test}, beside)
@@ -233,7 +249,8 @@ def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: Di
     if "marginal_nll" in columns:
         samples = settings.importance_samples
         title += f" (marginal_nll: ≥ -log p(x), {samples} importance samples)"
-    table = Table(Column("run", overflow="fold"), *columns, title=title, title_justify="left")
+    heads = (Column(name, overflow="fold") for name in ("run", *columns))
+    table = Table(*heads, title=title, title_justify="left")
     names = _without_common_end([run.directory.name for run in rows])
     for name, values in zip(names, rows.values(), strict=True):
         cells = (values.get(column) for column in columns)

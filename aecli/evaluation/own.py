@@ -21,6 +21,7 @@ RESERVED = (
     "seconds",
     "seed",
     "settings",
+    "theory",
 )
 """What stands beside the test metrics in `metrics.json`."""
 

@@ -1,9 +1,8 @@
 """The linear probe: logistic regression on a code, which measures how well it separates labels."""
 
-import hashlib
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from aecli.data import Batches, DataModule
 from aecli.errors import check_int, check_number
 from aecli.evaluation import metrics
+from aecli.evaluation.kept import kept
 from aecli.models import Autoencoder
 
 log = logging.getLogger(__name__)
@@ -28,10 +28,6 @@ LEAST_CURVATURE = 1e-5
 """Of a direction, as a share of the mean over all."""
 NO_DEVIATION = 1e-6
 """A feature is constant if its standard deviation is below this share of the largest."""
-
-
-LAST: dict[tuple[Any, ...], "Fit"] = {}
-"""The last fit on the features themselves, by its settings and a digest of what was fitted."""
 
 
 class Probe:
@@ -72,7 +68,7 @@ class Probe:
         for name, rows in kinds.items():
             log.info("fitting the linear probe of %s", name)
             # The runs of a sweep have the same pixels, whose fit takes the longest.
-            fit = (self._fitted_before if rows is metrics.pixels else self.fit)(*rows(train))
+            fit = (self.fit_once if rows is metrics.pixels else self.fit)(*rows(train))
             values[name] = fit.error(*rows(test))
             converged = converged and fit.converged
             if not fit.converged:
@@ -84,16 +80,10 @@ class Probe:
                 )
         return values | {"probe_converged": int(converged)}
 
-    def _fitted_before(self, features: Tensor, labels: Tensor) -> "Fit":
+    def fit_once(self, features: Tensor, labels: Tensor) -> "Fit":
         """Return `fit` of these features, the one from before if they are the same."""
-        rows = [tensor.contiguous().numpy().data for tensor in (features, labels)]
-        contents = [hashlib.sha256(data).digest() for data in rows]
-        key = (self.C, self.tolerance, self.steps, *contents)
-        if key not in LAST:
-            fit = self.fit(features, labels)
-            LAST.clear()
-            LAST[key] = fit
-        return LAST[key]
+        settings = (self.C, self.tolerance, self.steps)
+        return kept("probe", settings, (features, labels), lambda: self.fit(features, labels))
 
     def fit(self, features: Tensor, labels: Tensor) -> "Fit":
         """Return the classifier of features `(N, K)` with these labels `(N,)`."""

@@ -26,6 +26,10 @@ FREE = {
     "eval.noise",
     "eval.noise_levels",
     "eval.pictures",
+    "eval.gap_images",
+    "eval.gradient_images",
+    "eval.aggregate_images",
+    "eval.generated_images",
     "trainer.accelerator",
 }
 """Settings that a published number does not depend on: where things lie, and what is drawn."""

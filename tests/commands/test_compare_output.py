@@ -24,7 +24,10 @@ def test_it_makes_tables_and_pictures_of_real_runs(tmp_path, monkeypatch, capsys
         train(config, run, choices)
     capsys.readouterr()
     main(["--output", "mine"])
-    assert "table.md, table.csv, curves.png, settings.png, grid.png" in capsys.readouterr().out
+    assert (
+        "index.html, table.md, table.csv, curves.png, settings.png, grid.png"
+        in capsys.readouterr().out
+    )
     assert (tmp_path / "mine" / "table.md").read_text().startswith("| model | runs | val/mse |")
     for name in ("curves", "settings", "grid"):
         with Image.open(tmp_path / "mine" / f"{name}.png") as picture:

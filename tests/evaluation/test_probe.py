@@ -86,9 +86,9 @@ def test_the_pixels_of_the_runs_of_a_sweep_are_fitted_once(clusters, monkeypatch
     fits = []
     fit = Probe.fit
     monkeypatch.setattr(Probe, "fit", lambda self, *rows: fits.append(1) or fit(self, *rows))
-    first = probe()._fitted_before(features, labels)
-    assert probe()._fitted_before(features.clone(), labels.clone()) is first
+    first = probe().fit_once(features, labels)
+    assert probe().fit_once(features.clone(), labels.clone()) is first
     assert len(fits) == 1
     for other in (probe(C=0.5), probe()):
-        other._fitted_before(features, labels.flip(0))
+        other.fit_once(features, labels.flip(0))
     assert len(fits) == 3

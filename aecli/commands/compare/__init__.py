@@ -18,6 +18,7 @@ from aecli.runs.records import Record, some
 from aecli.text import one_line
 
 OUTPUTS = Path("outputs")
+PAGE = "index.html"
 LONGEST_NOTE = 5_000
 """Characters of a line below the table: it may hold a long path."""
 
@@ -37,7 +38,10 @@ examples:
   aecli compare                                    the newest sweep
   aecli compare outputs/vae-mnist                  all runs in a folder
   aecli compare 'outputs/*-digits' model=vae,ae    a pattern, and a filter
-  aecli compare --metric test/mse --output mine    also tables and pictures, into mine/
+  aecli compare --metric test/mse --output mine    also index.html, a page to sort, filter and
+                                                   look at, and its parts: table.csv, table.md,
+                                                   curves.png, settings.png, grid.png,
+                                                   codes.png
 
 The same runs in TensorBoard: tensorboard --logdir outputs
 """
@@ -100,7 +104,9 @@ def _parser() -> Parser:
         help="sort by this: val/loss, test/mse … (default: val/loss, or val/elbo or val/mse if"
         " the losses do not compare)",
     )
-    parser.add_argument("--output", help="new or empty folder for CSV, Markdown and pictures")
+    parser.add_argument(
+        "--output", help="new or empty folder for a page, CSV, Markdown and pictures"
+    )
     return parser
 
 
@@ -166,6 +172,7 @@ def _write(
 ) -> None:
     from aecli.commands.compare import charts
     from aecli.commands.compare.code_maps import code_maps
+    from aecli.commands.compare.page import page
 
     # What a preset sets goes with the preset: a picture of it alone would say nothing.
     typed = [key for key in keys if any(key in record.typed for record in _records(ranked))]
@@ -181,4 +188,5 @@ def _write(
         (new / "table.csv").write_text(tables.comma_separated(ranked, keys))
         for name, figure in drawn.items():
             charts.save(figure, new / name)
-    print(f"written: {', '.join(['table.md', 'table.csv', *drawn])} in {shown(folder)}")  # noqa: T201
+        (new / PAGE).write_text(page(ranked, keys, metric, table, notes), encoding="utf-8")
+    print(f"written: {', '.join([PAGE, 'table.md', 'table.csv', *drawn])} in {shown(folder)}")  # noqa: T201

@@ -43,6 +43,9 @@ SQUARED = ("mse",)
 """Likelihoods of which the loss is a squared error."""
 ROW, SLACK = 66, 6
 """Pixels from one row of reconstructions to the next, and how much less the first may have."""
+OF_EVAL = "test/reconstructions"
+"""The picture that `aecli eval` makes."""
+SPLITS = ("val/", "train/")
 
 
 class Line(NamedTuple):
@@ -222,12 +225,33 @@ def _by_epoch(
     return [epoch_at[point.step] for point in points], [point.value for point in points]
 
 
-def _pictures(record: Record) -> dict[str, Image.Image]:
+def history(record: Record, most: int) -> dict[str, list[tuple[float, float]]]:
+    """Return a run's metrics of training and validation as (epoch, value), the first `most`."""
+    events = _events(record)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name in events.Tags()["scalars"] if events else []:
+        if name.startswith(SPLITS) and len(found) < most:
+            pairs = zip(*_by_epoch(events, name), strict=True)
+            points = [pair for pair in pairs if all(map(math.isfinite, pair))]
+            if points:
+                found[name] = points
+    return found
+
+
+def reconstructions(record: Record) -> Image.Image | None:
+    """Return a picture of a run: of its evaluation, else of its training; None if it has none."""
+    pictures = _pictures(record, (OF_EVAL, *reversed(PICTURES)))
+    return next(iter(pictures.values()), None)
+
+
+def _pictures(record: Record, kinds: Sequence[str] = PICTURES) -> dict[str, Image.Image]:
     events = _events(record)
     if events is None:
         return {}
     found = {}
-    for kind in set(PICTURES) & set(events.Tags()["images"]):
+    for kind in kinds:
+        if kind not in events.Tags()["images"]:
+            continue
         try:
             found[kind] = _decoded(events.Images(kind)[-1].encoded_image_string)
         except Exception as error:  # whatever arbitrary bytes can raise

@@ -66,17 +66,22 @@ def differing(groups: Sequence[Group]) -> list[str]:
 
     Those that were typed and `ALWAYS`, if they suffice; otherwise every key that varies.
     """
+    found = varied(groups)
+    typed = {key for group in groups for record in group.records for key in record.typed}
+    chosen = [key for key in found if key in typed or key in ALWAYS]
+    distinct = {tuple(group.settings.get(key) for key in chosen) for group in groups}
+    return sorted(chosen if len(distinct) == len(groups) else found, key=lambda k: k.count("."))
+
+
+def varied(groups: Sequence[Group]) -> list[str]:
+    """Return the keys of all settings in which the groups differ."""
     keys = dict.fromkeys(key for group in groups for key in group.settings)
-    varied = [
+    return [
         key
         for key in keys
         if not key.rpartition(".")[2].startswith(HIDDEN)
         and len({group.settings.get(key) for group in groups}) > 1
     ]
-    typed = {key for group in groups for record in group.records for key in record.typed}
-    chosen = [key for key in varied if key in typed or key in ALWAYS]
-    distinct = {tuple(group.settings.get(key) for key in chosen) for group in groups}
-    return sorted(chosen if len(distinct) == len(groups) else varied, key=lambda k: k.count("."))
 
 
 def ranked(groups: Iterable[Group], metric: str) -> list[Group]:

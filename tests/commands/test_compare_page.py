@@ -1,0 +1,174 @@
+"""The page that `aecli compare --output` writes: what stands in it, and what a browser does."""
+
+import io
+import json
+import re
+import shutil
+from base64 import b64decode
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from torch.utils.tensorboard import SummaryWriter
+
+from aecli.commands.compare import main
+from tests.commands.made import make
+
+EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title=1\">"
+
+
+class Read(HTMLParser):
+    """The elements of a page, each a name and its attributes, and the text between them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def log(run, values, name="val/loss", picture=True):
+    """Write a curve over the epochs, and a picture, into a run's event file."""
+    with SummaryWriter(str(run)) as writer:
+        for epoch, value in enumerate(values):
+            writer.add_scalar(name, value, 10 * epoch)
+            writer.add_scalar("epoch", epoch, 10 * epoch)
+        if picture:
+            writer.add_image("reconstructions", torch.rand(3, 20, 40), 0)
+
+
+@pytest.fixture
+def page(sweep, tmp_path):
+    for number, name in enumerate(("0_a", "1_b", "2_c", "10_d")):
+        log(sweep / name, [100 + number, 95, 91 + number])
+    log(sweep / "2_c", [1.0], name=f"val/{EVIL}", picture=False)
+    make(sweep, "11_e", 95.0, model="ae", beta=1.0, settings={"network.activation": EVIL})
+    main(["--metric", "val/loss", "--output", "mine"])
+    return tmp_path / "mine" / "index.html"
+
+
+def test_it_holds_all_and_fetches_nothing(page):
+    text = page.read_text(encoding="utf-8")
+    found = Read(text)
+    names = [name for name, _ in found.elements]
+    assert names.count("script") == 2  # the data, and the page's own
+    assert names.count("img") == names.count("figure") == 2  # of groups with pictures
+    assert all(
+        a["src"].startswith("data:image/png;base64,") for n, a in found.elements if n == "img"
+    )
+    assert not any(key in a for n, a in found.elements for key in ("href", "action", "onerror"))
+    (policy,) = [a["content"] for n, a in found.elements if n == "meta" and "http-equiv" in a]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg|http-equiv", "", text)
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert data["metric"] == "val/loss"
+    assert [line["metrics"]["val/loss"][-1][0] for line in data["lines"]] == [3.0] * 4
+    assert "best by val/loss" in text
+    settings = [a["data-filter"] for _, a in found.elements if "data-filter" in a]
+    assert {"model=vae", "model=ae", "model.beta=1", "model.beta=4"} <= set(settings)
+
+
+def test_foreign_strings_are_only_shown(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<script>document" not in text
+    assert "<img src=x" not in text
+    assert any("network.activation" in part for part in Read(text).texts)
+
+
+def test_a_run_without_events_has_no_curves(sweep, tmp_path):
+    main(["--output", "mine"])
+    text = (tmp_path / "mine" / "index.html").read_text(encoding="utf-8")
+    assert 'id="runs"' in text
+    assert 'id="chart"' not in text
+    assert "<figure" not in text
+
+
+@pytest.fixture
+def browser(tmp_path):
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    words = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
+    for word in (
+        *words.split(),
+        "disable-component-update",
+        "disable-sync",
+        "window-size=1280,1000",
+    ):
+        options.add_argument(f"--{word}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = Service(shutil.which("chromedriver"))
+    with webdriver.Chrome(options, service) as driver:
+        yield driver
+
+
+def column(browser, number):
+    script = """return [...document.querySelectorAll('#runs tbody tr')].filter(r => !r.hidden)
+        .map(r => r.cells[arguments[0]].textContent)"""
+    return browser.execute_script(script, number)
+
+
+@pytest.mark.slow
+def test_in_a_browser_it_sorts_filters_and_shows_values(page, browser):
+    browser.get(page.as_uri())
+    assert browser.title == "3 models compared by val/loss"
+    heads = [head.text for head in browser.find_elements(By.CSS_SELECTOR, "#runs th button")]
+    loss, beta = heads.index("val/loss*"), heads.index("model.beta")
+    before = column(browser, loss)
+    button = browser.find_elements(By.CSS_SELECTOR, "#runs th button")[beta]
+    for order in ("ascending", "descending"):
+        button.send_keys(Keys.ENTER)  # by the keyboard, too
+        assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == order
+        values = [float(text) for text in column(browser, beta)]
+        assert values == sorted(values, reverse=order == "descending")
+    assert sorted(column(browser, loss)) == sorted(before)
+    field = browser.find_element(By.ID, "filter")
+    field.send_keys("model=vae model.beta=1")
+    assert len(column(browser, loss)) == 1
+    assert browser.find_element(By.ID, "count").text == "1 of 3 rows"
+    paths = "return document.querySelectorAll('#chart path').length"
+    assert browser.execute_script(paths) == 2
+    field.clear()
+    field.send_keys(Keys.SPACE)
+    assert browser.execute_script(paths) == 4
+    chart = browser.find_element(By.ID, "chart")
+    assert "epoch 3" in browser.find_element(By.ID, "values").text
+    browser.execute_script("arguments[0].focus()", chart)
+    webdriver.ActionChains(browser).send_keys(Keys.ARROW_LEFT).perform()
+    assert "epoch 2" in browser.find_element(By.ID, "values").text
+    webdriver.ActionChains(browser).move_to_element_with_offset(
+        chart, -chart.size["width"] // 2 + 65, 0
+    ).perform()
+    told = browser.find_element(By.ID, "values").text
+    assert "epoch 1" in told
+    assert "100" in told
+    browser.find_element(By.CSS_SELECTOR, "[data-filter='model=ae']").click()
+    assert len(column(browser, loss)) == 1
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    wide = "return document.documentElement.scrollWidth"
+    assert browser.execute_script(wide) <= 390
+    assert browser.get_log("browser") == []
+
+
+def test_pictures_are_made_smaller(sweep, tmp_path):
+    with SummaryWriter(str(sweep / "0_a")) as writer:
+        writer.add_image("reconstructions", torch.rand(3, 100, 3000), 0)
+    main(["--output", "mine"])
+    text = (tmp_path / "mine" / "index.html").read_text(encoding="utf-8")
+    (data,) = re.findall(r"data:image/png;base64,([^\"]+)", text)
+    with Image.open(io.BytesIO(b64decode(data))) as image:
+        assert image.width == 960
