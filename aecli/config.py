@@ -275,6 +275,7 @@ class ExploreConfig:
     out: str | None = None
     overwrite: bool = False
     device: str = MISSING
+    split: str = MISSING
     examples: int | None = None
     grids: bool = False
     largest: float = MISSING

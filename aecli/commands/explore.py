@@ -11,7 +11,7 @@ from torch import Tensor
 from aecli import files
 from aecli.commands.passes import is_known
 from aecli.commands.places import READ, file_for, refuse_read
-from aecli.errors import SettingError, check_bool, check_int, check_number
+from aecli.errors import SettingError, check_bool, check_choice, check_int, check_number
 from aecli.explore import examples
 from aecli.explore.blob import Blob
 from aecli.explore.grids import as_bytes, grid, smaller
@@ -29,6 +29,8 @@ from aecli.text import one_line
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1e6
+SPLITS = {"test": "test", "validation": "validation", "train": "training"}
+"""By the name that is typed, what an example of a split is called."""
 LONGEST_ID = 60
 """Characters of an example's id."""
 PENS = {"mnist": {"box": 20 / 28, "by": "mass"}, "digits": {"box": 1.0, "by": "box"}}
@@ -47,29 +49,30 @@ def main(config: DictConfig) -> None:
     first = loaded.runs[0]
     steps = [None if wants_grids else _networks(run, limit) for run in loaded.runs]
     _check_size(loaded, steps, limit)
-    split = first.data.splits["test"]
+    split = first.data.splits[check_choice("split", config.split, SPLITS)]
     most = max(run.model.code_dim for run in loaded.runs)
     count = examples.usual_count(first.card.shape, most)
     if config.examples is not None:
-        count = check_int("examples", config.examples, 1, len(split), "the test set's examples")
+        count = check_int("examples", config.examples, 1, len(split), f"those of the {config.split} split")
     places = examples.chosen(split, count)
     x = examples.taken(split, places)
     blob = Blob()
     models = [
-        _model(run, of, x, label, blob)
+        _model(run, of, config.split, x, label, blob)
         for run, of, label in Tracked(
-            list(zip(loaded.runs, steps, loaded.labels, strict=True)), "encoding the test examples"
+            list(zip(loaded.runs, steps, loaded.labels, strict=True)), "encoding the examples"
         )
     ]
-    title = f"{first.choices['model']} on {first.choices['dataset']}"
+    dataset = _name_of_data(first)
+    title = f"{first.choices['model']} on {dataset}"
     data = {
         "title": one_line(title),
         "run": shown(first.run.directory if len(runs) == 1 else first.run.directory.parent),
-        "dataset": one_line(first.choices["dataset"]),
+        "dataset": dataset,
         "keys": loaded.keys,
         "card": card_in_words(first.card),
         "pen": PENS.get(first.choices["dataset"]),
-        "examples": _examples(first, x, places, steps, blob),
+        "examples": _examples(first, config.split, x, places, steps, blob),
         "models": models,
     }
     content = page(title, data, blob.text()).encode()
@@ -81,7 +84,7 @@ def main(config: DictConfig) -> None:
         )
     with files.new_files(out, overwrite=config.overwrite) as (file,):
         file.write(content)
-    told = f"{len(content) / MEGABYTE:.2f} MB, {len(places):,} test examples"
+    told = f"{len(content) / MEGABYTE:.2f} MB, {len(places):,} {SPLITS[config.split]} examples"
     log.info("written: %s (%s); open it in a browser", shown(out), told)
 
 
@@ -134,12 +137,12 @@ def _check_size(loaded: Sweep, steps: list[Networks | None], limit: float) -> No
 
 
 def _model(
-    run: Loaded, steps: Networks | None, x: Tensor, label: list[str], blob: Blob
+    run: Loaded, steps: Networks | None, split: str, x: Tensor, label: list[str], blob: Blob
 ) -> dict[str, Any]:
     """Return what the page has of a run."""
     run.model.noise.fit(run.data.values())
     rounds = run.config.dataset.get("binarize", "none") != "none"
-    of, found = examples.codes(run.model, x, rounds), statistics(run)
+    of, found = examples.codes(run.model, x, rounds), statistics(run, split)
     model = described(run, steps, found, of, blob)
     if steps is None:
         model["grid"] = grid(run.model, found, of, blob)
@@ -153,10 +156,10 @@ def _model(
 
 
 def _examples(
-    run: Loaded, x: Tensor, places: Any, steps: list[Networks | None], blob: Blob
+    run: Loaded, name: str, x: Tensor, places: Any, steps: list[Networks | None], blob: Blob
 ) -> dict[str, Any]:
-    """Return the test examples in the page, as large as an encoder needs them."""
-    split = run.data.splits["test"]
+    """Return the examples in the page, as large as an encoder needs them."""
+    split = run.data.splits[name]
     low, high = examples.card_range(x, run.card)
     if not any(steps):
         x = as_bytes(smaller(x))
@@ -166,6 +169,7 @@ def _examples(
     number = {label: place for place, label in enumerate(known)}
     found = [number[label] for label in labels.tolist()] if known else None
     return {
+        "split": SPLITS[name],
         "count": len(places),
         "of": len(split),
         "shape": list(x.shape[1:]),
@@ -175,6 +179,13 @@ def _examples(
         "labels": found,
         "names": names,
     }
+
+
+def _name_of_data(run: Loaded) -> str:
+    """Return what a page calls the data: its file or folder, if it is a user's own."""
+    own = run.config.dataset
+    place = None if is_known(own) else next((own.get(key) for key in READ if own.get(key)), None)
+    return one_line(Path(str(place)).name if place else run.choices["dataset"])
 
 
 def _of(runs: list[Run], config: DictConfig) -> str:

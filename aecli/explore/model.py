@@ -62,7 +62,7 @@ def networks(loaded: Loaded) -> Networks:
 
 
 class Statistics(NamedTuple):
-    """Of the codes of test examples."""
+    """Of the codes of a split's examples."""
 
     count: int
     mean: np.ndarray
@@ -82,10 +82,10 @@ class Statistics(NamedTuple):
         return int((self.variance > ACTIVE_VARIANCE).sum())
 
 
-def statistics(loaded: Loaded) -> Statistics:
-    """Return the statistics of the test split's codes, of 10,000 of it at most."""
+def statistics(loaded: Loaded, split: str) -> Statistics:
+    """Return the statistics of a split's codes, of 10,000 of it at most."""
     model = loaded.model
-    parts = [codes(model, x, rounds=False) for x in measured(loaded.data.splits["test"])]
+    parts = [codes(model, x, rounds=False) for x in measured(loaded.data.splits[split])]
     code = torch.cat([part.code for part in parts]).double().numpy()
     kl = None
     if isinstance(model, VAE) and isinstance(model.prior, Standard):
@@ -123,7 +123,6 @@ def described(
     model = loaded.model
     has_prior = model.has_prior and isinstance(model, VAE)
     is_normal = has_prior and found.kl is not None
-    log_variance = None if of.log_variance is None else blob.add(of.log_variance.half().numpy())
     return {
         "name": loaded.choices["model"],
         "units": model.code_dim,
@@ -134,8 +133,8 @@ def described(
         "encoder": None if steps is None else _in_page(steps.encoder, blob),
         "decoder": None if steps is None else _in_page(steps.decoder, blob),
         "sum": steps is not None and is_sum(steps.decoder, steps.likelihood),
-        "codes": blob.add(of.code.float().numpy()),
-        "logVariances": log_variance,
+        "codes": _in_halves(of.code, blob),
+        "logVariances": None if of.log_variance is None else _in_halves(of.log_variance, blob),
         "scores": blob.add(of.score.float().numpy()),
         "scoreName": score_name(model),
         "mean": blob.add(found.mean.astype(np.float32)),
@@ -183,6 +182,11 @@ def _in_page(steps: Sequence[Operation], blob: Blob) -> list[dict[str, Any]]:
                 kept[key] = blob.add(half.numpy(force=True), factor, _identity(weight))
         found.append(kept)
     return found
+
+
+def _in_halves(values: Tensor, blob: Blob) -> dict[str, Any]:
+    half, factor = rounded(values)
+    return blob.add(half.numpy(), factor)
 
 
 def _identity(weight: Tensor) -> tuple[int, ...]:

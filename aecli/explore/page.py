@@ -16,10 +16,11 @@ from aecli import __version__
 
 FOLDER = files("aecli.explore") / "page"
 MODULES = (
-    "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "state", "tabs", "map",
-    "painting", "decoded", "units", "pen", "input", "morph", "sum", "sweep", "main",
+    "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "state", "tabs", "drawing",
+    "map", "painting", "decoded", "units", "pen", "input", "morph", "sum", "sweep", "main",
 )  # fmt: skip
 """The JavaScript modules; each imports from those before it."""
+STYLES = ("style.css", "views.css", "panels.css", "narrow.css")
 IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
 
@@ -29,7 +30,7 @@ def page(title: str, data: dict[str, Any], arrays: str) -> str:
 
     All texts in `data` may be foreign: the page shows them as text.
     """
-    style, code = _file("style.css"), script()
+    style, code = "".join(map(_file, STYLES)), script()
     policy = (
         f"default-src 'none'; script-src {_hash(code)}; style-src {_hash(style)};"
         " img-src data: blob:; base-uri 'none'; form-action 'none'"

@@ -1,6 +1,6 @@
 // What the decoder makes of the code that is shown, beside the example that one looks at.
 
-import { Bars, capital, made, paintImage, short } from "./pictures.js";
+import { Bars, capital, coordinate, made, paintImage } from "./pictures.js";
 
 /** Milliseconds without a change after which a screen reader is told of the new place. */
 const QUIET = 500;
@@ -41,11 +41,14 @@ export class Decoded {
     else this.bars.show(x, this.compared.x);
     const nearest = state.nearest(state.code);
     const label = state.labelOf(nearest);
-    const near = label === null ? state.nameOf(nearest) : `a test example of label ${label}`;
+    const near =
+      label === null
+        ? state.nameOf(nearest)
+        : `a ${state.data.examples.split} example of label ${label}`;
     const place = state.plane
       .project(state.code)
       .slice(0, state.plane.isLine ? 1 : 2)
-      .map((value, n) => `${state.plane.names[n].replace(/ \(.*/, "")} = ${short(value)}`);
+      .map((value, n) => `${state.plane.names[n].replace(/ \(.*/, "")} = ${coordinate(value)}`);
     this.told.textContent = `${capital(place.join(", "))}. The nearest code is that of ${near}.`;
     this.canvas?.setAttribute("aria-label", `Decoded image. ${this.told.textContent}`);
     clearTimeout(this.timer);

@@ -2,12 +2,12 @@
 // trained with one, into a code, and back.
 
 import { corrupted } from "./noise.js";
-import { Pen, SIDE, WHOLE, grey, placement, resampled } from "./pen.js";
+import { grey, Pen, placement, resampled, SIDE, WHOLE } from "./pen.js";
 import {
-  MOST_BARS,
   capital,
   columnsOf,
   inUnits,
+  MOST_BARS,
   made,
   paintErrors,
   paintImage,
@@ -71,7 +71,8 @@ export class Input {
     if (this.isGrey && this.isReversed(planes[0])) planes = planes.map((p) => p.map((a) => 1 - a));
     const { pen } = state.data;
     let place = WHOLE(height, width);
-    if (pen && parts.centred.checked) place = placement(planes[0], pen, Math.min(height, width)) ?? place;
+    if (pen && parts.centred.checked)
+      place = placement(planes[0], pen, Math.min(height, width)) ?? place;
     const inks = planes.map((plane) => resampled(plane, height, width, place));
     const x = new Float32Array(channels * height * width).fill(1);
     for (let c = 0; c < channels; c++) {
@@ -117,7 +118,11 @@ export class Input {
     this.columns.forEach((column, n) => {
       const field = this.fields[n];
       if (column.categories.length) x[column.at + field.selectedIndex] = 1;
-      else x[column.at] = ((Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : column.shift) - column.shift) / column.scale;
+      else
+        x[column.at] =
+          ((Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : column.shift) -
+            column.shift) /
+          column.scale;
     });
     this.state.takeInput(x, "the row that you typed");
     this.isNew = true;
@@ -213,7 +218,12 @@ export class Input {
     const head = ["", "input", ...(model.noise ? ["with noise"] : []), "output"];
     const rows = this.columns.slice(0, MOST_BARS).map((column) => {
       const cells = [input.x, ...(model.noise ? [seen] : []), mean].map((x) => inUnits(column, x));
-      return made("tr", {}, made("th", { scope: "row", text: column.name }), ...cells.map((text) => made("td", { text })));
+      return made(
+        "tr",
+        {},
+        made("th", { scope: "row", text: column.name }),
+        ...cells.map((text) => made("td", { text })),
+      );
     });
     parts.table.replaceChildren(
       made("thead", {}, made("tr", {}, ...head.map((text) => made("th", { scope: "col", text })))),
@@ -229,10 +239,12 @@ export class Input {
         ? [`Squared error per feature: ${short(mse)}.`]
         : [
             `−log p(x|z) = ${short(nll)} nats`,
-            ...(kl === null ? ["."] : [` + KL(q(z|x) ‖ p(z)) = ${short(kl)} nats: −ELBO about ${short(value)}.`]),
+            ...(kl === null
+              ? ["."]
+              : [` + KL(q(z|x) ‖ p(z)) = ${short(kl)} nats: −ELBO about ${short(value)}.`]),
           ];
     const what = input.example === null ? capital(input.name) : "This example";
-    return `${parts.join("")} ${what} scores higher than ${rank} % of the test examples here${
+    return `${parts.join("")} ${what} scores higher than ${rank} % of the examples on the map${
       rank > 99 ? ": the model has seen nothing like it." : "."
     }`;
   }

@@ -25,13 +25,16 @@ async function main() {
   }
   const bytes = await inflated(id("arrays").textContent);
   const data = withArrays(JSON.parse(id("data").textContent), bytes);
-  const state = new State(data, data.models.map((model) => new Model(model)));
+  const state = new State(
+    data,
+    data.models.map((model) => new Model(model)),
+  );
   describe(state);
   const live = id("live");
-  const map = new CodeMap(state, { canvas: id("map"), tip: id("tip"), legend: id("legend"), live });
+  const map = new CodeMap(state, { canvas: id("map"), tip: id("tip"), legend: id("legend") });
   const parts = { picture: id("picture"), beside: id("beside"), told: id("told"), live };
   state.views.push(map, new Decoded(state, parts));
-  const tabs = views(state, map);
+  const { tabs, morph } = views(state, map);
   planeChoice(state);
   if (state.models.length > 1) {
     id("sweep").hidden = false;
@@ -39,10 +42,12 @@ async function main() {
     new Sweep(state, { ...sweep, value: id("sweep-value"), table: id("sweep-table") });
   }
   map.onDragged = () => {
-    if (!id("tab-morph").hidden) tabs.open(id("tab-morph"));
+    if (!morph) return;
+    tabs.open(id("tab-morph"));
+    morph.go();
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => map.draw());
-  state.chooseExample(0);
+  state.tell("model");
   state.update();
   id("notice").remove();
   document.body.classList.add("is-ready");
@@ -50,7 +55,7 @@ async function main() {
   globalThis.explore = { state, map, started: performance.now() };
 }
 
-/** Make the panels that fit the model, and return their tabs. */
+/** Make the panels that fit the model; return their tabs, and that of the morph if it is there. */
 function views(state, map) {
   const { model, data, isImage } = state;
   const computes = state.models.every((other) => other.computes);
@@ -71,45 +76,54 @@ function views(state, map) {
     id("panels").hidden = true;
     const grid = model.grid ?? state.models.find((other) => other.grid).grid;
     id("grid-note").textContent =
-      `This page does not hold the network itself but ${grid.columns} × ${grid.rows} decodings made beforehand: the picture is the nearest of them, and of a test example its own reconstruction.`;
-    return new Tabs(id("tabs"));
+      `This page does not hold the network itself but ${grid.columns} × ${grid.rows} decodings made beforehand: the picture is the nearest of them, and of an example its own reconstruction.`;
+    return { tabs: new Tabs(id("tabs")), morph: null };
   }
+  const morph = new Morph(state, {
+    ...ids("share", "random", "strip", "pixels", "pixelsFigure", "path", "formula"),
+    here: [id("here-a"), id("here-b")],
+    names: [id("name-a"), id("name-b")],
+  });
   state.views.push(
     new Input(state, {
       ...ids("pen", "clear", "file", "centred", "clean", "seen", "seenFigure", "output", "errors"),
       ...ids("form", "table", "noise", "level", "amount", "kind", "again"),
       told: id("input-told"),
     }),
-    new Units(state, { list: id("units"), told: id("units-told"), more: id("more") }),
-    new Morph(state, {
-      ...ids("share", "random", "strip", "pixels", "pixelsFigure", "path", "formula"),
-      here: [id("here-a"), id("here-b")],
-      names: [id("name-a"), id("name-b")],
+    new Units(state, {
+      list: id("units"),
+      told: id("units-told"),
+      ...ids("more", "middle", "drawn"),
     }),
+    morph,
   );
-  if (hasSum) state.views.push(new Sum(state, { ...ids("count", "number", "terms"), told: id("sum-told") }));
-  return new Tabs(id("tabs"));
+  if (hasSum)
+    state.views.push(new Sum(state, { ...ids("count", "number", "terms"), told: id("sum-told") }));
+  return { tabs: new Tabs(id("tabs")), morph };
 }
 
 /** Say at the top what this is. */
 function describe(state) {
   const { data, model } = state;
-  const { count, of } = data.examples;
+  const { count, of, split } = data.examples;
   const size = data.card.shape.reduce((a, b) => a * b, 1).toLocaleString("en");
   const what = state.isImage ? `${size} pixel values` : `${size} numbers`;
   id("title").textContent = data.title;
   document.title = `${data.title} · aecli explore`;
-  const code = state.models.length === 1 ? numbers(model.units) : "a few numbers";
+  const isSame = state.models.every((other) => other.units === model.units);
+  const code = isSame ? numbers(model.units) : "a few numbers";
   id("lead").textContent =
     `An autoencoder turns each example, ${what}, into a code of ${code}, and makes the example again from the code alone. This page holds ${state.models.length === 1 ? "one that was trained" : `${state.models.length} that were trained`} on ${data.dataset}.`;
-  const shown = `${count.toLocaleString("en")} of ${of.toLocaleString("en")} test examples`;
+  const shown = `${count.toLocaleString("en")} of ${of.toLocaleString("en")} ${split} examples`;
   id("map-told").textContent = `Each dot is one of ${shown}, at its code.${
     model.prior === "normal"
       ? " The circles are the prior, at 1, 2 and 3 standard deviations; the ellipse is where the encoder believes the code of an example to be, at 1 and 2."
       : ""
   }`;
   id("foot").replaceChildren(
-    made("span", { text: `${data.run} · aecli ${data.version} · squared error ${short(model.figures.mse)} per feature on the test set` }),
+    made("span", {
+      text: `${data.run} · aecli ${data.version} · squared error ${short(model.figures.mse)} per feature on the ${split} split`,
+    }),
   );
 }
 

@@ -1,11 +1,6 @@
 // A run's model in the page: x → code → mean, and what is known of its codes.
 
-import {
-  meanOf,
-  meanSquaredError,
-  negativeLogLikelihood,
-  squaredErrors,
-} from "./likelihood.js";
+import { meanOf, meanSquaredError, negativeLogLikelihood, squaredErrors } from "./likelihood.js";
 import { largestFirst, run } from "./network.js";
 
 export class Model {

@@ -12,7 +12,9 @@ export class Morph {
     parts.here.forEach((button, which) => {
       button.addEventListener("click", () => {
         const near = state.nearest(state.anchor);
-        const isThere = state.model.codeOf(near).every((a, n) => Math.abs(a - state.anchor[n]) < 1e-6);
+        const isThere = state.model
+          .codeOf(near)
+          .every((a, n) => Math.abs(a - state.anchor[n]) < 1e-6);
         state.setEnd(which, Float32Array.from(state.anchor), isThere ? near : null);
       });
     });
@@ -74,7 +76,11 @@ export class Morph {
     parts.path.hidden = !isReady;
     parts.names.forEach((name, which) => {
       const end = state.ends[which];
-      name.textContent = end ? (end.example === null ? "a place of the map" : state.nameOf(end.example)) : "not chosen yet";
+      name.textContent = end
+        ? end.example === null
+          ? "a place of the map"
+          : state.nameOf(end.example)
+        : "not chosen yet";
     });
     if (!isReady) return;
     this.tell();

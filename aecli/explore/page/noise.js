@@ -11,6 +11,11 @@ export function uniform(seed) {
   };
 }
 
+/** Return a number from N(0, 1), of two uniform ones (Box & Muller 1958). */
+export function normal(draw) {
+  return Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw());
+}
+
 /**
  * Return x with noise of a level: a standard deviation, or the share of the features that change.
  * The same seed changes the same features in the same way, so that a slider of the level moves
@@ -20,10 +25,7 @@ export function corrupted(noise, level, x, seed) {
   const draw = uniform(seed);
   const { low, high } = noise;
   if (noise.kind === "gaussian") {
-    return x.map((a) => {
-      const normal = Math.sqrt(-2 * Math.log(1 - draw())) * Math.cos(2 * Math.PI * draw());
-      return Math.min(high, Math.max(low, a + level * normal));
-    });
+    return x.map((a) => Math.min(high, Math.max(low, a + level * normal(draw))));
   }
   if (noise.kind === "salt and pepper") {
     return x.map((a) => {

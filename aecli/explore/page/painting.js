@@ -40,7 +40,8 @@ export class Painting {
     const [, height, width] = state.data.examples.shape;
     this.canvas.width = SIDE * width;
     this.canvas.height = SIDE * height;
-    const task = (this.task = {});
+    const task = {};
+    this.task = task;
     const work = () => {
       if (task !== this.task) return;
       const end = performance.now() + AT_ONCE;

@@ -83,7 +83,9 @@ export class Pen {
   /** Return the drawing's channels, 3 planes of SIDE · SIDE numbers in [0, 1]. */
   pixels() {
     const { data } = this.context.getImageData(0, 0, SIDE, SIDE);
-    return [0, 1, 2].map((c) => Float32Array.from({ length: SIDE * SIDE }, (_, n) => data[4 * n + c] / 255));
+    return [0, 1, 2].map((c) =>
+      Float32Array.from({ length: SIDE * SIDE }, (_, n) => data[4 * n + c] / 255),
+    );
   }
 }
 
@@ -93,7 +95,11 @@ export function grey(planes) {
 }
 
 /** Where a plane of SIDE · SIDE numbers is taken from: its middle, and pixels a pixel of the result. */
-export const WHOLE = (height, width) => ({ x: SIDE / 2, y: SIDE / 2, scale: SIDE / Math.min(height, width) });
+export const WHOLE = (height, width) => ({
+  x: SIDE / 2,
+  y: SIDE / 2,
+  scale: SIDE / Math.min(height, width),
+});
 
 /**
  * Return where ink is taken from so that it lies as a data set's digits do: its longer side takes

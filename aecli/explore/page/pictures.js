@@ -2,10 +2,19 @@
 
 /** Stops from no error to the largest: dark to light in equal steps, whatever colours one sees. */
 const HEAT = [
-  [0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191],
+  [0, 0, 4],
+  [59, 15, 112],
+  [140, 41, 129],
+  [222, 73, 104],
+  [254, 159, 109],
+  [252, 253, 191],
 ];
 /** Negative, nothing, positive. */
-const SIGNED = [[0, 92, 171], [247, 247, 245], [201, 84, 0]];
+const SIGNED = [
+  [0, 92, 171],
+  [247, 247, 245],
+  [201, 84, 0],
+];
 
 function between(stops, share) {
   const place = Math.min(1, Math.max(0, share)) * (stops.length - 1);
@@ -70,13 +79,19 @@ export function made(name, { text, ...properties } = {}, ...children) {
   return element;
 }
 
-/** Return a number in as few characters as tell it apart. */
+/** Return a number with the digits that one looks at. */
 export function short(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size >= 1e6 || (size > 0 && size < 1e-3)) return value.toExponential(1).replace("-", "−");
-  const digits = size >= 100 ? 0 : size >= 10 ? 1 : 2;
+  if (size >= 1e6 || (size > 0 && size < 1e-4)) return value.toExponential(1).replace("-", "−");
+  const isSmall = size > 0 && size < 0.1;
+  const digits = isSmall ? 4 : size >= 100 ? 0 : size >= 10 ? 1 : 2;
   return value.toFixed(digits).replace("-", "−");
+}
+
+/** Return a coordinate of a code: two decimals, so that a column of them stays in place. */
+export function coordinate(value) {
+  return Math.abs(value) < 1000 ? value.toFixed(2).replace("-", "−") : short(value);
 }
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -134,7 +149,9 @@ export class Bars {
   }
 
   share(value) {
-    return (100 * (Math.min(this.high, Math.max(this.low, value)) - this.low)) / (this.high - this.low);
+    return (
+      (100 * (Math.min(this.high, Math.max(this.low, value)) - this.low)) / (this.high - this.low)
+    );
   }
 
   show(x, beside = null) {
@@ -145,7 +162,9 @@ export class Bars {
     this.columns.forEach((column, n) => {
       const { bar, tick, value } = this.parts[n];
       const isText = column.categories.length > 0;
-      const amount = isText ? Math.max(...x.subarray(column.at, column.at + column.width)) : x[column.at];
+      const amount = isText
+        ? Math.max(...x.subarray(column.at, column.at + column.width))
+        : x[column.at];
       const zero = isText ? 0 : this.share(0);
       const end = isText ? 100 * Math.min(1, Math.max(0, amount)) : this.share(amount);
       bar.style.left = `${Math.min(zero, end)}%`;
@@ -166,12 +185,22 @@ export class Bars {
     context.fillStyle = style.getPropertyValue("--accent");
     for (let n = 0; n < this.size; n++) {
       const [top, bottom] = [y(x[n]), y(0)].sort((a, b) => a - b);
-      context.fillRect((n * width) / this.size, top, Math.max(1, width / this.size - 1), bottom - top || 1);
+      context.fillRect(
+        (n * width) / this.size,
+        top,
+        Math.max(1, width / this.size - 1),
+        bottom - top || 1,
+      );
     }
     if (beside) {
       context.fillStyle = style.getPropertyValue("--ink");
       for (let n = 0; n < this.size; n++) {
-        context.fillRect((n * width) / this.size, y(beside[n]) - 1, Math.max(1, width / this.size - 1), 2);
+        context.fillRect(
+          (n * width) / this.size,
+          y(beside[n]) - 1,
+          Math.max(1, width / this.size - 1),
+          2,
+        );
       }
     }
   }

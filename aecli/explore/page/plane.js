@@ -2,7 +2,7 @@
 
 /** The prior's circles, and the room around them, in standard deviations. */
 export const CIRCLES = [1, 2, 3];
-const ROOM = 3.4;
+const ROOM = 3.1;
 
 export class Plane {
   /**
@@ -103,7 +103,7 @@ export class Plane {
       const [x, y] = this.priorCentre();
       [left, right] = [Math.min(left, x - ROOM), Math.max(right, x + ROOM)];
       [bottom, top] = [Math.min(bottom, y - ROOM), Math.max(top, y + ROOM)];
-      const half = Math.max(right - left, top - bottom) / 2;
+      const half = 0.53 * Math.max(right - left, top - bottom);
       return { middle: [(left + right) / 2, (bottom + top) / 2], half: [half, half] };
     }
     const found = frame(left, right, bottom, top);

@@ -1,6 +1,6 @@
 // What the page shows, and who is told when it changes.
 
-import { Plane, dot } from "./plane.js";
+import { dot, Plane } from "./plane.js";
 
 /** A change is one of: model, plane, code, hover, input, morph, theme. */
 export class State {
@@ -21,6 +21,7 @@ export class State {
     this.views = [];
     this.changes = new Set();
     this.choosePlane({});
+    this.chooseExample(0);
   }
 
   get model() {
@@ -50,7 +51,7 @@ export class State {
   /** Return how an example is called in a sentence. */
   nameOf(n) {
     const label = this.labelOf(n);
-    const name = `test example ${this.data.examples.ids[n]}`;
+    const name = `${this.data.examples.split} example ${this.data.examples.ids[n]}`;
     return label === null ? name : `${name}, label ${label}`;
   }
 

@@ -1,7 +1,7 @@
 // Of a decoder that is one linear layer: the reconstruction as a sum of pictures that builds up.
 
 import { largestFirst } from "./network.js";
-import { made, paintImage, paintSigned, short } from "./pictures.js";
+import { coordinate, made, paintImage, paintSigned } from "./pictures.js";
 
 /** Pictures that are shown, and that the slider goes up to, at most. */
 const SHOWN = 24;
@@ -39,24 +39,41 @@ export class Sum {
     parts.number.textContent = count;
     const { code } = model.encode(state.input.x, sparsity ? count : null);
     const sizes = code.map(Math.abs);
-    const on = largestFirst(sizes).filter((unit) => code[unit] !== 0).slice(0, count);
+    const on = largestFirst(sizes)
+      .filter((unit) => code[unit] !== 0)
+      .slice(0, count);
     this.code = new Float32Array(code.length);
     for (const unit of on) this.code[unit] = code[unit];
     const { shape, range } = data.examples;
-    const terms = on.slice(0, SHOWN).map((unit) => ({ unit, picture: model.filter(unit).map((a) => a * code[unit]) }));
-    const brightest = Math.max(...terms.flatMap(({ picture }) => [picture.reduce((m, a) => Math.max(m, Math.abs(a)), 0)]), 1e-6);
+    const terms = on
+      .slice(0, SHOWN)
+      .map((unit) => ({ unit, picture: model.filter(unit).map((a) => a * code[unit]) }));
+    const brightest = Math.max(
+      ...terms.flatMap(({ picture }) => [picture.reduce((m, a) => Math.max(m, Math.abs(a)), 0)]),
+      1e-6,
+    );
     const sum = Float32Array.from(model.bias);
     const figures = [this.figure("bias", null, sum, shape, range, brightest)];
     for (const { unit, picture } of terms) {
       for (let n = 0; n < sum.length; n++) sum[n] += picture[n];
-      figures.push(this.figure(`unit ${unit}: ${short(code[unit])}`, picture, sum, shape, range, brightest));
+      figures.push(
+        this.figure(
+          `unit ${unit}: ${coordinate(code[unit])}`,
+          picture,
+          sum,
+          shape,
+          range,
+          brightest,
+        ),
+      );
     }
     parts.terms.replaceChildren(...figures);
     const rest = on.length - terms.length;
     parts.told.textContent = sparsity
       ? `k = ${count}: of ${model.units.toLocaleString("en")} units the ${count} largest are on (trained with ${sparsity.k}). Each adds its picture, the column of the decoder, times its value.`
       : `The ${on.length} largest units of ${model.units.toLocaleString("en")}. Each adds its picture, the column of the decoder, times its value.`;
-    if (rest > 0) parts.told.textContent += ` The first ${SHOWN} are shown, ${rest} more are added.`;
+    if (rest > 0)
+      parts.told.textContent += ` The first ${SHOWN} are shown, ${rest} more are added.`;
   }
 
   figure(name, picture, sum, shape, range, most) {

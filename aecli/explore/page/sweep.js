@@ -26,7 +26,12 @@ export class Sweep {
         state.chooseModel(number);
         this.show();
       });
-      return made("tr", {}, made("th", { scope: "row" }, button), ...cells.map((text) => made("td", { text })));
+      return made(
+        "tr",
+        {},
+        made("th", { scope: "row" }, button),
+        ...cells.map((text) => made("td", { text })),
+      );
     });
     table.append(
       made("thead", {}, made("tr", {}, ...head.map((text) => made("th", { scope: "col", text })))),
@@ -39,7 +44,10 @@ export class Sweep {
     const { number, model } = this.state;
     this.slider.value = number;
     this.value.textContent = model.label.join(", ");
-    this.slider.setAttribute("aria-valuetext", `${this.name.textContent} ${this.value.textContent}`);
+    this.slider.setAttribute(
+      "aria-valuetext",
+      `${this.name.textContent} ${this.value.textContent}`,
+    );
     this.rows.forEach((row, n) => {
       if (n === number) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");

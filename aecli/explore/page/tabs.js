@@ -2,7 +2,9 @@
 
 export class Tabs {
   constructor(list) {
-    this.tabs = [...list.querySelectorAll("[role=tab]")].filter((tab) => !tab.hidden);
+    const all = [...list.querySelectorAll("[role=tab]")];
+    for (const tab of all) panelOf(tab).hidden = true;
+    this.tabs = all.filter((tab) => !tab.hidden);
     for (const tab of this.tabs) {
       tab.addEventListener("click", () => this.open(tab));
       tab.addEventListener("keydown", (event) => this.onKey(event, tab));
@@ -15,7 +17,7 @@ export class Tabs {
       const isOpen = other === tab;
       other.setAttribute("aria-selected", isOpen);
       other.tabIndex = isOpen ? 0 : -1;
-      document.getElementById(other.getAttribute("aria-controls")).hidden = !isOpen;
+      panelOf(other).hidden = !isOpen;
     }
     if (takeFocus) tab.focus();
   }
@@ -28,3 +30,5 @@ export class Tabs {
     this.open(this.tabs[(this.tabs.indexOf(tab) + step + count) % count], true);
   }
 }
+
+const panelOf = (tab) => document.getElementById(tab.getAttribute("aria-controls"));

@@ -1,6 +1,7 @@
 // A slider for each unit of the code, those that carry most first.
 
-import { made, short } from "./pictures.js";
+import { normal } from "./noise.js";
+import { coordinate, made, short } from "./pictures.js";
 
 /** Sliders that are there before one asks for all. */
 const FEW = 24;
@@ -9,8 +10,12 @@ const STEPS = 200;
 const NOTHING = 0.01;
 
 export class Units {
-  constructor(state, { list, told, more }) {
-    Object.assign(this, { state, list, told, more });
+  constructor(state, { list, told, more, middle, drawn }) {
+    Object.assign(this, { state, list, told, more, drawn });
+    middle.addEventListener("click", () => state.moveTo(Float32Array.from(state.model.mean)));
+    drawn.addEventListener("click", () => {
+      state.moveTo(Float32Array.from({ length: state.model.units }, () => normal(Math.random)));
+    });
     this.showsAll = false;
     more.addEventListener("click", () => {
       this.showsAll = true;
@@ -31,14 +36,16 @@ export class Units {
     const most = Math.max(...model.carried, 1e-9);
     this.rows = units.map((unit) => this.row(unit, most));
     this.list.replaceChildren(...this.rows.map(({ element }) => element));
+    this.drawn.hidden = model.prior !== "normal";
     this.more.hidden = units.length === model.units;
     this.more.textContent = `Show all ${model.units.toLocaleString("en")} units`;
     const { measured, kl } = model.figures;
-    const mean = `over ${measured.toLocaleString("en")} test examples`;
+    const { split } = state.data.examples;
+    const mean = `over ${measured.toLocaleString("en")} ${split} examples`;
     this.told.textContent =
       kl === null
         ? `The bar is the variance of the unit ${mean}: a unit that does not vary says nothing.`
-        : `The bar is what the unit tells about an example: KL(q(z|x) ‖ p(z)) in nats, the mean ${mean}; ${short(kl)} nats in all. At 0 it tells nothing.`;
+        : `The bar is what the unit tells about an example: KL(q(z|x) ‖ p(z)) in nats, the mean ${mean}; ${short(kl)} nats in all (a nat is 1.44 bits). At 0 it tells nothing.`;
     this.show();
   }
 
@@ -79,7 +86,7 @@ export class Units {
     const { code } = this.state;
     for (const { unit, slider, value } of this.rows) {
       if (slider !== document.activeElement || this.state.preview) slider.value = code[unit];
-      value.textContent = short(code[unit]);
+      value.textContent = coordinate(code[unit]);
     }
   }
 }
