@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
@@ -15,7 +16,8 @@ from aecli.errors import SettingError, check_bool, check_choice, check_int, chec
 from aecli.explore import examples
 from aecli.explore.blob import Blob
 from aecli.explore.grids import as_bytes, grid, smaller
-from aecli.explore.model import Networks, described, difference, networks, statistics
+from aecli.explore.model import Networks, described, difference, statistics
+from aecli.explore.model import networks as networks_of
 from aecli.explore.page import page
 from aecli.explore.parts import card_in_words
 from aecli.explore.plan import Untranslatable
@@ -29,6 +31,8 @@ from aecli.text import one_line
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1e6
+COMPRESSED = 0.8
+"""Of the bytes of weights, what compression leaves at the best."""
 SPLITS = {"test": "test", "validation": "validation", "train": "training"}
 """By the name that is typed, what an example of a split is called."""
 LONGEST_ID = 60
@@ -38,54 +42,63 @@ PENS = {"mnist": {"box": 20 / 28, "by": "mass"}, "digits": {"box": 1.0, "by": "b
 what is at the centre (LeCun et al. 1998: the centre of mass; Alpaydin & Kaynak 1998: the box)."""
 
 
-@torch.no_grad()
 def main(config: DictConfig) -> None:
     """Write the page of the run, or of the runs, that `run=` means to `out`."""
     out = file_for(config, "explore.html", (".html",))
-    limit = MEGABYTE * check_number("largest", config.largest, low=0, open_low=True)
-    wants_grids = check_bool("grids", config.grids)
-    runs = _runs(config)
-    loaded = sweep([_opened(run, config, out) for run in runs])
-    first = loaded.runs[0]
-    steps = [None if wants_grids else _networks(run, limit) for run in loaded.runs]
-    _check_size(loaded, steps, limit)
-    split = first.data.splits[check_choice("split", config.split, SPLITS)]
-    most = max(run.model.code_dim for run in loaded.runs)
+    check_number("largest", config.largest, low=0, open_low=True)
+    check_bool("grids", config.grids)
+    check_choice("split", config.split, SPLITS)
+    runs = sweep([_opened(run, config, out) for run in _runs(config)])
+    content, count = made(runs, config)
+    with files.new_files(out, overwrite=config.overwrite) as (file,):
+        file.write(content)
+    told = f"{len(content) / MEGABYTE:.2f} MB, {count:,} {SPLITS[config.split]} examples"
+    log.info("written: %s (%s); open it in a browser", shown(out), told)
+
+
+@torch.no_grad()
+def made(runs: Sweep, config: DictConfig) -> tuple[bytes, int]:
+    """Return the page of some runs, and how many examples are in it.
+
+    Raises `SettingError` if it would be larger than `config.largest`.
+    """
+    first = runs.runs[0]
+    networks = [None if config.grids else _networks(run) for run in runs.runs]
+    _check_size(runs, networks, config.largest)
+    split = first.data.splits[config.split]
+    most = max(run.model.code_dim for run in runs.runs)
     count = examples.usual_count(first.card.shape, most)
     if config.examples is not None:
-        count = check_int("examples", config.examples, 1, len(split), f"those of the {config.split} split")
+        why = f"those of the {config.split} split"
+        count = check_int("examples", config.examples, 1, len(split), why)
     places = examples.chosen(split, count)
     x = examples.taken(split, places)
     blob = Blob()
+    each = list(zip(runs.runs, networks, runs.labels, strict=True))
     models = [
-        _model(run, of, config.split, x, label, blob)
-        for run, of, label in Tracked(
-            list(zip(loaded.runs, steps, loaded.labels, strict=True)), "encoding the examples"
-        )
+        _model(run, steps, config.split, x, blob) | {"label": label}
+        for run, steps, label in Tracked(each, "encoding the examples")
     ]
     dataset = _name_of_data(first)
-    title = f"{first.choices['model']} on {dataset}"
+    title = one_line(f"{first.choices['model']} on {dataset}")
     data = {
-        "title": one_line(title),
-        "run": shown(first.run.directory if len(runs) == 1 else first.run.directory.parent),
+        "title": title,
+        "run": shown(_place(runs)),
         "dataset": dataset,
-        "keys": loaded.keys,
+        "keys": runs.keys,
         "card": card_in_words(first.card),
         "pen": PENS.get(first.choices["dataset"]),
-        "examples": _examples(first, config.split, x, places, steps, blob),
+        "examples": _examples(first, config.split, x, places, all(networks), blob),
         "models": models,
     }
     content = page(title, data, blob.text()).encode()
-    if len(content) > limit:
+    if len(content) > MEGABYTE * config.largest:
         raise SettingError(
-            f"{_of(runs, config)}: the page has {len(content) / MEGABYTE:.1f} MB, and"
-            f" largest={config.largest:g} is the limit; take fewer examples"
-            f" (examples={max(1, len(places) // 2)}), or a larger limit"
+            f"{as_typed('run', _place(runs))}: the page has {len(content) / MEGABYTE:.2f} MB, and"
+            f" the limit is largest={config.largest:g}; take fewer examples"
+            f" (examples={max(1, len(places) // 2)}), or raise the limit"
         )
-    with files.new_files(out, overwrite=config.overwrite) as (file,):
-        file.write(content)
-    told = f"{len(content) / MEGABYTE:.2f} MB, {len(places):,} {SPLITS[config.split]} examples"
-    log.info("written: %s (%s); open it in a browser", shown(out), told)
+    return content, len(places)
 
 
 def _runs(config: DictConfig) -> list[Run]:
@@ -108,10 +121,10 @@ def _opened(run: Run, config: DictConfig, out: Path) -> Loaded:
     return loaded
 
 
-def _networks(run: Loaded, limit: float) -> Networks | None:
+def _networks(run: Loaded) -> Networks | None:
     """Return a model's networks; None if the page cannot compute them, which is said."""
     try:
-        return networks(run)
+        return networks_of(run)
     except Untranslatable as part:
         log.info(
             "%s: the page cannot compute %s; it has decodings made beforehand in its place",
@@ -121,53 +134,46 @@ def _networks(run: Loaded, limit: float) -> Networks | None:
         return None
 
 
-def _check_size(loaded: Sweep, steps: list[Networks | None], limit: float) -> None:
+def _check_size(runs: Sweep, networks: list[Networks | None], largest: float) -> None:
     """Refuse models that are too large for a page, before any work is done."""
-    size = sum(of.size for of in steps if of)
-    if 0.75 * size > limit:  # what a good compression leaves of it
-        several = len(loaded.runs) > 1
-        where = loaded.runs[0].run.directory
-        what = f"the {len(loaded.runs)} models" if several else "the model"
+    size = sum(COMPRESSED * steps.size for steps in networks if steps)
+    if size > MEGABYTE * largest:
+        count = len(runs.runs)
+        what = "the model" if count == 1 else f"the {count} models"
         raise SettingError(
-            f"{as_typed('run', where.parent if several else where)}: {what} would take"
-            f" {size / MEGABYTE:.1f} MB in the page, and the limit is"
-            f" largest={limit / MEGABYTE:g}; add grids=true for decodings made beforehand in"
-            " place of the networks, or raise the limit"
+            f"{as_typed('run', _place(runs))}: {what} would take {size / MEGABYTE:.1f} MB of the"
+            f" page, and the limit is largest={largest:g}; add grids=true for decodings made"
+            " beforehand in place of the networks, or raise the limit"
         )
 
 
 def _model(
-    run: Loaded, steps: Networks | None, split: str, x: Tensor, label: list[str], blob: Blob
+    run: Loaded, networks: Networks | None, split: str, x: Tensor, blob: Blob
 ) -> dict[str, Any]:
     """Return what the page has of a run."""
     run.model.noise.fit(run.data.values())
     rounds = run.config.dataset.get("binarize", "none") != "none"
-    of, found = examples.codes(run.model, x, rounds), statistics(run, split)
-    model = described(run, steps, found, of, blob)
-    if steps is None:
-        model["grid"] = grid(run.model, found, of, blob)
-    else:
-        log.info(
-            "largest difference of the page's decodings from the run's: %.2g"
-            " (its weights have 16 bits)",
-            difference(run.model, steps, x, of),
-        )
-    return model | {"label": label}
+    codes, found = examples.codes(run.model, x, rounds), statistics(run, split)
+    model = described(run, networks, found, codes, blob)
+    if networks is None:
+        return model | {"grid": grid(run.model, found, codes, blob)}
+    log.info(
+        "largest difference of the page's decodings, from weights of 16 bits: %.2g",
+        difference(run.model, networks, x, codes),
+    )
+    return model
 
 
 def _examples(
-    run: Loaded, name: str, x: Tensor, places: Any, steps: list[Networks | None], blob: Blob
+    run: Loaded, name: str, x: Tensor, places: np.ndarray, are_encoded: bool, blob: Blob
 ) -> dict[str, Any]:
-    """Return the examples in the page, as large as an encoder needs them."""
+    """Return the examples in the page: as an encoder takes them, or as they are looked at."""
     split = run.data.splits[name]
     low, high = examples.card_range(x, run.card)
-    if not any(steps):
+    if not are_encoded:
         x = as_bytes(smaller(x))
     labels = split.labels[torch.from_numpy(places)]
-    known = labels.unique().tolist() if run.data.is_labelled else []
-    names = [one_line(name, LONGEST_ID) for name in run.data.names(torch.tensor(known))]
-    number = {label: place for place, label in enumerate(known)}
-    found = [number[label] for label in labels.tolist()] if known else None
+    known = labels.unique() if run.data.is_labelled else labels[:0]
     return {
         "split": SPLITS[name],
         "count": len(places),
@@ -176,9 +182,15 @@ def _examples(
         "x": examples.in_blob(x.cpu(), blob),
         "range": [low, high],
         "ids": [one_line(text, LONGEST_ID) for text in split.ids[places]],
-        "labels": found,
-        "names": names,
+        "labels": torch.searchsorted(known, labels).tolist() if len(known) else None,
+        "names": [one_line(text, LONGEST_ID) for text in run.data.names(known)],
     }
+
+
+def _place(runs: Sweep) -> Path:
+    """Return the directory of a run, or that of a sweep."""
+    where = runs.runs[0].run.directory
+    return where if len(runs.runs) == 1 else where.parent
 
 
 def _name_of_data(run: Loaded) -> str:
@@ -186,8 +198,3 @@ def _name_of_data(run: Loaded) -> str:
     own = run.config.dataset
     place = None if is_known(own) else next((own.get(key) for key in READ if own.get(key)), None)
     return one_line(Path(str(place)).name if place else run.choices["dataset"])
-
-
-def _of(runs: list[Run], config: DictConfig) -> str:
-    where = runs[0].directory
-    return as_typed("run", where if len(runs) == 1 else where.parent)

@@ -1,13 +1,13 @@
 """A run's model as the page has it: its networks, its codes, and what its units carry."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aecli.errors import SettingError
 from aecli.explore.blob import Blob
 from aecli.explore.examples import ACTIVE_VARIANCE, Codes, codes, measured, score_name
 from aecli.explore.parts import likelihood_in_words, noise_in_words
@@ -23,6 +23,7 @@ from aecli.explore.plan import (
 from aecli.models import VAE, Autoencoder
 from aecli.priors import Standard
 from aecli.runs.load import Loaded
+from aecli.runs.paths import shown
 
 OF_TEXT = 4 / 3
 """Bytes of base64 for one byte."""
@@ -37,7 +38,7 @@ class Networks(NamedTuple):
 
     @property
     def size(self) -> float:
-        """Bytes that the weights take in the page, at most: they are compressed by a fifth."""
+        """Bytes that the weights take in the page, before they are compressed."""
         steps = [*self.encoder, *self.decoder]
         weights = {_identity(w): w for step in steps for w in step.weights.values()}
         return OF_TEXT * sum(2 * weight.numel() for weight in weights.values())
@@ -64,7 +65,8 @@ def networks(loaded: Loaded) -> Networks:
 class Statistics(NamedTuple):
     """Of the codes of a split's examples."""
 
-    count: int
+    examples: int
+    """How many of them were looked at."""
     mean: np.ndarray
     """`(K,)`, float64, as all of them."""
     variance: np.ndarray
@@ -87,6 +89,8 @@ def statistics(loaded: Loaded, split: str) -> Statistics:
     model = loaded.model
     parts = [codes(model, x, rounds=False) for x in measured(loaded.data.splits[split])]
     code = torch.cat([part.code for part in parts]).double().numpy()
+    if not np.isfinite(code).all():
+        raise SettingError(f"{shown(loaded.run.checkpoint)}: its codes are not finite numbers")
     kl = None
     if isinstance(model, VAE) and isinstance(model.prior, Standard):
         log_variance = torch.cat([p.log_variance for p in parts if p.log_variance is not None])
@@ -102,7 +106,7 @@ def statistics(loaded: Loaded, split: str) -> Statistics:
 def _principal(code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.decomposition import PCA
 
-    if min(code.shape) < 2 or not code.var():
+    if min(code.shape) < 2 or not code.var():  # nothing to find the components of
         return np.eye(code.shape[1])[: min(2, code.shape[1])], np.zeros(min(2, code.shape[1]))
     found = PCA(2, random_state=0).fit(code)
     return found.components_, found.explained_variance_ratio_
@@ -143,9 +147,9 @@ def described(
         "components": blob.add(found.components.astype(np.float32)),
         "explained": found.explained.tolist(),
         "figures": {
-            "measured": found.count,
+            "measured": found.examples,
             "active": found.active,
-            "mse": found.mse,
+            "mse": found.mse if np.isfinite(found.mse) else None,
             "kl": None if found.kl is None else float(found.kl.sum()),
         },
     }

@@ -16,8 +16,9 @@ from aecli import __version__
 
 FOLDER = files("aecli.explore") / "page"
 MODULES = (
-    "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "state", "tabs", "drawing",
-    "map", "painting", "decoded", "units", "pen", "input", "morph", "sum", "sweep", "main",
+    "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "state", "tabs",
+    "drawing", "map", "painting", "decoded", "units", "pen", "input", "morph", "sum", "sweep",
+    "main",
 )  # fmt: skip
 """The JavaScript modules; each imports from those before it."""
 STYLES = ("style.css", "views.css", "panels.css", "narrow.css")

@@ -4,6 +4,7 @@
 plugin, a residual one) is shown by decodings that are made beforehand, see `grids`.
 """
 
+import math
 from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
+from aecli.errors import SettingError
 from aecli.networks import TiedLinear
 from aecli.sparsity import KL, L1, Lifetime, Sigmoid, Sparsity, TopK
 
@@ -32,7 +34,7 @@ OF_SPARSITY: dict[type[Sparsity], str] = {
 }
 
 
-class Untranslatable(Exception):
+class Untranslatable(Exception):  # noqa: N818 (no error: there are decodings made beforehand)
     """A part that the page cannot compute: its message names it."""
 
 
@@ -55,7 +57,7 @@ def operations(network: nn.Module, shape: Sequence[int]) -> list[Operation]:
         kind = type(module)
         if kind in (nn.Flatten, nn.Unflatten):
             shape = module.unflattened_size if isinstance(module, nn.Unflatten) else [prod(shape)]
-        elif kind is nn.Linear:
+        elif isinstance(module, nn.Linear) and kind is nn.Linear:
             found.append(Operation("linear", {}, {"weight": module.weight, "bias": module.bias}))
         elif isinstance(module, TiedLinear) and kind is TiedLinear:
             weights = {"weight": module.weight[: module.inputs], "bias": module.bias}
@@ -129,6 +131,8 @@ def rounded(weight: Tensor) -> tuple[Tensor, float]:
     The factor brings the largest to 1, so that float16 neither overflows nor loses small networks.
     """
     largest = float(weight.abs().max()) or 1.0
+    if not math.isfinite(largest):
+        raise SettingError("the run's weights are not finite numbers")
     return (weight / largest).half(), largest
 
 

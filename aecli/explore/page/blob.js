@@ -2,7 +2,9 @@
 
 /** Return the bytes of a base64 text that was deflated. */
 export async function inflated(text) {
-  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const characters = atob(text);
+  const packed = new Uint8Array(characters.length);
+  for (let n = 0; n < packed.length; n++) packed[n] = characters.charCodeAt(n);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
@@ -23,15 +25,16 @@ const HALVES = Float32Array.from({ length: 65536 }, (_, bits) => {
  */
 export function arrayAt(bytes, { at, length, type, factor = 1 }) {
   const found = new Float32Array(length);
-  const byte = (plane, n) => bytes[at + plane * length + n];
+  const plane = (number) => bytes.subarray(at + number * length, at + (number + 1) * length);
+  const [first, second, third, fourth] = [0, 1, 2, 3].map(plane);
   if (type === "bytes") {
-    for (let n = 0; n < length; n++) found[n] = byte(0, n) * factor;
+    for (let n = 0; n < length; n++) found[n] = first[n] * factor;
   } else if (type === "half") {
-    for (let n = 0; n < length; n++) found[n] = HALVES[(byte(0, n) << 8) | byte(1, n)] * factor;
+    for (let n = 0; n < length; n++) found[n] = HALVES[(first[n] << 8) | second[n]] * factor;
   } else {
     const bits = new Uint32Array(found.buffer);
     for (let n = 0; n < length; n++) {
-      bits[n] = (byte(0, n) << 24) | (byte(1, n) << 16) | (byte(2, n) << 8) | byte(3, n);
+      bits[n] = (first[n] << 24) | (second[n] << 16) | (third[n] << 8) | fourth[n];
     }
   }
   return found;

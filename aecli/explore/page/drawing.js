@@ -161,18 +161,31 @@ export class MapDrawing {
 
   /** Write each label at the middle of its examples: nobody needs to tell colours apart. */
   drawNames() {
-    const { labels, names } = this.state.data.examples;
-    if (!labels) return;
+    const { names } = this.state.data.examples;
     this.context.font = this.font(17, 700);
     this.context.textAlign = "center";
-    names.forEach((name, label) => {
-      if (this.ranks[label] < 0 || (this.chosenLabel !== null && label !== this.chosenLabel))
-        return;
-      const own = [...labels.keys()].filter((n) => labels[n] === label);
-      const middle = [0, 1].map((axis) => median(own.map((n) => this.places[2 * n + axis])));
+    this.middles().forEach((middle, label) => {
+      const isLeftOut = this.chosenLabel !== null && label !== this.chosenLabel;
+      if (this.ranks[label] < 0 || isLeftOut) return;
+      const name = names[label];
       const [x, y] = this.toCanvas(middle);
       this.write(name.length > 14 ? `${name.slice(0, 13)}…` : name, x, y + 6, "ink", 5);
     });
+  }
+
+  /** Return the middle of each label's examples, [right, up], found once for their places. */
+  middles() {
+    const { places } = this;
+    if (this.middlesOf !== places) {
+      const { labels, names } = this.state.data.examples;
+      const coordinates = names.map(() => [[], []]);
+      labels?.forEach((label, n) => {
+        for (const axis of [0, 1]) coordinates[label][axis].push(places[2 * n + axis]);
+      });
+      this.middlesOf = places;
+      this.foundMiddles = coordinates.map((both) => both.map(median));
+    }
+    return this.foundMiddles;
   }
 
   /** The posterior of the example that is under the mouse, or else of what was encoded last. */
