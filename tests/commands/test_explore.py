@@ -40,7 +40,11 @@ def test_a_run_is_one_page(home):
     data = data_of((home / "x.html").read_text())
     assert (data["title"], data["examples"]["count"]) == ("vae on digits", 50)
     (model,) = data["models"]
-    assert (model["units"], model["prior"], model["likelihood"]["kind"]) == (3, "normal", "bernoulli")
+    assert (model["units"], model["prior"], model["likelihood"]["kind"]) == (
+        3,
+        "normal",
+        "bernoulli",
+    )
     assert [step["name"] for step in model["decoder"]] == ["linear", "relu", "linear"]
     assert sorted(set(data["examples"]["labels"])) == list(range(10))
 

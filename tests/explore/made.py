@@ -17,6 +17,10 @@ def loaded(folder, *words):
     is_mlp = not any(word.startswith("network=") or word == "model=pca" for word in words)
     small = ["network.hidden=[12]"] if is_mlp else []
     config, choices = configure("model.code_dim=3", *small, *words)
+    if config.dataset.shape is None:  # it is found in the data
+        data = build(config, "dataset")
+        data.setup()
+        config.dataset.shape, config.dataset.features = list(data.shape), data.card.features
     model = build(config, "model")
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d):  # as after a training

@@ -1,4 +1,4 @@
-"""Several runs: in which setting they differ, in what order they come, and which do not go together."""
+"""Several runs in one page: how they differ, in what order they come, which do not go together."""
 
 import pytest
 import yaml

@@ -47,7 +47,7 @@ async function main() {
     morph.go();
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => map.draw());
-  state.tell("model");
+  state.tell("plane", "code", "input");
   state.update();
   id("notice").remove();
   document.body.classList.add("is-ready");

@@ -175,14 +175,19 @@ export class CodeMap extends MapDrawing {
 
   update(changes) {
     if (changes.has("model")) this.travel();
-    else if (changes.has("plane")) this.places = this.state.plane.places();
+    else if (changes.has("plane")) this.arrive(this.state.plane.places());
     this.draw();
+  }
+
+  arrive(places) {
+    this.places = places;
+    this.goal = null;
   }
 
   /** Let the examples travel to their codes in another model, unless motion is not wanted. */
   travel() {
     const [from, to] = [this.places, this.state.plane.places()];
-    this.places = to;
+    this.arrive(to);
     const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
     if (isCalm || from.length !== to.length) return;
     const start = performance.now();
