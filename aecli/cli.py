@@ -34,6 +34,7 @@ COMMANDS = {
     "decode": "aecli.commands.decode",
     "data": "aecli.commands.data",
     "export": "aecli.commands.export",
+    "explore": "aecli.commands.explore",
 }
 """The commands, each the name of a configuration in `conf/` and of the module that runs it."""
 
@@ -62,6 +63,7 @@ aecli trains, evaluates, uses and compares autoencoders.
   aecli reconstruct run=latest out=clean/      what the model makes of each example
   aecli decode run=latest codes=codes.csv out=images/      examples from codes
   aecli export run=latest out=model.onnx       the model as a file for other programs
+  aecli explore run=latest out=explore.html    the model as a page to play with, in a browser
   aecli compare                      the runs of the newest sweep, side by side
   aecli runs                         what lies under outputs/, and what may go (--prune)
   aecli verify [RUN ...]             whether the files of runs are undamaged

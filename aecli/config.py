@@ -268,6 +268,24 @@ class ExportConfig:
     plugins: list[str] = field(default_factory=list)
 
 
+@dataclass
+class ExploreConfig:
+    """`conf/explore.yaml`."""
+
+    run: Any = MISSING
+    """A text, or a list of them."""
+    output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
+    out: str | None = None
+    overwrite: bool = False
+    device: str = MISSING
+    split: str = MISSING
+    examples: int | None = None
+    grids: bool = False
+    largest: float = MISSING
+    dataset: DataPlace = field(default_factory=DataPlace)
+
+
 def label(overrides: Sequence[str], *without: str) -> str:
     """Return what was typed as the end of a folder's name, such as `_model-vae_seed-1`, or "".
 
@@ -376,5 +394,6 @@ def register() -> None:
     store.store(name="decode_schema", node=DecodeConfig)
     store.store(name="data_schema", node=DataConfig)
     store.store(name="export_schema", node=ExportConfig)
+    store.store(name="explore_schema", node=ExploreConfig)
     OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)
     OmegaConf.register_new_resolver("code_dim", code_dim, replace=True)

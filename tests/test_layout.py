@@ -9,7 +9,7 @@ FLOORS = (
     ("__main__",),
     ("cli", "api", "estimator", "in_process"),
     ("commands",),
-    ("evaluation",),
+    ("evaluation", "explore"),
     ("training", "sweeps"),
     ("runs", "pretraining"),
     ("models",),

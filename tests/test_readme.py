@@ -55,7 +55,9 @@ def values(override: Override) -> list[str]:
     return [f"{key}={value}" for value in override.sweep_string_iterator()]
 
 
-OF_HYDRA = ("train", "eval", "sample", "encode", "score", "reconstruct", "decode", "export", "data")
+OF_HYDRA = (
+    "train", "eval", "sample", "encode", "score", "reconstruct", "decode", "export", "explore", "data",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("line", lines(*OF_HYDRA))

@@ -1,0 +1,251 @@
+// What the encoder is given: an example, a drawing, a picture, a row. Through noise, if the run was
+// trained with one, into a code, and back.
+
+import { corrupted } from "./noise.js";
+import { grey, Pen, placement, resampled, SIDE, WHOLE } from "./pen.js";
+import {
+  capital,
+  columnsOf,
+  inUnits,
+  MOST_BARS,
+  made,
+  paintErrors,
+  paintImage,
+  short,
+} from "./pictures.js";
+
+export class Input {
+  /** `parts` are the elements of the panel by their ids. */
+  constructor(state, parts) {
+    Object.assign(this, { state, parts, seed: 1 });
+    this.level = state.model.noise?.level ?? 0;
+    if (state.isImage) this.makePen();
+    else this.makeForm();
+    this.makeNoise();
+  }
+
+  // --- images
+
+  makePen() {
+    const { state, parts } = this;
+    const [channels] = state.data.card.shape;
+    this.isGrey = channels === 1;
+    this.pen = new Pen(parts.pen, {
+      onChange: () => this.take("your drawing"),
+      onPicture: (file) => this.drop(file),
+    });
+    this.pen.onStart = () => {
+      if (!this.isDrawn) this.pen.clear();
+      this.isDrawn = true;
+    };
+    parts.clear.addEventListener("click", () => {
+      this.pen.clear();
+      this.isDrawn = true;
+      this.take("an empty image");
+    });
+    parts.file.addEventListener("change", () => {
+      const [file] = parts.file.files;
+      if (file) this.drop(file);
+    });
+    parts.centred.parentElement.hidden = !state.data.pen;
+    parts.centred.addEventListener("change", () => this.isDrawn && this.take("your drawing"));
+  }
+
+  async drop(file) {
+    try {
+      await this.pen.show(file);
+    } catch {
+      this.parts.told.textContent = `${file.name} is no picture that this browser can read.`;
+      return;
+    }
+    this.isDrawn = true;
+    this.take("your picture");
+  }
+
+  /** Give the encoder what is on the canvas. */
+  take(name) {
+    const { state, parts } = this;
+    const [channels, height, width] = state.data.card.shape;
+    let planes = this.pen.pixels();
+    if (channels !== 3) planes = [grey(planes)];
+    if (this.isGrey && this.isReversed(planes[0])) planes = planes.map((p) => p.map((a) => 1 - a));
+    const { pen } = state.data;
+    let place = WHOLE(height, width);
+    if (pen && parts.centred.checked)
+      place = placement(planes[0], pen, Math.min(height, width)) ?? place;
+    const inks = planes.map((plane) => resampled(plane, height, width, place));
+    const x = new Float32Array(channels * height * width).fill(1);
+    for (let c = 0; c < channels; c++) {
+      if (c < 3 || channels !== 4) x.set(inks[Math.min(c, inks.length - 1)], c * height * width);
+    }
+    state.takeInput(x, name);
+    this.isNew = true;
+  }
+
+  /** Return whether a picture has the background white, and the data has it black, or vice versa. */
+  isReversed(plane) {
+    const edge = (values, side) =>
+      values.filter((_, n) => n % side === 0 || n < side || n >= side * (side - 1));
+    const brightness = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+    this.isDark ??= brightness(edge(this.state.exampleAt(0), this.state.data.card.shape[2])) < 0.5;
+    return brightness(edge(plane, SIDE)) > 0.5 === this.isDark;
+  }
+
+  // --- rows
+
+  makeForm() {
+    const { state, parts } = this;
+    const { card } = state.data;
+    this.columns = columnsOf(card);
+    if (card.shape[0] > MOST_BARS) {
+      parts.form.textContent = "Click a point of the map to choose a row.";
+      return;
+    }
+    this.fields = this.columns.map((column) => {
+      const field = column.categories.length
+        ? made("select", {}, ...column.categories.map((text) => made("option", { text })))
+        : made("input", { type: "number", step: "any" });
+      field.addEventListener("input", () => this.takeRow());
+      parts.form.append(made("label", {}, made("span", { text: column.name }), field));
+      return field;
+    });
+  }
+
+  takeRow() {
+    const x = new Float32Array(this.state.data.card.shape[0]);
+    const end = this.columns.at(-1);
+    x.fill(1, end.at + end.width); // the mask of a table says that all is there
+    this.columns.forEach((column, n) => {
+      const field = this.fields[n];
+      if (column.categories.length) x[column.at + field.selectedIndex] = 1;
+      else
+        x[column.at] =
+          ((Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : column.shift) -
+            column.shift) /
+          column.scale;
+    });
+    this.state.takeInput(x, "the row that you typed");
+    this.isNew = true;
+  }
+
+  fillForm() {
+    const { x } = this.state.input;
+    this.columns.forEach((column, n) => {
+      const field = this.fields?.[n];
+      if (!field || field === document.activeElement) return;
+      const values = Array.from(x.subarray(column.at, column.at + column.width));
+      if (column.categories.length) field.selectedIndex = values.indexOf(Math.max(...values));
+      else field.value = Number((values[0] * column.scale + column.shift).toPrecision(6));
+    });
+  }
+
+  // --- the noise
+
+  makeNoise() {
+    const { parts } = this;
+    parts.level.addEventListener("input", () => {
+      this.level = parts.level.valueAsNumber;
+      this.isNew = true;
+      this.state.tell("input");
+    });
+    parts.again.addEventListener("click", () => {
+      this.seed++;
+      this.isNew = true;
+      this.state.tell("input");
+    });
+  }
+
+  showNoise() {
+    const { parts } = this;
+    const { noise } = this.state.model;
+    parts.noise.hidden = !noise;
+    if (!noise) return;
+    const isGaussian = noise.kind === "gaussian";
+    const range = noise.high - noise.low;
+    parts.level.max = isGaussian ? Math.max(range, 2 * noise.level) : 1;
+    parts.level.step = parts.level.max / 100;
+    parts.level.value = this.level;
+    const unit = isGaussian ? "standard deviation" : "share of the features";
+    parts.amount.textContent = short(this.level);
+    parts.kind.textContent = `${noise.kind} noise, ${unit} (trained with ${short(noise.level)})`;
+  }
+
+  // --- all of it
+
+  update(changes) {
+    if (!changes.has("input") && !changes.has("model")) return;
+    if (!this.state.model.computes) return;
+    if (changes.has("model")) this.level = this.state.model.noise?.level ?? 0;
+    this.showNoise();
+    this.show();
+  }
+
+  show() {
+    const { state, parts, isNew } = this;
+    const { model, input } = state;
+    this.isNew = false;
+    const seen = model.noise ? corrupted(model.noise, this.level, input.x, this.seed) : input.x;
+    const encoded = model.encode(seen);
+    state.encoded = encoded;
+    const mean = model.decode(encoded.code);
+    if (isNew) state.moveTo(encoded.code);
+    const score = model.score(input.x, encoded);
+    if (state.isImage) {
+      const { shape, range } = state.data.examples;
+      paintImage(parts.clean, input.x, shape, range);
+      parts.seenFigure.hidden = !model.noise;
+      paintImage(parts.seen, seen, shape, range);
+      paintImage(parts.output, mean, shape, range);
+      paintErrors(parts.errors, model.errors(mean, input.x), shape);
+      if (!this.isDrawn && this.isGrey) this.copyToPen();
+    } else {
+      if (input.example !== null) this.fillForm();
+      this.showRow(mean, seen);
+    }
+    parts.told.textContent = this.sentence(score);
+  }
+
+  /** Show an example where one draws, until somebody draws. */
+  copyToPen() {
+    const { clean } = this.parts;
+    this.pen.context.imageSmoothingEnabled = false;
+    this.pen.context.drawImage(clean, 0, 0, SIDE, SIDE);
+  }
+
+  showRow(mean, seen) {
+    const { parts, state } = this;
+    const { model, input } = state;
+    const head = ["", "input", ...(model.noise ? ["with noise"] : []), "output"];
+    const rows = this.columns.slice(0, MOST_BARS).map((column) => {
+      const cells = [input.x, ...(model.noise ? [seen] : []), mean].map((x) => inUnits(column, x));
+      return made(
+        "tr",
+        {},
+        made("th", { scope: "row", text: column.name }),
+        ...cells.map((text) => made("td", { text })),
+      );
+    });
+    parts.table.replaceChildren(
+      made("thead", {}, made("tr", {}, ...head.map((text) => made("th", { scope: "col", text })))),
+      made("tbody", {}, ...rows),
+    );
+  }
+
+  sentence({ value, mse, nll, kl }) {
+    const { model, input } = this.state;
+    const rank = Math.round(100 * model.rank(value));
+    const parts =
+      nll === null
+        ? [`Squared error per feature: ${short(mse)}.`]
+        : [
+            `−log p(x|z) = ${short(nll)} nats`,
+            ...(kl === null
+              ? ["."]
+              : [` + KL(q(z|x) ‖ p(z)) = ${short(kl)} nats: −ELBO about ${short(value)}.`]),
+          ];
+    const what = input.example === null ? capital(input.name) : "This example";
+    return `${parts.join("")} ${what} scores higher than ${rank} % of the examples on the map${
+      rank > 99 ? ": the model has seen nothing like it." : "."
+    }`;
+  }
+}

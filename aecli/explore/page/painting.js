@@ -1,0 +1,65 @@
+// The plane filled with decodings: what the decoder makes of a grid of places, behind the points.
+
+import { paintImage } from "./pictures.js";
+
+const SIDE = 20;
+/** Milliseconds of work between two frames. */
+const AT_ONCE = 10;
+
+export class Painting {
+  constructor(state, map, checkbox) {
+    Object.assign(this, { state, map, checkbox });
+    this.canvas = document.createElement("canvas");
+    this.cell = document.createElement("canvas");
+    map.background = () => (checkbox.checked ? this.canvas : null);
+    checkbox.addEventListener("change", () => this.start());
+  }
+
+  update(changes) {
+    // Only the place on the plane changes with the mouse, and the painting does not depend on it.
+    if (this.checkbox.checked && (changes.has("plane") || changes.has("model") || this.isStale())) {
+      this.start();
+    }
+  }
+
+  /** Return whether the code has changed in a direction that is not on the plane. */
+  isStale() {
+    const { plane, anchor } = this.state;
+    const rest = plane.moved(anchor, [0, 0]);
+    return !this.rest || rest.some((value, n) => Math.abs(value - this.rest[n]) > 1e-3);
+  }
+
+  start() {
+    const { state, map } = this;
+    this.rest = state.plane.moved(state.anchor, [0, 0]);
+    this.next = 0;
+    if (!this.checkbox.checked) {
+      map.draw();
+      return;
+    }
+    const [, height, width] = state.data.examples.shape;
+    this.canvas.width = SIDE * width;
+    this.canvas.height = SIDE * height;
+    const task = {};
+    this.task = task;
+    const work = () => {
+      if (task !== this.task) return;
+      const end = performance.now() + AT_ONCE;
+      while (this.next < SIDE * SIDE && performance.now() < end) this.paint(this.next++);
+      map.draw();
+      if (this.next < SIDE * SIDE) requestAnimationFrame(work);
+    };
+    work();
+  }
+
+  paint(n) {
+    const { state, map } = this;
+    const [, height, width] = state.data.examples.shape;
+    const [column, row] = [n % SIDE, Math.floor(n / SIDE)];
+    const step = map.size / SIDE;
+    const place = map.toPlane([(column + 0.5) * step, (row + 0.5) * step]);
+    const x = state.decoded(state.plane.moved(this.rest, place));
+    paintImage(this.cell, x, state.data.examples.shape, state.data.examples.range);
+    this.canvas.getContext("2d").drawImage(this.cell, column * width, row * height);
+  }
+}

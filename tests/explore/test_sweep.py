@@ -1,0 +1,49 @@
+"""Several runs in one page: how they differ, in what order they come, which do not go together."""
+
+import pytest
+import yaml
+
+from aecli.errors import SettingError
+from aecli.explore.sweep import sweep
+from tests.explore.made import loaded
+
+
+def runs(folder, *lines):
+    """Return runs of these settings, each of which says what was typed."""
+    made = []
+    for number, words in enumerate(lines):
+        run = loaded(folder / str(number), *words)
+        (run.run.directory / ".hydra").mkdir(parents=True)
+        (run.run.directory / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(words)))
+        made.append(run)
+    return made
+
+
+def test_numbers_are_ordered_by_size(tmp_path):
+    found = sweep(runs(tmp_path, *[[f"model.beta={beta}"] for beta in (4, 16, 0.5)]))
+    assert found.keys == ["model.beta"]
+    assert found.labels == [["0.5"], ["4"], ["16"]]
+    assert [run.config.model.beta for run in found.runs] == [0.5, 4, 16]
+
+
+def test_what_was_typed_comes_before_what_follows_from_it(tmp_path):
+    lines = [["model=vae"], ["model=ae"]]  # they differ in the likelihood as well
+    assert sweep(runs(tmp_path / "a", *lines)).keys == ["model"]
+    lines = [["seed=1", "model.code_dim=2"], ["seed=0", "model.code_dim=4"]]
+    assert sweep(runs(tmp_path / "b", *lines)).keys == ["seed", "model.code_dim"]
+
+
+def test_runs_of_the_same_settings_are_told_by_their_names(tmp_path):
+    found = sweep([loaded(tmp_path, "model=ae")] * 2)
+    assert (found.keys, found.labels) == ([], [["run"], ["run"]])
+
+
+@pytest.mark.parametrize("word", ["dataset.split_seed=1", "dataset=mnist", "dataset.test_size=0.3"])
+def test_runs_of_other_test_examples_are_refused(tmp_path, word):
+    with pytest.raises(SettingError, match="has other test examples than"):
+        sweep(runs(tmp_path, ["model=vae"], ["model=vae", word]))
+
+
+def test_other_batches_and_binary_images_are_the_same_test_examples(tmp_path):
+    lines = [["dataset.batch_size=7"], ["model=ae", "dataset.train_size=100"]]
+    assert len(sweep(runs(tmp_path, *lines)).runs) == 2
