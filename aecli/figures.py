@@ -184,13 +184,15 @@ def activations(examples: Tensor, codes: Tensor, names: Sequence[str], title: st
     figure = Figure(figsize=(9, 0.6 + 0.36 * len(codes)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 18))
     pictures = grid(squared(as_images(examples)), columns=1)
-    left.imshow(pictures.permute(1, 2, 0), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    left.imshow(pictures.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=1, aspect="auto")
     height = pictures.shape[1] / len(codes)
     left.set_yticks([height * (row + 0.5) for row in range(len(codes))], names)
     left.set_xticks([])
     left.tick_params(length=0)
     colours = {"cmap": "PuOr", "vmin": -most} if signed else {"cmap": "Greys", "vmin": 0}
-    drawn = right.imshow(codes, aspect="auto", interpolation="nearest", vmax=most, **colours)
+    drawn = right.imshow(
+        codes.numpy(), aspect="auto", interpolation="nearest", vmax=most, **colours
+    )
     right.set_yticks([])
     right.set(xlabel="unit of the code")
     right.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -31,7 +31,7 @@ def test_figures_have_pixels():
     rows = figures.labelled_rows(
         [("input", torch.rand(4, 1, 8, 8)), ("out", torch.rand(4, 1, 8, 8))]
     )
-    points = figures.code_map(np.random.rand(50, 2), np.arange(50) % 3, "codes", "unit")
+    points = figures.code_map(np.random.rand(50, 2), np.arange(50) % 3, "codes", ("z0", "z1"))
     for figure in (rows, points):
         pixels = figures.pixels_of(figure)
         assert 0 <= pixels.min() < pixels.max() <= 1
@@ -85,10 +85,65 @@ def test_of_opacity_what_is_seen_over_white():
 
 def test_of_many_labels_the_commonest_have_a_colour():
     labels = np.array([f"${number}" for number in range(30)] + ["$29"] * 5)
-    figure = figures.code_map(np.random.rand(35, 2), labels, "codes", "unit")
+    figure = figures.code_map(np.random.rand(35, 2), labels, "codes", ("z0", "z1"))
     (axes,) = figure.axes
     named = [text.get_text() for text in axes.get_legend().get_texts()]
     assert len(named) == 21
     assert named[0] == "10 others"
     assert any("29" in name for name in named)
     assert figures.pixels_of(figure).shape[0] == 3  # "$" starts no formula
+
+
+def test_a_frame_leaves_the_grid_as_it_is():
+    grid = figures.grid(torch.rand(6, 1, 8, 8), columns=3)
+    height, width = grid.shape[1:]
+    picture = figures.framed(grid, "a title", rows=["first", "second"], columns=["-1", "0", "1"])
+    left, top = (
+        picture.shape[2] - width - figures.MARGIN,
+        picture.shape[1] - height - figures.MARGIN,
+    )
+    inside = picture[:, top : top + height, left : left + width]
+    torch.testing.assert_close(inside, grid, rtol=0, atol=0.5 / 255 + 1e-6)
+    assert picture[:, : top // 2].min() < 0.5  # the title
+    assert picture[:, top // 2 : top, left:].min() < 0.5  # the columns' names
+    for row in range(2):  # the rows' names
+        lines = slice(top + row * height // 2, top + (row + 1) * height // 2)
+        assert picture[:, lines, :left].min() < 0.5
+    colours = figures.framed(torch.rand(3, 20, 30), "a title that is wider than this")
+    assert colours.shape[0] == 3
+    assert colours.shape[2] > 100
+    wide = figures.framed(grid, "", columns=["much too wide for a column"] * 3)
+    assert wide[:, : wide.shape[1] - height - figures.MARGIN].min() == 1
+
+
+def test_filters_on_one_scale_keep_their_sizes():
+    weights = torch.tensor([[0.0, 1.0], [0.0, 0.1]]).view(2, 1, 1, 2)
+    together = figures.filters(weights, columns=1, together=True)
+    assert together.unique().tolist() == pytest.approx([0.5, 0.55, 1.0])
+
+
+def test_activations_show_the_most_active_of_many_units():
+    codes = torch.zeros(2, 3 * figures.MOST_UNITS)
+    codes[0, 1], codes[1, -1] = 2.0, -3.0
+    figure = figures.activations(torch.rand(2, 1, 8, 8), codes, ["3", "8"], "codes")
+    left, right, _ = figure.axes
+    drawn = right.images[0].get_array()
+    assert drawn.shape == (2, figures.MOST_UNITS)
+    assert (drawn[0, 0], drawn[1, -1]) == (2, -3)
+    assert np.count_nonzero(drawn) == 2
+    assert right.images[0].get_clim() == (-3, 3)  # 0 is in the middle of the colours
+    assert [text.get_text() for text in left.get_yticklabels()] == ["3", "8"]
+    positive = figures.activations(torch.rand(2, 5), codes.abs(), ["", ""], "codes")
+    assert positive.axes[1].images[0].get_clim() == (0, 3)
+    assert figures.pixels_of(positive).min() < 0.1
+
+
+def test_the_prior_is_two_circles_around_its_centre():
+    points = np.random.rand(50, 2)
+    figure = figures.code_map(points, None, "codes", ("z0", "z1"), prior=np.array([2.0, -1.0]))
+    (axes,) = figure.axes
+    for line, radius in zip(axes.lines, (1, 2), strict=True):
+        distance = np.hypot(line.get_xdata() - 2, line.get_ydata() + 1)
+        assert distance == pytest.approx(np.full(100, radius))
+    figures.pixels_of(figure)
+    assert axes.get_aspect() == 1

@@ -46,8 +46,8 @@ SPANNED = 100
 
 WRITTEN_AT_ONCE = 1000
 """Samples that go to `out=` at a time."""
-COPIES = 6
-"""Of the examples as they are drawn: enlarged, framed, put in a grid, made bytes."""
+COPIES = 8
+"""Of the examples as they are drawn: enlarged, with lines, in a grid, as bytes, below a title."""
 
 
 class Samples(NamedTuple):

@@ -1,13 +1,18 @@
 """What `aecli compare --output` writes: tables and pictures, into a new folder."""
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from aecli.commands.compare import main
+from aecli.commands.compare import charts, main
+from aecli.commands.compare.code_maps import code_maps
+from aecli.commands.compare.groups import Group
 from aecli.commands.train import train
 from aecli.errors import SettingError
+from aecli.runs.records import read_record
+from tests.commands.made import change
 from tests.conftest import configure
 
 
@@ -25,11 +30,11 @@ def test_it_makes_tables_and_pictures_of_real_runs(tmp_path, monkeypatch, capsys
     capsys.readouterr()
     main(["--output", "mine"])
     assert (
-        "index.html, table.md, table.csv, curves.png, settings.png, grid.png"
+        "index.html, table.md, table.csv, curves.png, settings.png, grid.png, codes.png"
         in capsys.readouterr().out
     )
     assert (tmp_path / "mine" / "table.md").read_text().startswith("| model | runs | val/mse |")
-    for name in ("curves", "settings", "grid"):
+    for name in ("curves", "settings", "grid", "codes"):
         with Image.open(tmp_path / "mine" / f"{name}.png") as picture:
             assert min(picture.size) > 200
 
@@ -78,3 +83,89 @@ def test_an_output_that_fails_leaves_nothing(sweep, tmp_path, monkeypatch):
     with pytest.raises(SettingError, match="mine: cannot be written"):
         main(["--output", "mine"])
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
+def groups_of(sweep, *names):
+    found = [read_record(sweep / name) for name in names]
+    return [Group(record.settings, [record]) for record in found]
+
+
+def write_codes(run, codes, labels=()):
+    folder = run / "00010" / "codes"
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savetxt(folder / "tensors.tsv", codes, delimiter="\t")
+    if labels:
+        (folder / "metadata.tsv").write_text("\n".join(labels))
+
+
+def test_codes_lie_on_one_scale_with_the_prior_where_there_is_one(sweep):
+    draw = np.random.default_rng(0)
+    write_codes(sweep / "0_a", draw.normal(size=(40, 2)), [str(n % 3) for n in range(40)])
+    far = 5 + draw.normal(size=(40, 6)) * [3, 2, 1, 1, 1, 1]
+    write_codes(sweep / "2_c", far)
+    change(sweep / "2_c", choices={"prior": "standard"}, val={"kl": 2.0})
+    figure = code_maps(groups_of(sweep, "0_a", "2_c"), ["model.beta"])
+    first, second = figure.axes
+    assert first.get_xlim() == second.get_xlim() == first.get_ylim()
+    assert (first.get_xlabel(), second.get_ylabel()) == ("z0", "principal component 2")
+    assert len(first.lines) == 0
+    # The centre of the circles is where the code 0 lies among the principal components.
+    x, y = second.lines[0].get_data()
+    centre = np.array([x[:-1].mean(), y[:-1].mean()])
+    offset = far.mean(axis=0)
+    _, _, directions = np.linalg.svd(far - offset, full_matrices=False)
+    assert np.abs(centre) == pytest.approx(np.abs(directions[:2] @ offset))
+    assert {t.get_text() for t in figure.legends[0].get_texts()} == {"0", "1", "2", "prior: σ, 2σ"}
+
+
+@pytest.mark.parametrize("text", ["1\t2\nx\ty", "1\tnan\n2\t3", "1\t2\n3", "1e30\t2\n1\t2", ""])
+def test_codes_that_are_damaged_are_left_out(sweep, text, caplog):
+    write_codes(sweep / "0_a", np.eye(2))
+    (sweep / "0_a" / "00010" / "codes" / "tensors.tsv").write_text(text)
+    assert code_maps(groups_of(sweep, "0_a"), []) is None
+    assert "codes of 0_a" in caplog.text
+
+
+def test_the_input_of_all_models_is_drawn_once():
+    draw = np.random.default_rng(0)
+    row = lambda: draw.integers(0, 255, size=(charts.ROW, 90, 3), dtype=np.uint8)  # noqa: E731
+    given, other = row(), row()
+    pictures = [
+        ("a", np.concatenate([given, row()])),
+        ("b", np.concatenate([given, row()])),
+        ("c", np.concatenate([other, row()])),
+        ("d", np.concatenate([given, row(), row()])),
+    ]
+    images = [(name, charts.Image.fromarray(pixels)) for name, pixels in pictures]
+    kept = {name: image.height // charts.ROW for name, image in charts._without_repeated(images)}
+    assert kept == {"a": 2, "b": 1, "c": 2, "d": 2}
+    (_, b) = charts._without_repeated(images)[1]
+    np.testing.assert_array_equal(np.asarray(b), pictures[1][1][charts.ROW :])
+
+
+def test_curves_have_the_parts_of_the_loss_over_whole_epochs(sweep):
+    for name, start in (("0_a", 90), ("2_c", 80)):
+        with SummaryWriter(str(sweep / name)) as writer:
+            for epoch in range(2):
+                step = 10 * (epoch + 1)
+                writer.add_scalar("epoch", epoch, step)
+                writer.add_scalar("val/loss", start - epoch, step)
+                writer.add_scalar("train/loss", start - 1 - epoch, step)
+                writer.add_scalar("val/kl", 3.0, step)
+                writer.add_scalar("val/penalty", 0.0, step)
+    figure = charts.curves(groups_of(sweep, "0_a", "2_c"), ["model.beta"], "val/mse")
+    loss, kl = (axes for axes in figure.axes if axes.get_visible())
+    assert (loss.get_title(), kl.get_title()) == ("loss", "kl")  # none of a penalty that is 0
+    assert loss.get_ylabel() == "nats per example"
+    assert [list(line.get_ydata()) for line in loss.lines] == [
+        [90, 89],
+        [89, 88],
+        [80, 79],
+        [79, 78],
+    ]
+    assert [line.get_linestyle() for line in loss.lines] == ["-", ":", "-", ":"]
+    figure.canvas.draw()
+    ticks = [tick for tick in loss.get_xticks() if 1 <= tick <= 2]
+    assert ticks == [1, 2]
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["model.beta=1", "model.beta=4", "validation", "training"]

@@ -131,7 +131,7 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
     assert test["probe_error_pixels"] < 10
     assert test["classified_images"] == 360
     pictures = {path.name for path in (runs / variant / "eval").iterdir()}
-    assert pictures == {"reconstructions.png", "codes.png", "filters.png"}
+    assert pictures == {f"{n}.png" for n in ("reconstructions", "activations", "codes", "filters")}
     out = capsys.readouterr().out
     assert "probe_error" in out
 

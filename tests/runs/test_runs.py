@@ -35,6 +35,27 @@ def test_find_takes_a_directory_a_file_a_sweep_and_latest(tmp_path):
     assert find("latest", str(tmp_path))[0].directory == new
 
 
+def test_find_takes_folders_of_runs_and_patterns(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vae = make_run(tmp_path / "outputs" / "vae-digits" / "1", "best.ckpt")
+    ae = make_run(tmp_path / "outputs" / "ae-digits" / "1", "best.ckpt")
+    job = make_run(tmp_path / "outputs" / "sweeps" / "now" / "0", "last.ckpt")
+    make_run(vae / "eval" / "no-run", "best.ckpt")
+    make_run(tmp_path / "outputs" / "a" / "b" / "c" / "d" / "deep", "best.ckpt")
+    found = {
+        spec: {run.directory.resolve() for run in find(spec)}
+        for spec in ("outputs", "outputs/*-digits", "outputs/*/*", "outputs/[av]ae-*/1")
+    }
+    assert found["outputs"] == {vae, ae, job}
+    assert found["outputs/*-digits"] == {vae, ae}
+    assert found["outputs/*/*"] >= {vae, ae, job}
+    assert found["outputs/[av]ae-*/1"] == {vae}
+    with pytest.raises(SettingError, match=r"run=outputs/x\*: no such file or directory"):
+        find("outputs/x*")
+    with pytest.raises(SettingError, match="output_dir=other: goes with run=latest"):
+        find("outputs/*", "other")
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

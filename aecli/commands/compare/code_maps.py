@@ -93,8 +93,10 @@ def _points(record: Record) -> Points | None:
     if not written:
         return None
     try:
-        text = read_bytes(written[-1], LARGEST).decode()
-        codes = np.loadtxt(text.splitlines(), delimiter="\t", ndmin=2)
+        lines = read_bytes(written[-1], LARGEST).decode().split("\n")
+        if not any(map(str.strip, lines)):
+            raise SettingError("the file is empty")
+        codes = np.loadtxt(lines, delimiter="\t", ndmin=2)
         if not np.isfinite(codes).all() or np.abs(codes).max() > FURTHEST:
             raise SettingError(f"numbers beyond {FURTHEST:,.0f}")
         beside = written[-1].with_name("metadata.tsv")

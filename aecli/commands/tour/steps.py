@@ -99,8 +99,8 @@ STEPS = (
         "What β does",
         "A VAE's loss has two parts: how well an image is rebuilt, and β times how far its cloud is"
         " from the prior (the KL divergence). The picture has the centres of the clouds for three"
-        " values of β, on one scale, and the prior as two circles. grid.png beside it has the"
-        " outputs.",
+        " values of β, on one scale, and the prior as two circles: one and two standard"
+        " deviations.",
         (
             "train -m model=vae model.code_dim=2 model.beta=0.01,1,20 output_dir={digits}",
             COMPARE,
