@@ -11,26 +11,19 @@ SMALL = ("trainer=debug", "network.hidden=[8]", "model.code_dim=3", "pictures_ev
 THEORY = ("eval=theory", "eval.gap_images=2", "eval.gradient_images=1", "eval.protocol=none")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("theory")
+@pytest.mark.slow
+def test_a_sweep_has_its_numbers_how_they_were_made_and_its_pictures(tmp_path):
     words = ("model.beta=0.5,4", "hydra.sweep.dir=sweep")
-    done = aecli("train", "-m", "model=vae", *SMALL, *words, cwd=folder)
+    done = aecli("train", "-m", "model=vae", *SMALL, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    done = aecli("train", "model=ae", *SMALL, "hydra.run.dir=ae", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def test_a_sweep_has_its_numbers_how_they_were_made_and_its_pictures(folder):
     cheap = ("eval.importance_samples=0", "eval.noise_levels=[]")
-    done = aecli("eval", "run=sweep", *THEORY, *cheap, cwd=folder)
+    done = aecli("eval", "run=sweep", *THEORY, *cheap, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "written: sweep/rate_distortion.png" in done.stdout
     assert "gap_sampled" in done.stdout
-    with Image.open(folder / "sweep" / "rate_distortion.png") as picture:
+    with Image.open(tmp_path / "sweep" / "rate_distortion.png") as picture:
         assert min(picture.size) > 400
-    runs = [path for path in (folder / "sweep").iterdir() if path.is_dir()]
+    runs = [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]
     assert len(runs) == 2
     for run in runs:
         test = json.loads((run / "metrics.json").read_text())["test"]
@@ -44,16 +37,18 @@ def test_a_sweep_has_its_numbers_how_they_were_made_and_its_pictures(folder):
         assert len(test["theory"]["unit_kl"]) == 3
         drawn = {path.stem for path in (run / "eval").iterdir()}
         assert {"gap", "gradients", "aggregate", "generated"} <= drawn
-    done = aecli("compare", "sweep", "--metric", "test/gap_sampled", cwd=folder)
+    done = aecli("compare", "sweep", "--metric", "test/gap_sampled", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_model_without_a_posterior_is_refused_in_a_line(folder):
-    done = aecli("eval", "run=ae", "eval=theory", cwd=folder)
+def test_a_model_without_a_posterior_is_refused_in_a_line(tmp_path):
+    done = aecli("train", "model=ae", *SMALL, "hydra.run.dir=ae", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = aecli("eval", "run=ae", "eval=theory", cwd=tmp_path)
     assert is_one_line(done)
     assert "model=ae has no posterior q(z|x)" in done.stderr
-    assert not (folder / "ae" / "eval").exists()
+    assert not (tmp_path / "ae" / "eval").exists()
     words = ("eval.generated_images=100", "eval.protocol=none", "eval.pictures=false")
-    done = aecli("eval", "run=ae", *words, cwd=folder)
+    done = aecli("eval", "run=ae", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "generated_precision_normal" in done.stdout
