@@ -41,6 +41,7 @@ CASES = {
     "reconstruct": Case(("reconstruct", OLD, "out=made/x.tsv", "device=cpu"), "made"),
     "decode": Case(("decode", OLD, "codes=codes.npz", "out=made/x.npz", "device=cpu"), "made"),
     "sample_out": Case(("sample", OLD, "kind=traverse", "out=made/x", "device=cpu"), "made"),
+    "explore": Case(("explore", OLD, "out=made/x.html", "examples=20", "device=cpu"), "made"),
     "data": Case(("data", "dataset=digits", "out=made/sheet.png"), "made"),
     "compare": Case(("compare", "out/old", "out/other", "--output", "mine"), "mine"),
     "train": Case(("train", *SMALL, *OUTPUT, ONE, "hydra.run.dir=out/new"), "out/new"),

@@ -33,6 +33,7 @@ COMMANDS = {
     "reconstruct": (RUN, "out=clean.npz"),
     "decode": (RUN, "codes=codes.csv", "out=decoded.npz"),
     "export": (RUN, "out=model.safetensors"),
+    "explore": (RUN, "out=page.html"),
     "train": ("resume=out/run", "trainer.max_epochs=2"),
     "verify": ("out/run",),
 }

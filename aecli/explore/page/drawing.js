@@ -193,20 +193,18 @@ export class MapDrawing {
     const { context, state } = this;
     const { model } = state;
     if (!model.hasPosterior) return;
-    const n = state.hovered ?? (state.input.example !== null ? state.input.example : null);
+    const n = state.hovered ?? state.input.example;
     let posterior = state.encoded;
     if (n !== null) posterior = { code: model.codeOf(n), logVariance: model.logVarianceOf(n) };
     if (!posterior) return;
     const { centre, axes, angle } = state.plane.ellipse(posterior.code, posterior.logVariance);
     const [x, y] = this.toCanvas(centre);
     const scale = this.size / 2 / state.extent.half[0];
-    context.strokeStyle = this.colour("ink");
     for (const deviations of [1, 2]) {
-      context.lineWidth = deviations === 1 ? 1.5 : 0.75;
       const [a, b] = axes.map((axis) => Math.max(1, deviations * axis * scale));
       context.beginPath();
       context.ellipse(x, y, a, state.plane.isLine ? 4 : b, -angle, 0, 2 * Math.PI);
-      context.stroke();
+      this.stroke("ink", deviations === 1 ? 1.5 : 0.75);
     }
   }
 
@@ -214,45 +212,45 @@ export class MapDrawing {
     const { context, state } = this;
     const [from, to] =
       this.line ?? state.ends.map((end) => end && this.toCanvas(state.plane.project(end.code)));
-    context.strokeStyle = context.fillStyle = this.colour("ink");
-    context.lineWidth = 1.5;
     if (from && to) {
       context.beginPath();
       context.moveTo(...from);
       context.lineTo(...to);
-      context.stroke();
+      this.stroke("ink", 1.5);
     }
     context.font = this.font(13, 700);
     context.textAlign = "center";
     [from, to].forEach((place, n) => {
       if (!place) return;
       context.beginPath();
-      context.arc(...place, 3.5, 0, 2 * Math.PI);
-      context.fill();
+      context.arc(...place, 3, 0, 2 * Math.PI);
+      this.stroke("ink", 3);
       this.write("AB"[n], place[0], place[1] - 9, "ink", 4);
     });
   }
 
+  /** The code that stays, and around a larger ring the one that is shown. */
   drawPoint() {
     const { context, state } = this;
-    const anchor = this.toCanvas(state.plane.project(state.anchor));
-    const shown = this.toCanvas(state.plane.project(state.code));
-    context.lineWidth = 2.5;
-    context.strokeStyle = this.colour("paper");
-    for (const [place, radius] of [
-      [anchor, 6],
-      [shown, 9],
+    for (const [code, radius] of [
+      [state.anchor, 6],
+      [state.code, 9],
     ]) {
-      for (const [width, name] of [
-        [4.5, "paper"],
-        [2, "accent"],
-      ]) {
-        context.lineWidth = width;
-        context.strokeStyle = this.colour(name);
-        context.beginPath();
-        context.arc(...place, radius, 0, 2 * Math.PI);
-        context.stroke();
-      }
+      context.beginPath();
+      context.arc(...this.toCanvas(state.plane.project(code)), radius, 0, 2 * Math.PI);
+      this.stroke("accent", 2);
+    }
+  }
+
+  /** Draw the path with a rim, so that it is seen on points and pictures. */
+  stroke(colour, width) {
+    for (const [name, more] of [
+      ["paper", 2],
+      [colour, 0],
+    ]) {
+      this.context.strokeStyle = this.colour(name);
+      this.context.lineWidth = width + more;
+      this.context.stroke();
     }
   }
 

@@ -87,28 +87,27 @@ export class Plane {
     return this.origin.map((o) => -o).concat(this.isLine ? [0] : []);
   }
 
-  /** Return the part of the plane that is shown: middle and half widths, of `others` too. */
+  /**
+   * Return the part of the plane that is shown: middle and half widths. Places of `others` are in
+   * it, too. Both directions have one scale where circles and ellipses are drawn.
+   */
   extent(others = []) {
+    const { model } = this;
     let [left, right, bottom, top] = bounds(this.places());
-    if (this.model.grid) {
-      const { low, high } = this.model.grid;
-      return frame(low[0], high[0], low[1], high[1]);
-    }
     for (const plane of others) {
       const [l, r, b, t] = bounds(plane.places());
       [left, right] = [Math.min(left, l), Math.max(right, r)];
       [bottom, top] = [Math.min(bottom, b), Math.max(top, t)];
     }
-    if (this.model.prior === "normal") {
+    if (model.prior === "normal") {
       const [x, y] = this.priorCentre();
       [left, right] = [Math.min(left, x - ROOM), Math.max(right, x + ROOM)];
       [bottom, top] = [Math.min(bottom, y - ROOM), Math.max(top, y + ROOM)];
-      const half = 0.53 * Math.max(right - left, top - bottom);
-      return { middle: [(left + right) / 2, (bottom + top) / 2], half: [half, half] };
+    } else if (this.isLine) {
+      [bottom, top] = [-1, 1];
     }
     const found = frame(left, right, bottom, top);
-    if (this.isLine) found.half[1] = 1;
-    if (this.kind === "components") found.half.fill(Math.max(...found.half));
+    if (model.hasPosterior || this.kind === "components") found.half.fill(Math.max(...found.half));
     return found;
   }
 }
