@@ -1,7 +1,8 @@
 """Trains, is killed, goes on: `python -m tests.killed DIRECTORY` for test_interruption.
 
 Each training but the last one is killed: at a random moment of an epoch, or within the writing of
-a checkpoint, of which there are some within the epochs, too. The epochs are drawn from the whole training, one from each of its parts.
+a checkpoint, of which there are some within the epochs, too. The epochs are drawn from the whole
+training, one from each of its parts.
 """
 
 import os
