@@ -71,11 +71,11 @@ def evaluate(
     device: str = "auto",
     root: str | None = None,
     file: str | None = None,
+    files: Any = None,
 ) -> dict[str, float]:
     """Compute a run's test metrics as `settings` say, write and print them; return them by name.
 
-    `seed` is that of what the estimates draw; `root`, or `file`, is where the data
-    lies now.
+    `seed` is that of what the estimates draw; `root`, `file` or `files` is where the data lies now.
     """
     keep_freed_memory()
     theory = Theory(settings)
@@ -87,7 +87,7 @@ def evaluate(
     # Before the work: what would be refused after it.
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
-    loaded = load(run, device, root, file)
+    loaded = load(run, device, root, file, files)
     theory.check(loaded)
     loaded.model.noise.fit(loaded.data.values())
     own = own_metrics(loaded.config.get("plugins", []))

@@ -10,12 +10,13 @@ import torch
 
 from aecli import __version__
 from aecli.commands.train import train
-from aecli.data import arrays
+from aecli.data import arrays, mixed
 from aecli.errors import SettingError
 from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State
 from aecli.training.callbacks import BestEpoch
+from aecli.training.loop import EpochLoop
 from tests.commandline import aecli
 from tests.conftest import STEPWISE, configure, small
 from tests.events import scalars
@@ -74,7 +75,12 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     whole = trained(tmp_path / "whole", *settings)
     with pytest.raises(CutOffError):
         trained(parts, *settings, callbacks=[Cut(1, batch)])
-    resumed = trained(parts, *settings, last=parts / "checkpoints" / "last.ckpt")
+    check_same(whole, trained(parts, *settings, last=parts / "checkpoints" / "last.ckpt"), tmp_path)
+
+
+def check_same(whole, resumed, tmp_path):
+    """Check that two trainings, the second one interrupted, have ended alike."""
+    parts = tmp_path / "parts"
     assert resumed["global_step"] == whole["global_step"]
     same = partial(torch.testing.assert_close, rtol=0, atol=0)
     same(resumed["state_dict"], whole["state_dict"])
@@ -86,6 +92,63 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     for key in ("epochs", "best_epoch", "val"):
         assert ours[key] == theirs[key]
     assert scalars(parts) == scalars(tmp_path / "whole")
+
+
+def check_resumed_within(tmp_path, monkeypatch, overrides, epoch, done):
+    """Check a run that is saved after some batches of an epoch, and cut off in the next one."""
+
+    def is_time(self):
+        return (self.trainer.current_epoch, self.batch_idx + 1) == (epoch, done)
+
+    settings = (*overrides, "trainer.max_epochs=3")
+    whole = trained(tmp_path / "whole", *settings)
+    parts = tmp_path / "parts"
+    monkeypatch.setattr(EpochLoop, "_is_time_to_save", is_time)
+    with pytest.raises(CutOffError):
+        trained(parts, *settings, callbacks=[Cut(epoch, done)])
+    last = parts / "checkpoints" / "last.ckpt"
+    batches = read(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    assert batches["completed"] == done
+    check_same(whole, trained(parts, *settings, last=last), tmp_path)
+
+
+SEVERAL = ("dataset.batch_size=200",)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epoch", "done"),
+    [
+        (("model=vae", "dataset.binarize=dynamic", *SEVERAL), 0, 5),
+        (("model=vae", "dataset.binarize=dynamic", "dataset.batch_size=50"), 1, 23),
+        (("model=dae", "trainer.average=0.9", *SEVERAL), 1, 1),
+        (("model=ae", "early_stopping.patience=2", *SEVERAL), 0, 6),
+    ],
+    ids=str,
+)
+def test_a_run_saved_within_an_epoch_is_resumed_bitwise(
+    tmp_path, monkeypatch, overrides, epoch, done
+):
+    check_resumed_within(tmp_path, monkeypatch, overrides, epoch, done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [*map(small, STEPWISE), *(o for o in WITH_STATE if "lbfgs" not in str(o))],
+    ids=" ".join,
+)
+def test_any_run_saved_within_an_epoch_is_resumed_bitwise(tmp_path, monkeypatch, overrides):
+    check_resumed_within(tmp_path, monkeypatch, (*SEVERAL, *overrides), 1, 4)
+
+
+def test_a_run_on_activations_is_resumed_within_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(mixed, "MIXED", 5000)  # groups of 400 rows
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", draw.normal(size=(700, 6)).astype("f2"))
+    files = f"dataset.files='{tmp_path}/?.npy'"
+    words = ("model=ae", "noise=gaussian", "dataset=activations", files, "dataset.batch_size=90")
+    check_resumed_within(tmp_path, monkeypatch, (*words, "model.code_dim=2"), 1, 13)
 
 
 def test_a_run_on_a_mapped_array_is_resumed_bitwise(tmp_path, monkeypatch):
