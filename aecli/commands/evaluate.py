@@ -24,7 +24,7 @@ from aecli.evaluation.likelihood import marginal_nll
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.probe import Probe
-from aecli.models import VAE, Autoencoder
+from aecli.models import VAE, Autoencoder, Dictionary
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
@@ -39,13 +39,17 @@ PROTOCOLS = ("probe", "finetune", "none")
 SHOWN = 16
 """Examples in the picture of reconstructions."""
 SHOWN_FILTERS = 100
+MAPPED = 1 << 27
+"""Numbers in the codes of a split of which a map is drawn."""
 SIDE_BY_SIDE = (
     "mse",
     "sse",
     "ssim",
     "elbo",
     "marginal_nll",
+    "explained_variance",
     "l0",
+    "dead_share",
     "probe_error",
     "finetune_error",
     "train_seconds",
@@ -191,6 +195,8 @@ def _pictures(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tens
     pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
     if (weights := _filters(model, batch.original.shape[1:])) is not None:
         pictures["filters"] = figures.filters(weights[:SHOWN_FILTERS], columns=10)
+    if len(loaded.data.splits["test"]) * model.code_dim > MAPPED:
+        return pictures
     codes, numbers = metrics.codes(model, loaded.data.batches("test"))
     points = codes.numpy()
     labels = np.array(loaded.data.names(numbers)) if loaded.data.is_labelled else None
@@ -210,6 +216,8 @@ def _filters(model: Autoencoder, shape: torch.Size) -> Tensor | None:
     The decoder's, a column for each code unit, if it is one layer; else those of the units in
     the encoder's first layer.
     """
+    if isinstance(model, Dictionary):
+        return model.W_dec.unflatten(1, shape)
     decoder, encoder = list(model.decoder.children()), list(model.encoder.children())
     if len(decoder) == 2 and isinstance(decoder[0], nn.Linear | TiedLinear):
         weight = decoder[0].weight
@@ -268,6 +276,9 @@ def _unit(name: str, settings: DictConfig) -> str:
         "probe_error_pixels": "%",
         "finetune_error": "%",
         "l0": "units per image",
+        "explained_variance": "of the variance",
+        "norm_ratio": "1: unbiased",
+        "cosine": "mean over images",
         "dead_share": "of the units",
         "active_units": "latents",
     }.get(name, "")

@@ -14,7 +14,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from aecli.data import Batch
 from aecli.errors import check_choice, check_list, check_number
-from aecli.models import VAE, Autoencoder, Losses
+from aecli.models import VAE, Autoencoder
 from aecli.models.accumulators import Means
 from aecli.noise import Masking, Noise
 
@@ -51,7 +51,7 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
       against it, as means over examples;
     - `mean_activation`, `l0` (active units per example) and `dead_share` of the code.
     """
-    losses = Losses(model)
+    losses = model.losses()
     low, high = model.noise.low, model.noise.high
     for batch in batches:
         x, output = batch.original, model.reconstruct(batch.original)
