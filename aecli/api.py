@@ -84,7 +84,7 @@ class Model(Loaded):
     def _data(self, x: Any) -> DataModule:
         """Return the examples as a split."""
         if isinstance(x, str | Path):
-            places = [place for place in ("file", "root") if place in self.config.dataset]
+            places = [place for place in ("file", "files", "root") if place in self.config.dataset]
             if "source" in self.config.dataset:
                 raise SettingError(
                     f"{x}: the run was trained on dataset={self.choices['dataset']}, which no other"

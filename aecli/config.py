@@ -148,6 +148,8 @@ class DataPlace:
 
     root: str | None = None
     file: str | None = None
+    files: Any = None
+    """A pattern, or a list of them."""
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -73,11 +73,11 @@ def evaluate(
     device: str = "auto",
     root: str | None = None,
     file: str | None = None,
+    files: Any = None,
 ) -> dict[str, float]:
     """Compute a run's test metrics as `settings` say, write and print them; return them by name.
 
-    `seed` is that of what the estimates draw; `root`, or `file`, is where the data
-    lies now.
+    `seed` is that of what the estimates draw; `root`, `file` or `files` is where the data lies now.
     """
     keep_freed_memory()
     for key, least in (("batch_size", 1), ("importance_samples", 0), ("decoded_at_once", 1)):
@@ -88,7 +88,7 @@ def evaluate(
     # Before the work: what would be refused after it.
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
-    loaded = load(run, device, root, file)
+    loaded = load(run, device, root, file, files)
     loaded.model.noise.fit(loaded.data.values())
     own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)

@@ -94,7 +94,7 @@ def _examples(loaded: Loaded) -> tuple[Tensor, Tensor]:
         log.info("compared on random examples: %s", error)
         given = _random(card)
         return given, card.entering(given)
-    stored = split.examples.values.index_select(0, split.rows[:EXAMPLES])
+    stored = split.examples.taken(split.rows[:EXAMPLES])
     return card.given(stored), card.scaled(stored)
 
 

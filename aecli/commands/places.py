@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import iglob
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -10,7 +12,7 @@ from aecli.errors import SettingError, check_bool
 from aecli.files import refuse_existing, refuse_existing_file
 from aecli.rows import ENDINGS, check_ending
 
-READ = ("file", "root")
+READ = ("file", "files", "root")
 """Settings of a data set that say where it lies."""
 
 
@@ -50,6 +52,17 @@ def _named() -> Iterator[None]:
         raise SettingError(f"out={error}") from error
 
 
+def _each(read: Sequence[Any]) -> Iterator[str]:
+    """Yield the paths among what is read, and those that its patterns mean."""
+    for place in read:
+        if isinstance(place, str):
+            path = str(Path(place).expanduser())
+            yield path
+            yield from iglob(path, recursive=True)
+        elif isinstance(place, Sequence):
+            yield from _each(place)
+
+
 def _typed(config: DictConfig, example: str) -> Path:
     if not (config.out or "").strip():
         raise SettingError(f"out={config.out or 'null'}: must be a path, such as out={example}")
@@ -59,8 +72,11 @@ def _typed(config: DictConfig, example: str) -> Path:
     return out
 
 
-def refuse_read(out: Path, read: Sequence[str | None]) -> None:
-    """Raise `SettingError` if `out` is, or lies in, one of the files and folders that are read."""
-    for place in (Path(place).expanduser().resolve() for place in read if place):
+def refuse_read(out: Path, read: Sequence[Any]) -> None:
+    """Raise `SettingError` if `out` is, or lies in, one of the files and folders that are read.
+
+    Each of `read` is a path, a pattern of paths, a list of such, or None.
+    """
+    for place in (Path(place).resolve() for place in _each(read)):
         if out.resolve() == place or (place.is_dir() and place in out.resolve().parents):
             raise SettingError(f"out={out}: is, or lies in, what is read; name another place")

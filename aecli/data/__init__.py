@@ -1,5 +1,6 @@
 """Data: sources of examples, data cards, and the DataModule that makes batches of them."""
 
+from aecli.data.activations import ActivationData
 from aecli.data.array import ArrayData
 from aecli.data.array_card import ArrayCard
 from aecli.data.batches import Batch, Batches
@@ -12,6 +13,7 @@ from aecli.data.table import TableData
 from aecli.data.table_card import TableCard
 
 __all__ = [
+    "ActivationData",
     "ArrayCard",
     "ArrayData",
     "Batch",

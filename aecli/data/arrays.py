@@ -87,7 +87,7 @@ class Names:
 def _npy(path: Path, names: Names) -> np.ndarray:
     names.refuse()
     with path.open("rb") as file:
-        shape, fortran, dtype = _header(file)
+        shape, fortran, dtype = npy_header(file)
         start, size = file.tell(), prod(shape) * dtype.itemsize
     if start + size != path.stat().st_size:
         raise SettingError(
@@ -102,7 +102,7 @@ def _npy(path: Path, names: Names) -> np.ndarray:
     return np.ascontiguousarray(np.load(path, allow_pickle=False))
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return the shape, whether the order is Fortran's, and the type in a `.npy` header."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -122,7 +122,7 @@ def _npz(path: Path, names: Names) -> np.ndarray:
         member = members[names.one_of(list(members))]
         check_fits(f"{one_line(path)}: its array", member.file_size)
         with archive.open(member) as file:
-            shape, _, dtype = _header(file)
+            shape, _, dtype = npy_header(file)
             if prod(shape) * dtype.itemsize > member.file_size:
                 raise ValueError(f"its array {shape} is cut off")
         with archive.open(member) as file:

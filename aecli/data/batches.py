@@ -1,7 +1,7 @@
 """The batches of a split: made a few at a time, by one index operation."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import NamedTuple
 
 import torch
@@ -62,6 +62,8 @@ class Batches:
         self.dynamic = dynamic
         self.part = part
         self.draw_seed = draw_seed
+        self.done = 0
+        """Batches that the next pass leaves out, since a training has had them already."""
 
     def __len__(self) -> int:
         return len(self._ends) + 1
@@ -87,7 +89,7 @@ class Batches:
             order = torch.randperm(count, generator=shuffler, device=home)
             generator = torch.Generator(self.device)
             generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
-        start = 0
+        start, done, self.done = 0, self.done, 0
         batches = order.tensor_split(list(self._ends))
         together = max(1, PREPARED_AT_ONCE // self.batch_size)
         for first in range(0, len(batches), together):
@@ -96,6 +98,11 @@ class Batches:
             index, sizes = torch.cat(indices), [len(own) for own in indices]
             start += sum(map(len, several))
             row = rows.index_select(0, index)
+            if first + len(several) <= done:
+                if self.dynamic:  # the draws after these are those that they would have been
+                    shape = (len(row), *examples.card.shape)
+                    torch.rand(shape, generator=generator, device=self.device)
+                continue
             original = examples.card.scaled(examples.taken(row).to(self.device))
             if binary is not None:
                 x = binary.index_select(0, index).to(self.device).float()
@@ -108,7 +115,7 @@ class Batches:
             if self.seed is None:
                 draws = [FixedDraws(self.draw_seed, first) for first in firsts]
             parts = (x.split(sizes), original.split(sizes), label.split(sizes), weights, draws)
-            yield from map(Batch, *parts)
+            yield from islice(map(Batch, *parts), max(0, done - first), None)
 
     def _of_this_process(
         self, batches: Sequence[Tensor], start: int

@@ -48,13 +48,20 @@ class RowFile:
         return found
 
     def _read(self, into: memoryview, row: int) -> None:
-        done = 0
-        while done < len(into):  # one reading stops at 2 GB
-            at = self.offset + row * self.size + done
-            count = os.preadv(self.descriptor, [into[done:]], at)
-            if not count:
-                raise SettingError(f"{one_line(self.path)}: has become shorter")
-            done += count
+        read_into(into, self.descriptor, self.offset + row * self.size, self.path)
+
+
+def read_into(into: memoryview, descriptor: int, at: int, path: object) -> None:
+    """Fill a memory with the bytes of a file from `at` on.
+
+    Raises `SettingError` naming `path` if the file ends before that.
+    """
+    done = 0
+    while done < len(into):  # one reading stops at 2 GB
+        count = os.preadv(descriptor, [into[done:]], at + done)
+        if not count:
+            raise SettingError(f"{one_line(path)}: has become shorter")
+        done += count
 
 
 def row_file(data: object) -> RowFile | None:

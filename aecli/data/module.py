@@ -246,13 +246,20 @@ class DataModule(pl.LightningDataModule):
 
     def _check_same(self, records: Records) -> None:
         """Refuse other examples than those that a run was trained on: the splits would differ."""
-        found = _fingerprint(records)
+        found = self.fingerprint_of(records)
         if self.fingerprint not in (None, found):
             raise SettingError(
                 f"dataset: the {len(records):,} examples that are there now are not those of the"
                 " run's training, so that its splits cannot be made again; put those back"
             )
         self.fingerprint = found
+
+    def fingerprint_of(self, records: Records) -> str:
+        """Return what tells one set of examples from another: their number and their names."""
+        digest = hashlib.blake2b(str(len(records)).encode(), digest_size=16)
+        if records.ids is not None:
+            digest.update("\0".join(map(str, records.ids)).encode())
+        return digest.hexdigest()
 
     def _examples(self, records: Records, card: Card) -> Examples:
         count = len(records)
@@ -279,11 +286,3 @@ class DataModule(pl.LightningDataModule):
 
 def _or_all(key: str, value: int | None) -> int | None:
     return None if value is None else check_int(key, value, 1)
-
-
-def _fingerprint(records: Records) -> str:
-    """Return what tells one set of examples from another by their number and their names."""
-    digest = hashlib.blake2b(str(len(records)).encode(), digest_size=16)
-    if records.ids is not None:
-        digest.update("\0".join(map(str, records.ids)).encode())
-    return digest.hexdigest()

@@ -3,18 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aecli.data.mapped import RowFile
+from aecli.data.ranges import Ranges
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_int, check_list, check_number, check_seed, refused
 
 SHARE = 0.1
 """Of the examples, drawn for a validation or test split that a data set lacks."""
+
+
+class Rows(Protocol):
+    """Rows in a file, or in several."""
+
+    def taken(self, rows: Tensor) -> Tensor:
+        """Return some rows `(n,)`, n > 0, as bytes `(n, size)`."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,10 @@ class Examples:
     card: Card
     labels: Tensor
     """`(N,)`, int64; all 0 where there are none."""
-    ids: np.ndarray
+    ids: Any
     """`(N,)`: how a user finds an example again: its row number, or a text such as its file."""
-    file: RowFile | None = None
-    """The file that `values` are mapped from, if they are."""
+    file: Rows | None = None
+    """Where `values` are read from, if they are not in memory."""
 
     def to(self, device: torch.device) -> "Examples":
         """Return the same examples in the memory of `device`."""
@@ -51,7 +58,7 @@ class Split:
     """Some of the examples and, where it was drawn once and for all, their binary form."""
 
     examples: Examples
-    rows: Tensor
+    rows: Tensor | Ranges
     """`(n,)`, int64: which of the examples, in this order."""
     binary: Tensor | None = None
     """`(n, *shape)`, uint8, 0 or 1."""
@@ -62,17 +69,17 @@ class Split:
     @property
     def values(self) -> Tensor:
         """A copy of the kept values, `(n, *shape)`."""
-        return self.examples.taken(self.rows)
+        return self.examples.taken(self.rows[:])
 
     @property
     def labels(self) -> Tensor:
         """`(n,)`, int64, on the CPU."""
-        return self.examples.labels[self.rows].cpu()
+        return self.examples.labels[self.rows[:]].cpu()
 
     @property
     def ids(self) -> np.ndarray:
         """`(n,)`: how a user finds each example again."""
-        return self.examples.ids[self.rows.numpy(force=True)]
+        return self.examples.ids[self.rows[:].numpy(force=True)]
 
 
 class Splitting:
@@ -123,7 +130,7 @@ class Splitting:
         rest = pool[torch.randperm(len(pool), generator=generator)]
         rows = dict(fixed)
         for name in (name for name in asked if name not in fixed):
-            count = _count(SHARE if asked[name] is None else asked[name], len(pool))
+            count = counted(SHARE if asked[name] is None else asked[name], len(pool))
             rows[name], rest = rest.tensor_split([count])
         kept = self._of_classes(records)
         rows = {name: split[kept[split]] for name, split in rows.items()}
@@ -187,7 +194,8 @@ def _size(key: str, value: float | None) -> float | None:
     return check_number(key, value, 0, 1)
 
 
-def _count(size: float | None, examples: int) -> int:
+def counted(size: float | None, examples: int) -> int:
+    """Return a count as it is, a share as the count of so many examples, None as 0."""
     if size is None or isinstance(size, int):
         return int(size or 0)
     return max(1, round(size * examples))

@@ -56,7 +56,7 @@ class Stored(NamedTuple):
     """Optimizer steps that the checkpoint has seen."""
 
 
-PLACES = ("root", "file")
+PLACES = ("root", "file", "files")
 """Settings of a data set that say where it lies."""
 STANDARD = "aecli.priors.Standard"
 """The prior of checkpoints from before there was a group of them, too."""
@@ -79,13 +79,20 @@ def pack(
     values["plugins"] = list(dict.fromkeys([*values.get("plugins", []), *plugins.used(values)]))
     for key in PLACES:
         if place := values["dataset"].get(key):
-            values["dataset"][key] = str(Path(place).expanduser().resolve())
+            values["dataset"][key] = _absolute(place)
     return {
         "version": __version__,
         "config": values,
         "choices": dict(choices),
         "arithmetic": None if arithmetic is None else tuple(arithmetic),
     }
+
+
+def _absolute(place: Any) -> Any:
+    """Return a path, a pattern of paths, or a list of such, as it is said from any folder."""
+    if isinstance(place, list):
+        return list(map(_absolute, place))
+    return str(Path(place).expanduser().resolve())
 
 
 def pack_data(data: DataModule) -> dict[str, Any]:
@@ -263,7 +270,7 @@ def check_weights(model: Autoencoder, weights: Any, where: str) -> None:
 def _check_own_source(config: DictConfig, where: str) -> None:
     """Refuse a data set that no option here describes, if it has addresses to download from.
 
-    All other sources read what lies at `dataset.root` or `dataset.file`, if something lies there.
+    All other sources read what lies at `dataset.root`, `file` or `files`, if something lies there.
     """
     if "mirrors" in config.dataset.get("source", {}):
         raise SettingError(

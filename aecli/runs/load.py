@@ -92,11 +92,15 @@ class Loaded:
 
 
 def load(
-    run: Run, device: str = "auto", root: str | None = None, file: str | None = None
+    run: Run,
+    device: str = "auto",
+    root: str | None = None,
+    file: str | None = None,
+    files: Any = None,
 ) -> Loaded:
     """Return the run's model and data.
 
-    `root`, or `file`, is where the data lies now, if not where it did in training. A checkpoint
+    `root`, `file` or `files` is where the data lies now, if not where it did in training. A checkpoint
     may come from a stranger: nothing in it is run, and where data is fetched from is taken from
     this aecli.
 
@@ -105,7 +109,8 @@ def load(
     target = _device(device)
     contents, found = opened(run.checkpoint)
     with only_setting_errors(run.checkpoint, contents):
-        return _restore(run, found, contents["state_dict"], target, {"root": root, "file": file})
+        places = {"root": root, "file": file, "files": files}
+        return _restore(run, found, contents["state_dict"], target, places)
 
 
 def _restore(
@@ -113,7 +118,7 @@ def _restore(
     found: Stored,
     weights: dict[str, Any],
     device: torch.device,
-    places: Mapping[str, str | None],
+    places: Mapping[str, Any],
 ) -> Loaded:
     config = found.config
     config.dataset.update(check_places(config, places))

@@ -1,0 +1,107 @@
+"""Shuffled batches of rows that stay on the disk."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from aecli.data.batches import Batch, Batches
+from aecli.data.ranges import Ranges
+from aecli.data.splits import Split
+from aecli.randomness import derived_seed
+
+MIXED = 128 << 20
+"""Bytes of rows that are shuffled together; as many are being read meanwhile."""
+
+T = TypeVar("T")
+
+
+class MixedBatches(Batches):
+    """Batches in an order that a seed draws, of a split whose rows are blocks of a file.
+
+    The blocks are shuffled, and cut into groups of `MIXED` bytes. The rows of a group are read into
+    memory and shuffled; batches are cut from them one after the other. So each block is read once,
+    as a whole, and which rows a batch has follows from the seed and its number: a pass can begin at
+    any batch, by reading the group that this one lies in. A thread reads the next group while the
+    batches of one are used.
+
+    Args:
+        split: the examples, whose `rows` are the blocks.
+        batch_size, device, seed, part: see `Batches`.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        device: torch.device,
+        seed: Callable[[], int],
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        super().__init__(split, batch_size, device, seed, part=part)
+
+    def __iter__(self) -> Iterator[Batch]:
+        assert self.seed is not None, "of a training"
+        rank, parts = self.part
+        edges = [0, *self._ends, len(self.split)][self.done :]
+        groups = self._groups(self.seed(), edges[0])
+        self.done = 0
+        card = self.split.examples.card
+        with ThreadPoolExecutor(1) as thread:
+            ahead = _ahead(groups, thread)
+            group = next(ahead).on(self.device)
+            for start, end in pairwise(edges):
+                own = torch.arange(start, end).tensor_split(parts)[rank]
+                pieces = []
+                while len(own):
+                    if int(own[0]) >= group.end:
+                        group = next(ahead).on(self.device)
+                    here, own = own.tensor_split([group.end - int(own[0])])
+                    places = group.order[here - group.start].to(self.device)
+                    pieces.append(group.rows.index_select(0, places))
+                x = card.scaled(torch.cat(pieces))
+                label = torch.zeros(len(x), dtype=torch.long, device=self.device)
+                yield Batch(x, x, label, parts * len(x) / (end - start))
+
+    def _groups(self, seed: int, first: int) -> Iterator["_Group"]:
+        """Yield the groups of a pass, from that on which has its row `first`."""
+        examples, blocks = self.split.examples, self.split.rows
+        assert isinstance(blocks, Ranges), "blocks of a file"
+        order = torch.randperm(len(blocks.ends), generator=_generator(seed))
+        size = examples.values[:1].nbytes * len(blocks)
+        count = min(-(-size // MIXED), len(order))
+        groups = [blocks.chosen(some).in_order() for some in order.tensor_split(count)]
+        ends = list(accumulate(map(len, groups)))
+        for number, (rows, end) in enumerate(zip(groups, ends, strict=True)):
+            if end > first:
+                mixed = torch.randperm(len(rows), generator=_generator(derived_seed(seed, number)))
+                yield _Group(end - len(rows), end, examples.taken(rows[:]), mixed)
+
+
+class _Group(NamedTuple):
+    start: int
+    """Its first row's place in the pass."""
+    end: int
+    rows: Tensor
+    """As they are kept, in the order of the file."""
+    order: Tensor
+    """In which they are used."""
+
+    def on(self, device: torch.device) -> "_Group":
+        """Return the group with its rows in the memory of a device."""
+        return self._replace(rows=self.rows.to(device))
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _ahead(items: Iterator[T], thread: ThreadPoolExecutor) -> Iterator[T]:
+    """Yield the same items; the next one is made by a thread while one is used."""
+    waiting = thread.submit(next, items, None)
+    while (item := waiting.result()) is not None:
+        waiting = thread.submit(next, items, None)
+        yield item
