@@ -5,6 +5,16 @@ at the places of a code that are not 0, see `places`.
 """
 
 from aecli.dictionaries.selection import Selection
-from aecli.dictionaries.topk import TopK
+from aecli.dictionaries.thresholds import Gated, JumpReLU, JumpReLUToTarget, NormL1
+from aecli.dictionaries.topk import BatchTopK, Matryoshka, TopK
 
-__all__ = ["Selection", "TopK"]
+__all__ = [
+    "BatchTopK",
+    "Gated",
+    "JumpReLU",
+    "JumpReLUToTarget",
+    "Matryoshka",
+    "NormL1",
+    "Selection",
+    "TopK",
+]

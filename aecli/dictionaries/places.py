@@ -94,6 +94,17 @@ class Places:
         running = F.pad(kept.cumsum(0, dtype=torch.int32), (1, 0))
         return Places(self.index[kept], running[self.ends.long()], self.rows, self.latents)
 
+    def in_levels(self, level: Tensor, levels: int) -> tuple["Places", Tensor]:
+        """Return these places of B bags in a bag for each row and level, and their order, `(M,)`.
+
+        `level` `(M,)` says in which of the `levels` each place is.
+        """
+        bag = level.int() * self.rows + self.bag
+        bag, order = bag.sort(stable=True)
+        numbers = torch.arange(levels * self.rows + 1, dtype=torch.int32, device=bag.device)
+        ends = torch.searchsorted(bag, numbers, out_int32=True)
+        return Places(self.index[order], ends, self.rows, self.latents), order
+
     def sums(self, values: Tensor, matrix: Tensor) -> Tensor:
         """Return Σ of the values `(M,)` times their latents' rows of a `(n, d)` matrix, by bag.
 
@@ -118,12 +129,15 @@ class Places:
         """Return ⟨left[bag], right[latent]⟩ at each place, `(M,)`, of `(bags, d)` and `(n, d)`."""
         if not len(self):
             return left.new_empty(0)
-        pattern = self.matrix(left.new_zeros(len(self)))
+        size = (self.bags, self.latents)
+        pattern = _csr(self.ends, self.index, left.new_zeros(len(self)), size)
         return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()
 
-    def matrix(self, values: Tensor) -> Tensor:
-        """Return the values `(M,)` as a sparse matrix in rows (CSR), `(bags, n)`."""
-        return _csr(self.ends, self.index, values, (self.bags, self.latents))
+    def code(self, values: Tensor) -> Tensor:
+        """Return the values `(M,)` as a sparse matrix (COO), `(B, n)`."""
+        at = torch.stack([self.row, self.index]).long()
+        size = (self.rows, self.latents)
+        return torch.sparse_coo_tensor(at, values, size, check_invariants=False)
 
 
 def _sums(index: Tensor, ends: Tensor, values: Tensor, matrix: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,12 +41,32 @@ class Encoder:
 
         The caller may write to it.
         """
-        latents = len(self.weight)
-        rows = max(1, CHUNK // latents)
-        x, weight, bias = (t.to(self.dtype) for t in (self.x, self.weight, self.bias))
-        buffer = x.new_empty(min(rows, len(x)), latents)
-        for part in x.split(rows):
+        x, weight, bias = self._rounded
+        buffer = x.new_empty(min(self.rows, len(x)), len(weight))
+        for part in x.split(self.rows):
             yield torch.addmm(bias, part, weight.T, out=buffer[: len(part)])
+
+    def chunk(self, number: int) -> Tensor:
+        """Return one of the `chunks` anew."""
+        x, weight, bias = self._rounded
+        return torch.addmm(bias, x.split(self.rows)[number], weight.T)
+
+    @property
+    def rows(self) -> int:
+        """The rows of a chunk."""
+        return max(1, CHUNK // len(self.weight))
+
+    @cached_property
+    def _rounded(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.x.to(self.dtype), self.weight.to(self.dtype), self.bias.to(self.dtype)
+
+    @cached_property
+    def margin(self) -> float:
+        """What a product may be off by: some six standard deviations of its rounding."""
+        if self.is_exact:
+            return 0.0
+        squares = self.x.square().mean() * self.weight.square().mean() * self.x.shape[1]
+        return 8 * torch.finfo(self.dtype).eps * float(squares.sqrt())
 
     def at(self, places: Places) -> Tensor:
         """Return the exact a at places, `(M,)`."""

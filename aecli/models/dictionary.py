@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from aecli.data import Batch
 from aecli.dictionaries.auxiliary import auxiliary_loss, geometric_median
+from aecli.dictionaries.collectors import Collector, Largest
 from aecli.dictionaries.places import Places, decoded, encoded
 from aecli.dictionaries.products import Encoder
-from aecli.dictionaries.selection import Collector, Largest, Selection, Step
+from aecli.dictionaries.selection import Selection, Step
 from aecli.distributed import total
 from aecli.errors import SettingError, check_int, check_number, check_shape
 from aecli.likelihoods import MSE, Distribution, Likelihood
@@ -27,6 +28,7 @@ from aecli.sparsity import Sparsity
 
 START_ROWS = 32_768
 """Training rows that the start is found on."""
+DEAD_AFTER = 10_000_000
 PROBES = 256
 """Random unit rows by which the encoder's scale is set."""
 
@@ -57,13 +59,13 @@ class Dictionary(Autoencoder):
     Args:
         shape: of an example: (d,), or (C, H, W), whose pixels are then a row.
         code_dim: n.
-        dead_after: rows without an activation after which a latent counts as dead.
-        aux_weight: ≥ 0, of AuxK; 1/32 in the paper.
-        aux_k: dead latents that are decoded; None for the power of two nearest to d/2 from below.
         network, noise: those of `network=none` and `noise=none`; a dictionary knows no others.
         sparsity: which latents are active.
         likelihood: that of `mse`, as it is.
         optimizer: the optimizer and its schedule.
+        aux_weight: ≥ 0, of AuxK; 1/32 in the paper.
+        aux_k: dead latents that are decoded; None for the power of two next to d/2 from below.
+        dead_after: rows without an activation after which a latent counts as dead.
     """
 
     sparsities = Selection
@@ -75,7 +77,6 @@ class Dictionary(Autoencoder):
         self,
         shape: Sequence[int],
         code_dim: int,
-        dead_after: int,
         network: Network,
         noise: Noise,
         sparsity: Selection,
@@ -83,6 +84,7 @@ class Dictionary(Autoencoder):
         optimizer: Optimization,
         aux_weight: float = 0.0,
         aux_k: int | None = None,
+        dead_after: int = DEAD_AFTER,
     ) -> None:
         _check_others(network, noise, likelihood)
         self.shape = check_shape("dataset.shape", shape)
@@ -96,8 +98,9 @@ class Dictionary(Autoencoder):
         self.b_dec = nn.Parameter(torch.zeros(features))
         self.dead_after = check_int("model.dead_after", dead_after, 1)
         self.aux_weight = check_number("model.aux_weight", aux_weight, low=0)
-        if aux_k is not None and not aux_weight:
-            raise SettingError(f"model.aux_k={aux_k}: goes with a model.aux_weight above 0")
+        for key, value, usual in (("aux_k", aux_k, None), ("dead_after", dead_after, DEAD_AFTER)):
+            if value != usual and not aux_weight:
+                raise SettingError(f"model.{key}={value}: goes with a model.aux_weight above 0")
         half = 1 << max(0, (features // 2).bit_length() - 1)
         least = min(half, code_dim)
         self.aux_k = least if aux_k is None else check_int("model.aux_k", aux_k, 1, code_dim)
@@ -120,9 +123,15 @@ class Dictionary(Autoencoder):
         rows = examples.flatten(1)
         self.variance.copy_((rows - rows.mean(dim=0)).square().sum(dim=1).mean())
         self.b_dec.copy_(geometric_median(rows))
-        probes = unit(torch.randn(PROBES, rows.shape[1]))
-        came_back = self.coded(probes + self.b_dec, None).output - self.b_dec
+        probes = Encoder(unit(torch.randn(PROBES, rows.shape[1])), self.W_enc, self.b_enc)
+        active = Largest(self.sparsity.start_l0, probes)
+        for a in probes.chunks():
+            active.add(a)
+        places, values = active.found()
+        came_back = places.sums(values.relu(), self.W_dec)
         self.W_enc.div_(torch.linalg.vector_norm(came_back, dim=1).mean())
+        encoder = Encoder(rows - self.b_dec, self.W_enc, self.b_enc)
+        self.sparsity.start(encoder, self.b_enc, self.variance)
 
     @property
     def is_steady(self) -> bool:
@@ -140,7 +149,7 @@ class Dictionary(Autoencoder):
         The target is x, or other rows of the same size.
         """
         kind = x.device.type
-        mixed = torch.is_autocast_enabled(kind)
+        mixed = self.training and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if mixed else self.W_enc.dtype
         with torch.autocast(kind, enabled=False):
             return self._coded(x, x if target is None else target, dtype)
@@ -148,44 +157,57 @@ class Dictionary(Autoencoder):
     def _coded(self, x: Tensor, target: Tensor, dtype: torch.dtype) -> Coded:
         rows, around = len(x), x - self.b_dec.detach()
         main, revived = self._selected(around, dtype)
-        places = main.places if revived is None else main.places.beside(revived.places)
-        values = main.values if revived is None else torch.cat([main.values, revived.values])
+        places, values = main
+        if revived is not None:
+            places, values = main.places.beside(revived.places), torch.cat([values, revived.values])
         a = encoded(values, around, self.W_enc, self.b_enc, self.b_dec, places)
         a, dead_a = a.tensor_split([len(main.places)])
-        code = self.sparsity.activation(a, main.places)
-        sums = self._decoded(torch.cat([code, dead_a.relu()]), places)
-        levels = sums[: len(sums) - (0 if revived is None else rows)]
-        levels = levels.unflatten(0, (-1, rows)).cumsum(dim=0)
+        code = self.sparsity.activation(a, main.places, self.b_enc)
+        on_sphere = self.sparsity.has_unit_rows
+        every = code if revived is None else torch.cat([code, dead_a.relu()])
+        sums = decoded(every, self.W_dec, places, on_sphere=on_sphere)
+        sums, of_dead = sums.tensor_split([main.places.bags])
+        levels = sums.unflatten(0, (-1, rows))
+        levels = levels if len(levels) == 1 else levels.cumsum(dim=0)
         output = levels[-1] + self.b_dec
         error = target - output
         nll = error.square().sum(dim=1).mean()
-        step = Step(target - self.b_dec, main.places, a, code, levels, self.W_dec)
+        around = target - self.b_dec
+        step = Step(around, main.places, a, code, levels, self.W_dec, self.variance)
         penalty = self.sparsity.penalty(step)
         if revived is not None:
-            penalty = penalty + self._auxiliary(sums[-rows:], error.detach())
-        terms = Terms(nll + penalty, nll, penalty, None, main.places.matrix(code.detach()))
+            penalty = penalty + self._auxiliary(of_dead, error.detach())
+        terms = Terms(nll + penalty, nll, penalty, None, main.places.code(code.detach()))
         return Coded(terms, output, main.places, code.detach())
 
     @torch.no_grad()
-    def _selected(self, around: Tensor, dtype: torch.dtype) -> tuple["_Found", "_Found | None"]:
+    def _selected(self, around: Tensor, dtype: torch.dtype) -> tuple["Found", "Found | None"]:
         """Return the places that a step looks at, and those of its dead latents, if there are."""
-        encoder = Encoder(around, self.W_enc, self.b_enc, dtype)
+        shift = self.sparsity.shift
+        bias = self.b_enc if shift is None else self.b_enc - shift
+        encoder = Encoder(around, self.W_enc, bias, dtype)
         collectors: list[Collector] = [self.sparsity.collector(encoder)]
         if self.training and self.aux_weight and len(dead := self.dead):
-            collectors.append(Largest(self.aux_k, encoder, among=dead))
+            collectors.append(Largest(self.aux_k, encoder, dead, shift))
         for a in encoder.chunks():
             for collector in collectors:
                 collector.add(a)
-        found = []
-        for collector in collectors:
-            places, values = collector.found()
-            if not encoder.is_exact:
-                values = encoder.at(places)
-            found.append(_Found(*collector.chosen(places, values)))
-        return found[0], found[1] if len(found) > 1 else None
+        main = self._found(collectors[0], encoder, shift)
+        if self.sparsity.levels > 1:
+            level = self.sparsity.level_of(main.places.index)
+            places, order = main.places.in_levels(level, self.sparsity.levels)
+            main = Found(places, main.values[order])
+        revived = self._found(collectors[1], encoder, shift) if len(collectors) > 1 else None
+        return main, revived
 
-    def _decoded(self, code: Tensor, places: Places) -> Tensor:
-        return decoded(code, self.W_dec, places, on_sphere=self.sparsity.has_unit_rows)
+    def _found(self, collector: Collector, encoder: Encoder, shift: Tensor | None) -> "Found":
+        places, values = collector.found()
+        if not encoder.is_exact:
+            values = encoder.at(places)
+        places, values = collector.chosen(places, values)
+        if shift is not None:
+            values = values + shift.index_select(0, places.index)
+        return Found(places, values)
 
     def _auxiliary(self, sums: Tensor, error: Tensor) -> Tensor:
         """Return the auxiliary loss of what is decoded from dead latents, `(B, d)`."""
@@ -203,8 +225,8 @@ class Dictionary(Autoencoder):
     def encode(self, x: Tensor) -> Tensor:
         """Return the code of examples, `(B, n)`: in evaluation mode, by the rule of inference."""
         found, _ = self._selected(x.flatten(1) - self.b_dec, self.W_enc.dtype)
-        code = self.sparsity.activation(found.values, found.places)
-        return found.places.matrix(code).to_dense()
+        code = self.sparsity.activation(found.values, found.places, self.b_enc)
+        return found.places.code(code).to_dense()
 
     def decode(self, code: Tensor) -> Distribution:
         """Return p(x|z) for codes `(B, n)`, dense or sparse."""
@@ -231,6 +253,7 @@ class Dictionary(Autoencoder):
         self._train.add(self.reported(coded.terms), len(x))
         self._fit_of(x).add(x, coded.output.detach(), coded.places.index, coded.code)
         self._count(coded, len(x))
+        self.sparsity.observe(coded.code)
         return coded.terms.loss if batch.weight == 1 else coded.terms.loss * batch.weight
 
     @torch.no_grad()
@@ -251,10 +274,11 @@ class Dictionary(Autoencoder):
         self._validation.add(batch, {})
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
-        """Set the atoms to norm 1 after the optimizer's step."""
+        """Set the atoms to norm 1 after the optimizer's step, and what else the part keeps so."""
         if self.sparsity.has_unit_rows:
             with torch.no_grad():
                 self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True))
+        self.sparsity.after_step()
 
     def training_values(self) -> dict[str, float]:
         """Return the means and the fit over the epoch that ends, and start anew."""
@@ -271,9 +295,12 @@ class Dictionary(Autoencoder):
         raise SettingError("pretraining: is for an autoencoder, such as model=ae")
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
+    """What a selection has found in the pre-activations."""
+
     places: Places
     values: Tensor
+    """The pre-activations there, `(M,)`."""
 
 
 def unit(rows: Tensor) -> Tensor:

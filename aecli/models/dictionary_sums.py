@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aecli.data import Batch
 from aecli.dictionaries.places import Places
+from aecli.dictionaries.selection import Selection
 from aecli.distributed import total
 from aecli.models.accumulators import Means
 from aecli.models.losses import Terms
@@ -91,6 +92,8 @@ class HasCoded(Protocol):
     """What `DictionaryLosses` needs of a model; see `Dictionary`."""
 
     code_dim: int
+    sparsity: Selection
+    variance: Tensor
 
     @property
     def b_dec(self) -> Tensor:
@@ -120,4 +123,8 @@ class DictionaryLosses:
 
     def compute(self) -> dict[str, float]:
         """Return all means by name."""
-        return self.means.compute() | self.activity.compute()
+        values, fit = self.means.compute(), self.activity.compute()
+        model = self.model
+        penalty = model.sparsity.of_split(values["penalty"], fit["l0"], float(model.variance))
+        loss = values["loss"] - values["penalty"] + penalty
+        return values | {"loss": loss, "penalty": penalty} | fit
