@@ -262,6 +262,7 @@ class ExportConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     out: str | None = None
     overwrite: bool = False
+    format: str | None = None
     part: str = MISSING
     plugins: list[str] = field(default_factory=list)
 
