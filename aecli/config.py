@@ -86,6 +86,8 @@ class EvalSettings:
     ais: AnnealingSettings = field(default_factory=AnnealingSettings)
     finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
     pictures: bool = MISSING
+    top_rows: int | None = MISSING
+    latents: list[int] | None = MISSING
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures
+from aecli.commands.latents_report import LatentsReport
 from aecli.data import Batches
 from aecli.errors import check_choice, check_int, check_seed
 from aecli.evaluation import metrics
@@ -25,6 +26,7 @@ from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.probe import Probe
 from aecli.models import VAE, Autoencoder, Dictionary
+from aecli.models.losses import SplitLosses
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
@@ -90,10 +92,12 @@ def evaluate(
     read_metrics(run.directory)
     loaded = load(run, device, root, file, files)
     loaded.model.noise.fit(loaded.data.values())
+    report = LatentsReport(loaded, settings)  # before the work: it may hold a mistake
     own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
-    values = _measure(loaded, settings, seed)
+    losses = loaded.model.losses()
+    values = _measure(loaded, losses, settings, seed)
     test_split = loaded.data.batches("test", settings.batch_size, seed)
     values |= computed(own, loaded.model, test_split, values)
     test = {
@@ -109,15 +113,27 @@ def evaluate(
         test["classified_images"] = len(labelled.splits["test"])
     if own:  # what `aecli compare` has to know of them
         test["own_metrics"] = {name: metric.more_is_better for name, (_, metric) in own.items()}
+    latents = report(losses, test_split)
+    if latents is not None:
+        test["firing_rates"] = latents.rates
     _print(loaded, values, settings, {name: metric.unit for name, (_, metric) in own.items()})
     pictures = {}
     if settings.pictures:
         pictures = _pictures(loaded, settings.noise, settings.noise_levels)
+    pages: dict[str, bytes] = {}
+    if latents is not None:
+        show(latents.table)
+        pages = latents.pages
+        if settings.pictures:
+            pictures["firing_rates"] = latents.picture
     folder = run.directory / PICTURES
     drawn = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
-    path = update_metrics(run.directory, {"test": test}, beside=drawn)
-    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
+    written = {folder / name: content for name, content in pages.items()}
+    path = update_metrics(run.directory, {"test": test}, beside=drawn | written)
+    log.info("written: %s%s", ", ".join(map(shown, (path, *written))), _and_pictures(run, settings))
     with SummaryWriter(str(run.directory)) as writer:
+        if latents is not None:
+            writer.add_histogram("test/log10_of_the_firing_rates", latents.logarithms, loaded.step)
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
         for name, picture in pictures.items():
@@ -125,13 +141,15 @@ def evaluate(
     return values
 
 
-def _measure(loaded: Loaded, settings: DictConfig, seed: int) -> dict[str, float]:
+def _measure(
+    loaded: Loaded, losses: SplitLosses, settings: DictConfig, seed: int
+) -> dict[str, float]:
     model, data = loaded.model, loaded.data
     classify = _classification(loaded, settings)  # before the work: it may hold a mistake
     annealing = Annealing(**settings.ais)
     test = data.batches("test", settings.batch_size, seed)
     values: dict[str, float] = metrics.reconstruction(
-        model, Tracked(test, "measuring the reconstructions")
+        model, Tracked(test, "measuring the reconstructions"), losses
     )
     values |= metrics.noisy_reconstruction(
         model,
@@ -250,6 +268,8 @@ def _print(
             unit = unit.replace("pixel", "feature").replace("image", "example")
         elif shape[0] > 1:
             unit = unit.replace("pixel", "pixel and channel")
+        if name == "dead_share":
+            unit += f", on {len(loaded.data.splits['test']):,} examples"
         unit = own_units.get(name, unit)
         table.add_row(name, f"{value:.5g}", unit)
     show(table)

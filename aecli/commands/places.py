@@ -2,14 +2,13 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from glob import iglob
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from aecli.errors import SettingError, check_bool
-from aecli.files import has_only, refuse_existing, refuse_existing_file
+from aecli.files import has_only, matching, refuse_existing, refuse_existing_file
 from aecli.rows import ENDINGS, check_ending
 
 READ = ("file", "files", "root")
@@ -68,7 +67,7 @@ def _each(read: Sequence[Any]) -> Iterator[str]:
         if isinstance(place, str):
             path = str(Path(place).expanduser())
             yield path
-            yield from iglob(path, recursive=True)
+            yield from map(str, matching(path))
         elif isinstance(place, Sequence):
             yield from _each(place)
 

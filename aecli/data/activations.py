@@ -74,7 +74,7 @@ class ActivationFiles:
         return Records(shards, understood=shards.said())
 
     def fit(self, records: Records, rows: Tensor | Ranges) -> ArrayCard:
-        """Return the card: one number, the scale, found on rows from all over the training split."""
+        """Return the card: one number, the scale, found on rows from all over the training."""
         shards, scale = records.data, torch.ones(()).double()
         if self.scale == "norm":
             values = shards.taken(spread(rows, SAMPLED)).view(shards.dtype).double()
@@ -164,9 +164,10 @@ class ActivationData(DataModule):
         return self.some(SAMPLED).double().mean(dim=0).float()
 
     def some(self, count: int) -> Tensor:
-        """Return training rows `(count, D)` from all over the split; some come again if it is small.
+        """Return training rows `(count, D)` from all over the split.
 
-        They are neighbours in part: of many, as many as `PLACES` are read together.
+        They are from `PLACES` places, neighbours at each. Where the split has fewer, some come
+        again.
         """
         assert self.card is not None, "set up first"
         split = self.splits["train"]

@@ -54,11 +54,14 @@ class RowFile:
 def read_into(into: memoryview, descriptor: int, at: int, path: object) -> None:
     """Fill a memory with the bytes of a file from `at` on.
 
-    Raises `SettingError` naming `path` if the file ends before that.
+    Raises `SettingError` naming `path` if the file ends before that, or cannot be read.
     """
     done = 0
     while done < len(into):  # one reading stops at 2 GB
-        count = os.preadv(descriptor, [into[done:]], at + done)
+        try:
+            count = os.preadv(descriptor, [into[done:]], at + done)
+        except OSError as error:
+            raise SettingError(f"{one_line(path)}: cannot be read ({error.strerror})") from error
         if not count:
             raise SettingError(f"{one_line(path)}: has become shorter")
         done += count

@@ -135,7 +135,7 @@ class DataModule(pl.LightningDataModule):
         examples = examples.to(device)
         for name, split in self.splits.items():
             binary = None if split.binary is None else split.binary.to(device)
-            self.splits[name] = Split(examples, split.rows.to(device), binary)
+            self.splits[name] = Split(examples, split.rows[:].to(device), binary)
 
     def names(self, labels: Tensor) -> list[str]:
         """Return the names of labels `(n,)`: those of the classes, or the numbers themselves."""

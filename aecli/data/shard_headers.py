@@ -55,7 +55,7 @@ def header(path: Path, names: Names) -> Shard:
             f"{one_line(path)}: cut off or damaged: its header says {needed:,} bytes of"
             f" {one_line(shape)}, and there are {min(stored, size - offset):,}"
         )
-    return Shard(path, offset, *shape, dtype)
+    return Shard(path, offset, shape[0], shape[1], dtype)
 
 
 def _npy(path: Path, names: Names, size: int) -> tuple[Any, torch.dtype, int, int]:

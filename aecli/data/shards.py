@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from glob import iglob
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from aecli.data.mapped import read_into
 from aecli.data.ranges import Ranges, blocks
 from aecli.data.shard_headers import TOKENS, Shard, header
 from aecli.errors import SettingError, shortened
+from aecli.files import matching
 from aecli.text import first_line, one_line
 
 MOST_FILES = 100_000
@@ -99,10 +99,10 @@ class Shards:
         count = int(rows[-1]) - first + 1
         at, descriptor = shard.offset + first * self.size, files.descriptor(number)
         if count == len(rows) and (np.diff(rows) == 1).all():
-            read_into(memoryview(into).cast("B"), descriptor, at, shard.path)
+            read_into(into.reshape(-1).data, descriptor, at, shard.path)
         else:
             around = np.empty((count, self.size), np.uint8)
-            read_into(memoryview(around).cast("B"), descriptor, at, shard.path)
+            read_into(around.reshape(-1).data, descriptor, at, shard.path)
             np.take(around, rows - first, axis=0, out=into)
         kind, exponent = NOT_FINITE[self.dtype]
         is_wrong = (into.view(kind) & exponent) == exponent
@@ -115,7 +115,7 @@ class Shards:
 
     @property
     def fingerprint(self) -> str:
-        """What tells these rows from others: how many there are in each file, and which are kept."""
+        """What tells these rows from others: how many are in each file, and which are kept."""
         kept = f"{len(self):,} {int(self.kept[:].sum()):,}" if len(self) < self.ends[-1] else ""
         return f"{self.width} {self.dtype} {[shard.rows for shard in self.shards]} {kept}"
 
@@ -151,7 +151,7 @@ class _Files:
             self.number, self.open = -1, -1
             path = self.shards[number].path
             try:
-                self.open = os.open(path, os.O_RDONLY)
+                self.open = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is no trap
             except OSError as error:
                 raise SettingError(
                     f"{one_line(path)}: cannot be read ({error.strerror})"
@@ -201,8 +201,7 @@ def _found(files: Any, setting: str) -> list[Path]:
         matches = [place]
         if not place.exists():
             try:
-                every = islice(iglob(str(place), recursive=True), MOST_FILES + 1)
-                matches = sorted(map(Path, every), key=_natural)
+                matches = sorted(islice(matching(place), MOST_FILES + 1), key=_natural)
             except (OSError, ValueError, re.error) as error:
                 raise SettingError(
                     f"{setting}={one_line(pattern)}: cannot be looked for ({first_line(error)})"

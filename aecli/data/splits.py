@@ -1,6 +1,6 @@
 """Which example is in which split, decided once for a data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -168,7 +168,7 @@ class Splitting:
         wanted = torch.tensor([numbers[name] for name in classes])
         return torch.isin(records.labels, wanted)
 
-    def _check(self, rows: Mapping[str, Tensor], rest: int, count: int) -> None:
+    def _check(self, rows: Mapping[str, Sized], rest: int, count: int) -> None:
         keys = ("validation_size", "test_size", "classes", "train_size")
         values = {key: getattr(self, key) for key in keys}
         asked = ", ".join(f"dataset.{k}={v}" for k, v in values.items() if v is not None)

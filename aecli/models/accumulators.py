@@ -1,14 +1,19 @@
 """Sums over an epoch that stay on the device: the host reads nothing before the epoch ends.
 
-Where several processes train together, what is computed at its end is over all of them.
+Where several processes train together, what is computed at its end is over all of them. A
+checkpoint within an epoch carries what was summed so far: `state` gives it, and `load` takes it,
+checked, into a sum that nothing was added to yet.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aecli.distributed import largest, total
+from aecli.errors import SettingError
 from aecli.sparsity import Sparsity
 
 NUMBERS = 1 << 16
@@ -33,10 +38,28 @@ class Means:
         """Return the mean over all examples added, by key."""
         if not self._counts:
             return {}
-        values = torch.stack(self._values).view(-1, len(self._keys)).double()
+        device = self._values[-1].device  # those of a checkpoint lie on the processor
+        values = [value.to(device) for value in self._values]
+        values = torch.stack(values).view(-1, len(self._keys)).double()
         counts = torch.tensor(self._counts, dtype=torch.float64).to(values.device)
         sums = total(torch.cat([counts @ values, counts.sum()[None]]))
         return dict(zip(self._keys, (sums[:-1] / sums[-1]).tolist(), strict=True))
+
+    def state(self) -> dict[str, Any]:
+        """Return what was added."""
+        values = torch.stack(self._values).cpu() if self._values else torch.empty(0)
+        return {"keys": list(self._keys), "values": values, "counts": torch.tensor(self._counts)}
+
+    def load(self, state: Mapping[str, Any], units: int) -> None:
+        """Go on with the sums of a state; raise `SettingError`, or any error, if it is none."""
+        keys, values, counts = (state[name] for name in ("keys", "values", "counts"))
+        if not all(re.fullmatch(r"[a-z]\w{,40}", key) for key in keys):
+            raise SettingError("has names that are none")
+        _check(values, (len(keys) * len(counts),))
+        if not all(count >= 1 for count in counts.tolist()):
+            raise SettingError("has counts that are none")
+        self._keys = tuple(map(str, keys))
+        self._values, self._counts = list(values.clone().unbind()), list(map(int, counts.tolist()))
 
 
 class Activity:
@@ -66,15 +89,43 @@ class Activity:
     def _take(self) -> None:
         if not self._pending:
             return
-        codes = torch.cat(self._pending) if len(self._pending) > 1 else self._pending[0]
+        device = self._pending[-1].device  # what a checkpoint had lies on the processor
+        pending = [code.to(device) for code in self._pending]
+        codes = torch.cat(pending) if len(pending) > 1 else pending[0]
         active = self.sparsity.active(codes).count_nonzero()
         sums = torch.cat([codes.sum(dim=0).double(), active[None].double()])
         # Not aminmax, which takes ten times as long along the columns.
         extremes = torch.stack([-codes.amin(dim=0), codes.amax(dim=0)])
-        self._sums = sums if self._sums is None else self._sums.add_(sums)
-        self._extremes = extremes if self._extremes is None else self._extremes.maximum(extremes)
+        if self._sums is not None and self._extremes is not None:
+            sums = sums.add_(self._sums.to(device))
+            extremes = extremes.maximum(self._extremes.to(device))
+        self._sums, self._extremes = sums, extremes
         self._count += len(codes)
         self._pending, self._pending_numbers = [], 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what was added, summed or not: that it was asked for changes no last bit."""
+        pending = torch.cat(self._pending).cpu() if self._pending else None
+        sums = None if self._sums is None else self._sums.cpu()
+        extremes = None if self._extremes is None else self._extremes.cpu()
+        return {"count": self._count, "pending": pending, "sums": sums, "extremes": extremes}
+
+    def load(self, state: Mapping[str, Any], units: int) -> None:
+        """Go on with the sums of a state; raise `SettingError`, or any error, if it is none.
+
+        `units` is K.
+        """
+        pending, sums, extremes = (state[name] for name in ("pending", "sums", "extremes"))
+        self._count = int(state["count"])
+        if (sums is None) != (extremes is None) or (sums is None) != (self._count == 0):
+            raise SettingError("has sums of nothing")
+        if pending is not None:
+            _check(pending, (len(pending), units))
+            self._pending, self._pending_numbers = [pending.clone()], pending.numel()
+        if sums is not None:
+            _check(sums, (units + 1,), torch.float64)
+            _check(extremes, (2, units))
+            self._sums, self._extremes = sums.clone(), extremes.clone()
 
     def compute(self) -> dict[str, float]:
         """Return the mean activation, the active units per example (L0), the dead share."""
@@ -97,3 +148,12 @@ class Activity:
         assert self._sums is not None, "no codes were added"
         sums = total(torch.cat([self._sums, self._sums.new_tensor([self._count])]))
         return sums[:-1] / sums[-1]
+
+
+def _check(found: Any, shape: Sequence[int], dtype: torch.dtype | None = None) -> None:
+    """Refuse what is no finite tensor of a shape and, if one is given, a type."""
+    fits = isinstance(found, Tensor) and found.shape == torch.Size(shape)
+    if not fits or not found.is_floating_point() or dtype not in (None, found.dtype):
+        raise SettingError(f"must have a tensor of shape {tuple(shape)}")
+    if found.layout != torch.strided or not found.isfinite().all():
+        raise SettingError("has numbers that are not finite")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS
 
 from aecli.data import Batch
+from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.models.accumulators import Activity, Means
@@ -21,6 +22,10 @@ from aecli.sparsity import Sigmoid, Sparsity
 
 UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
 """What an encoder and a decoder that can be pretrained are made of."""
+
+
+SUMS = "sums"
+"""Where a checkpoint carries what was added up of its epoch, a state for each process."""
 
 
 class Autoencoder(pl.LightningModule):
@@ -219,6 +224,23 @@ class Autoencoder(pl.LightningModule):
             self._validation = self.losses()
         error = self.likelihood.mse(self.reconstruct(batch.original), batch.original)
         self._validation.add(batch, {"mse": error.mean()})
+
+    def sums(self) -> dict[str, Any]:
+        """Return what is added up over an epoch, by name; a checkpoint within one carries it.
+
+        Each has the methods `state` and `load` of `aecli.models.accumulators`.
+        """
+        return {"train": self._train, "activity": self._activity}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what each process has added up of an epoch that has not ended."""
+        checkpoint[SUMS] = gathered({name: part.state() for name, part in self.sums().items()})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with these sums; another number of processes is refused later."""
+        states = checkpoint[SUMS]
+        for name, part in self.sums().items():
+            part.load(states[self.global_rank % len(states)][name], self.code_dim)
 
     def on_train_start(self) -> None:
         """Note how many steps there will be, for the schedules, if there are any."""

@@ -12,6 +12,8 @@ from aecli.errors import SettingError
 STAGES = ("ready", "started", "processed", "completed")
 """What Lightning counts of batches, steps and epochs, in this order; of some it counts only two."""
 
+VALIDATION = "loops.epoch_loop.val_loop.batch_progress"
+
 
 class Progress(NamedTuple):
     """Batches, steps or epochs that have come to each of `STAGES`."""
@@ -25,7 +27,7 @@ class Progress(NamedTuple):
 def check_counters(
     fit_loop: Mapping[str, Any], epoch: int, global_step: int, epochs: int, where: str
 ) -> None:
-    """Refuse counters that no training has which was saved at the end of an epoch.
+    """Refuse counters that no training has which was saved after an epoch, or within it.
 
     `fit_loop` is the state of Lightning's loop, of the right build already; `epoch` and
     `global_step` stand beside it in the checkpoint; `epochs` is `trainer.max_epochs`.
@@ -37,7 +39,9 @@ def check_counters(
             stages = [counts[stage] for stage in STAGES if stage in counts]
             if stages != sorted(stages, reverse=True):
                 raise SettingError(f"{where}: {path}: more {STAGES[-1]} than {STAGES[0]}")
-        if any(total[stage] < current[stage] for stage in total):
+        # Lightning sets the total of validation batches back within an epoch, the current one not.
+        is_set_back = path == VALIDATION and not any(total.values())
+        if not is_set_back and any(total[stage] < current[stage] for stage in total):
             raise SettingError(f"{where}: {path}: its total is less than its current count")
     passed = found["loops.epoch_progress"].current
     if passed["completed"] != epoch:

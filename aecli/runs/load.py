@@ -100,9 +100,9 @@ def load(
 ) -> Loaded:
     """Return the run's model and data.
 
-    `root`, `file` or `files` is where the data lies now, if not where it did in training. A checkpoint
-    may come from a stranger: nothing in it is run, and where data is fetched from is taken from
-    this aecli.
+    `root`, `file` or `files` is where the data lies now, if not where it did in training. A
+    checkpoint may come from a stranger: nothing in it is run, and where data is fetched from is
+    taken from this aecli.
 
     Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
     """

@@ -8,6 +8,7 @@ shape, and only these are taken out of the file. Paths are those of the run's ow
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +20,10 @@ from torch.optim import LBFGS, Optimizer
 
 from aecli.errors import LARGEST, SettingError
 from aecli.models import Autoencoder
+from aecli.models.autoencoder import SUMS
 from aecli.runs.checkpoint import check_weights
 from aecli.runs.counters import check_counters
-from aecli.text import one_line
+from aecli.text import first_line, one_line
 
 
 def rebuilt(
@@ -39,6 +41,7 @@ def rebuilt(
     optimizer, schedulers = _optimizer(model)
     loops = _item(checkpoint, "loops", where)
     states = _item(checkpoint, "optimizer_states", where)
+    sums = _item(checkpoint, SUMS, where)
     rates = _item(checkpoint, "lr_schedulers", where)
     if not isinstance(states, list) or len(states) > 1 or (not states and rates != []):
         raise SettingError(f"{where}: optimizer_states: must be a list of one")
@@ -58,6 +61,7 @@ def rebuilt(
             )
         },
         "callbacks": _callbacks(trainer, _item(checkpoint, "callbacks", where), where),
+        SUMS: _sums(model, sums, f"{where}: {SUMS}"),
         "optimizer_states": [
             _optimizer_state(model, optimizer, state, moved, f"{where}: optimizer_states")
             for state in states
@@ -93,6 +97,8 @@ def like(known: Any, found: Any, where: str) -> Any:
             raise SettingError(f"{where}: must be a list of {len(known)}")
         return type(known)(like(k, f, where) for k, f in zip(known, found, strict=True))
     if isinstance(known, Tensor):
+        if isinstance(found, Tensor) and found.dtype == known.dtype and found.equal(known):
+            return known.clone()  # that of a fresh start, which may be infinite
         return _tensor(found, known.shape, known.dtype, where)
     if isinstance(known, bool):
         if not isinstance(found, bool):
@@ -166,6 +172,22 @@ def _optimizer_state(
             for number in having
         }
     return {"state": taken, "param_groups": known["param_groups"]}
+
+
+def _sums(model: Autoencoder, found: Any, where: str) -> list[dict[str, Any]]:
+    """Return the sums of each process over an epoch that has not ended."""
+    taken = []
+    try:
+        for state in found:
+            parts = {name: deepcopy(part) for name, part in model.sums().items()}
+            for name, part in parts.items():
+                part.load(state[name], model.code_dim)
+            taken.append({name: part.state() for name, part in parts.items()})
+    except Exception as error:  # whatever a made-up state can raise
+        raise SettingError(f"{where}: are no sums over an epoch ({first_line(error)})") from error
+    if not taken:
+        raise SettingError(f"{where}: are those of no process")
+    return taken
 
 
 SAMPLE = (2, 3)

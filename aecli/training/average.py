@@ -143,6 +143,16 @@ class RunningAverage(Callback):
             buffer.copy_(value)
 
     @override
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self.trained is None and self.average is not None:  # within an epoch
+            pairs = zip(self.parameters, self.average, strict=True)
+            averages = {id(parameter): average for parameter, average in pairs}
+            for name, parameter in self.model.named_parameters(remove_duplicate=False):
+                checkpoint["state_dict"][name] = averages[id(parameter)]
+
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.model.state_dict() if self.trained is None else self.trained}
 

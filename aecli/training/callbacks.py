@@ -189,6 +189,8 @@ class BestEpoch(Callback):
         if not isinstance(state, dict) or not isinstance(state.get("metrics"), dict):
             raise SettingError(f"{where}: must have metrics and an epoch")
         epoch = check_int(f"{where}: epoch", state.get("epoch"), 0)
+        if epoch == 0:  # within the first one
+            return {"metrics": {"loss": math.inf}, "epoch": 0}
         metrics = {
             name: check_number(f"{where}: {name}", value)
             for name, value in state["metrics"].items()

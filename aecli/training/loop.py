@@ -8,15 +8,22 @@ profiler, or a hook in `INSIDE` or `OF_THE_MODEL`. Batches must lie on the devic
 that skips its batch by returning None is refused, and so is `self.log` in a step or in a hook of a
 batch (by Lightning, which then has no place for the value): log once an epoch.
 
+An epoch that takes long is saved within: every `SAVED_EVERY` seconds, as the run's last checkpoint.
+A training that goes on from it skips the batches that it has had, and has drawn the same random
+numbers and added up the same sums as one that was never interrupted.
+
 Lightning has no public way to replace the loop of a `Trainer`. Taken from its private parts are
 the class `_TrainingEpochLoop` with its counters, `_num_ready_batches_reached` and
 `_batches_that_stepped`, and the type `_DataFetcher`. Without `EpochLoop.put_into` a training runs
 in Lightning's loop and ends with the same weights, later.
 """
 
+import time
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -28,8 +35,18 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 from typing_extensions import override
 
+from aecli.data import Batches
+from aecli.distributed import are_several, gathered
+from aecli.errors import SettingError
 from aecli.models import Autoencoder
+from aecli.runs.paths import LAST, checkpoint_path
 
+SAVED_EVERY = 600.0
+"""Seconds of an epoch after which it is saved, and again after each as many."""
+SAVING_TAKES = 0.02
+"""Share of the time that saving within epochs may take: large models are saved less often."""
+AGREED_EVERY = 64
+"""Batches after which several processes ask the first one whether it is time to save."""
 INSIDE = (
     "on_before_zero_grad",
     "on_before_backward",
@@ -60,11 +77,23 @@ class EpochLoop(_TrainingEpochLoop):
         trainer.fit_loop.epoch_loop = cls(trainer, loop.min_steps, loop.max_steps)
 
     @override
+    def reset(self) -> None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before")
+            super().reset()  # which does not know that the batches can be skipped
+
+    @override
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         # What a batch needs is found out once an epoch.
         super().on_run_start(data_fetcher)
         trainer = self.trainer
+        self._last_saved, self._save_every = time.monotonic(), SAVED_EVERY
+        self._is_one_of_several = are_several()
+        if self.restarting:
+            self._go_on_within(data_fetcher)
         self._is_lean = _can_be_lean(trainer)
+        model = trainer.lightning_module
+        self._takes_plain_steps = isinstance(model, Autoencoder) and model.takes_plain_steps
         waits = self._is_lean and _validates_by_epochs(trainer)
         self._batches_without_validation = int(trainer.num_training_batches) if waits else 0
         self._before = _hooks(trainer, "on_train_batch_start")
@@ -120,6 +149,41 @@ class EpochLoop(_TrainingEpochLoop):
             super().on_advance_end(data_fetcher)
         else:
             self._batches_that_stepped += 1
+        if self._is_one_of_several or self._is_time_to_save():
+            self._save_within()
+
+    def _is_time_to_save(self) -> bool:
+        return time.monotonic() - self._last_saved >= self._save_every
+
+    def _save_within(self) -> None:
+        """Save the run between two steps, if it is time."""
+        trainer, done = self.trainer, self.batch_idx + 1
+        is_between = done < trainer.num_training_batches and not self._should_accumulate()
+        if not is_between or not self._takes_plain_steps or trainer.should_stop:
+            return
+        if self._is_one_of_several and (
+            done % AGREED_EVERY or not gathered(self._is_time_to_save())[0]
+        ):
+            return
+        start = time.monotonic()
+        trainer.save_checkpoint(checkpoint_path(Path(trainer.default_root_dir), LAST))
+        self._last_saved = time.monotonic()
+        self._save_every = max(SAVED_EVERY, (self._last_saved - start) / SAVING_TAKES)
+
+    def _go_on_within(self, data_fetcher: _DataFetcher) -> None:
+        """Leave out the batches that were trained on; start the callbacks as at an epoch's start.
+
+        Lightning leaves out the hooks.
+        """
+        done, trainer = self.batch_progress.current.ready, self.trainer
+        (batches,) = data_fetcher.combined_loader.flattened
+        if not isinstance(batches, Batches) or not 0 < done < trainer.num_training_batches:
+            raise SettingError(
+                f"resume: {done} batches of an epoch are done, of {trainer.num_training_batches}"
+            )
+        batches.done = done
+        for hook in _hooks(trainer, "on_train_epoch_start"):
+            hook()
 
 
 def _can_be_lean(trainer: Trainer) -> bool:

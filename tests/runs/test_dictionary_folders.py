@@ -1,20 +1,15 @@
 """Dictionaries as folders of SAELens and sparsify: by the formulas, and in the tools themselves."""
 
-import json
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from aecli.data import ArrayCard
-from aecli.data.records import Scaled
-from aecli.dictionaries import Selection
-from aecli.errors import SettingError
 from aecli.runs.dictionary_folders import (
     FORMS,
     Coded,
@@ -90,9 +85,7 @@ def trained(variant):
 
 def difference(made, own):
     """Return the largest difference of codes and outputs, relative to the largest of each."""
-    return max(
-        float((a - b).abs().max() / b.abs().max()) for a, b in zip(made, own, strict=True)
-    )
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(made, own, strict=True))
 
 
 @torch.no_grad()
@@ -122,7 +115,7 @@ def test_a_folder_has_the_codes_and_the_outputs_of_the_run(tmp_path, tool, varia
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", PROGRAMS)
 def test_the_tool_itself_has_the_same(tmp_path, tool):
-    if TOOL == sys.executable and find_spec(PACKAGES[tool]) is None:
+    if sys.executable == TOOL and find_spec(PACKAGES[tool]) is None:
         pytest.skip(f'{PACKAGES[tool]} is not installed: pip install "aecli[dictionaries]"')
     raw = ArrayCard("rows", (D,), "float32", *torch.tensor([0.0, 1.0]).double())
     own = {}

@@ -15,6 +15,7 @@ from aecli.errors import SettingError
 from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State
+from aecli.training import loop
 from aecli.training.callbacks import BestEpoch
 from tests.commandline import aecli
 from tests.conftest import STEPWISE, configure, small
@@ -59,6 +60,12 @@ WITH_STATE = (
     ("model=vae", "trainer.average=0.9", "network.batch_norm=true"),
     ("model=dae", "trainer.average=0.9", "+trainer.accumulate_grad_batches=2"),
 )
+WITHIN = (
+    ("model=vae", "dataset.binarize=dynamic"),
+    ("model=vae", "dataset.binarize=dynamic", "dataset.batch_size=50"),
+    ("model=ae", "sparsity=l1", "optimizer=sgd", "optimizer.momentum=0.9"),
+)
+"""Those whose epoch has draws of its own, too, one and several batches at a time."""
 
 
 @pytest.mark.parametrize("batch", [3, None], ids=["in mid-epoch", "at an epoch's end"])
@@ -74,7 +81,12 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     whole = trained(tmp_path / "whole", *settings)
     with pytest.raises(CutOffError):
         trained(parts, *settings, callbacks=[Cut(1, batch)])
-    resumed = trained(parts, *settings, last=parts / "checkpoints" / "last.ckpt")
+    check_same(whole, trained(parts, *settings, last=parts / "checkpoints" / "last.ckpt"), tmp_path)
+
+
+def check_same(whole, resumed, tmp_path):
+    """Check that two trainings, the second one interrupted, have ended alike."""
+    parts = tmp_path / "parts"
     assert resumed["global_step"] == whole["global_step"]
     same = partial(torch.testing.assert_close, rtol=0, atol=0)
     same(resumed["state_dict"], whole["state_dict"])
@@ -86,6 +98,28 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     for key in ("epochs", "best_epoch", "val"):
         assert ours[key] == theirs[key]
     assert scalars(parts) == scalars(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize(
+    "overrides",
+    [small(variant) for variant in STEPWISE] + list(WITH_STATE) + list(WITHIN),
+    ids=" ".join,
+)
+def test_a_run_saved_within_an_epoch_is_resumed_bitwise(tmp_path, monkeypatch, overrides, epoch):
+    if "optimizer=lbfgs" in overrides:
+        pytest.skip("an epoch is one batch")
+    monkeypatch.setattr(loop, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(loop, "SAVING_TAKES", 1e9)
+    settings = ("dataset.batch_size=200", *overrides, "trainer.max_epochs=3")
+    whole = trained(tmp_path / "whole", *settings)
+    parts = tmp_path / "parts"
+    with pytest.raises(CutOffError):
+        trained(parts, *settings, callbacks=[Cut(epoch, 5)])
+    last = parts / "checkpoints" / "last.ckpt"
+    batches = read(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+    assert batches["completed"] == (4 if "accumulate" in str(overrides) else 5)
+    check_same(whole, trained(parts, *settings, last=last), tmp_path)
 
 
 def test_a_run_on_a_mapped_array_is_resumed_bitwise(tmp_path, monkeypatch):
