@@ -130,7 +130,9 @@ def evaluate(
     drawn = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
     written = {folder / name: content for name, content in pages.items()}
     path = update_metrics(run.directory, {"test": test}, beside=drawn | written)
-    log.info("written: %s%s", ", ".join(map(shown, (path, *written))), _and_pictures(run, settings))
+    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
+    for page in written:
+        log.info("written: %s", shown(page))
     with SummaryWriter(str(run.directory)) as writer:
         if latents is not None:
             writer.add_histogram("test/log10_of_the_firing_rates", latents.logarithms, loaded.step)

@@ -54,6 +54,11 @@ def main(config: DictConfig) -> None:
     check_installed(ending)
     loaded = opened(config, out, "cpu")
     loaded.config.dataset.update(check_places(loaded.config, config.dataset))
+    if isinstance(loaded.model, Dictionary) and ending in FORMATS and part != "decoder":
+        raise SettingError(
+            f"out={config.out}: a graph cannot hold how a dictionary finds its few active latents;"
+            f" use format={' or '.join(FORMS)} with a folder, or {FOLDER}"
+        )
     given, x = _examples(loaded)
     code = loaded.model.encode(x)
     reconstruction = loaded.card.leaving(loaded.model.decode(code).mean)

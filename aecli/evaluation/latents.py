@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -79,8 +80,8 @@ def by_decade(rates: Tensor) -> dict[str, int]:
     edges = [10.0**power for power in range(1 - DECADES, 0)]
     number = torch.bucketize(rates, torch.tensor(edges).to(rates), right=True)
     counts = torch.bincount(number[rates > 0].cpu(), minlength=DECADES).tolist()
-    names = [f"{low:g} to {high:g}" for low, high in zip(edges, [*edges[1:], 1], strict=True)]
-    names = ["0", f"below {edges[0]:g}", *names]
+    ends = [f"{edge:g}".replace("e-0", "e-") for edge in (*edges, 1)]
+    names = ["0", f"below {ends[0]}", *(f"{low} to {high}" for low, high in pairwise(ends))]
     return dict(zip(names, [int((rates == 0).sum()), *counts], strict=True))
 
 

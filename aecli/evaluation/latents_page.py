@@ -25,11 +25,10 @@ h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
 table { border-collapse: collapse } th { text-align: left; font-weight: 600 }
 th, td { padding: .15rem .8rem .15rem 0; vertical-align: top; border-bottom: 1px solid var(--line) }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-.text { font-family: ui-monospace, monospace; font-size: .85rem; white-space: pre-wrap;
-  overflow-wrap: anywhere }
+.text { font-family: ui-monospace, monospace; font-size: .85rem; overflow-wrap: anywhere }
 .text, .wide { width: 100% } .from { opacity: .7; font-size: .85rem; white-space: nowrap }
-mark { background: var(--mark); color: black; padding: 0 .1rem; border-radius: .15rem }
-svg { display: block; margin: .5rem 0 } rect { fill: var(--bar) }
+mark { background: var(--mark); color: black; white-space: pre; border-radius: .15rem }
+svg { display: block; margin: .5rem 0 } table { margin-top: 1rem } rect { fill: var(--bar) }
 svg text { fill: currentColor; font-size: 11px }
 figure { margin: 0 } figcaption { font-size: .85rem; opacity: .8 }
 """
@@ -100,8 +99,9 @@ class Page:
             " </p>"
             f"<figure>{all_latents}<figcaption>All {sum(self.rates.values()):,} latents by their"
             " firing rates.</figcaption></figure>"
-            '<table><tr><th>latent</th><th>firing rate</th><th class="number">rows</th>'
-            f"<th>mean activation where active</th></tr>{''.join(lines)}</table>"
+            '<table><tr><th class="number">latent</th><th class="number">firing rate</th>'
+            '<th class="number">rows</th><th class="number">mean activation where active</th></tr>'
+            f"{''.join(lines)}</table>"
         )
 
     def _latent(self, latent: Latent) -> str:
@@ -116,7 +116,8 @@ class Page:
             f" a mean of {latent.mean:.4g}, at most {latent.rows[0].activation:.4g}.</p>"
             f"<figure>{_histogram(latent.bins[:used], ends)}<figcaption>Its activations where it is"
             " active.</figcaption></figure>"
-            '<table class="wide"><tr><th>activation</th><th>text</th><th>from</th></tr>'
+            '<table class="wide"><tr><th class="number">activation</th><th>text</th>'
+            "<th>from</th></tr>"
             f"{''.join(map(self._row, latent.rows))}</table>"
         )
 

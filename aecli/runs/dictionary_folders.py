@@ -214,9 +214,9 @@ FORMS = {
 
 def write_dictionary(form: Form, contents: Contents, folder: Path) -> None:
     """Write the two files into an empty folder."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file(contents.tensors, folder / form.weights, {"format": "pt"})
+    (folder / form.weights).write_bytes(save(contents.tensors, {"format": "pt"}))
     (folder / CONFIG).write_text(json.dumps(contents.config, indent=1))
 
 
