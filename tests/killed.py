@@ -1,7 +1,8 @@
 """Trains, is killed, goes on: `python -m tests.killed DIRECTORY` for test_interruption.
 
 Each training but the last one is killed: at a random moment of an epoch, or within the writing of
-a checkpoint. The epochs are drawn from the whole training, one from each of its parts.
+a checkpoint, of which there are some within the epochs, too. The epochs are drawn from the whole
+training, one from each of its parts.
 """
 
 import os
@@ -16,6 +17,7 @@ import lightning.pytorch as pl
 
 from aecli.commands.train import quieten, train
 from aecli.runs.resume import last_checkpoint
+from aecli.training import loop
 from tests.conftest import configure
 
 EPOCHS, KILLS = 60, 20
@@ -80,6 +82,7 @@ def _start(directory: Path, *callbacks: pl.Callback) -> int:
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # TensorBoard prints
         quieten()
+        loop.SAVED_EVERY, loop.SAVING_TAKES = 0.02, 1.0
         config, choices = configure(*SETTINGS)
         train(config, directory, choices, last_checkpoint(directory), callbacks)
         os._exit(0)

@@ -72,7 +72,7 @@ NO_NUMBERS = {
     "+trainer.max_time": "has a test below",
 }
 """Settings that leave the numbers of a tiny training on a processor as they are, and why."""
-READ_ELSEWHERE = ("dataset=array", "dataset=table")
+READ_ELSEWHERE = ("dataset=activations", "dataset=array", "dataset=table")
 """What their settings change is tested where files are read: in tests/data/."""
 
 

@@ -15,6 +15,7 @@ from tests.commandline import aecli
 
 ROOT = Path(__file__).parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "own-data.md"
+KINDS = ("images", "array", "table", "activations")
 SHORT = ("trainer.max_epochs=1", "pictures_every=0")
 
 
@@ -85,9 +86,13 @@ def test_the_ways_in_and_out_run_as_typed(page, section, tmp_path):
     for name in ("photos", "new", "noisy"):
         photos(tmp_path, name)
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(60, 20)).astype("float32"))
+    (tmp_path / "acts").mkdir()
+    np.save(
+        tmp_path / "acts" / "0.npy", np.random.default_rng(0).normal(size=(6000, 8)).astype("f2")
+    )
     lines = commands(section, page)
     trains = {words[2]: words for words in lines if words[1] == "train"}
-    assert set(trains) == {"dataset=images", "dataset=array", "dataset=table"}
+    assert {word.removeprefix("dataset=") for word in trains} == {*KINDS}
     latest = ""
     for words in (words for words in lines if words[1] != "train"):
         of_images = "dataset.root" in " ".join(words) or words[1] in ("decode", "sample")
@@ -99,6 +104,7 @@ def test_the_ways_in_and_out_run_as_typed(page, section, tmp_path):
             typed(["aecli", "encode", "run=latest", "out=codes.csv"], tmp_path)
         typed(words, tmp_path)
     typed(trains["dataset=array"], tmp_path)
+    typed(trains["dataset=activations"], tmp_path)
     made = [word.removeprefix("out=") for words in lines for word in words if "out=" in word]
     assert len(made) >= 5
     assert all((tmp_path / name).exists() for name in made)

@@ -85,6 +85,9 @@ class Setting(NamedTuple):
             words += [f"dataset.file={array()}"] if self.key != "dataset.file" else []
             words += ["dataset.key=x"] if self.key not in ("dataset.file", "dataset.key") else []
             words += ["dataset.labels=y"] if self.key == "dataset.classes" else []
+        if self.option == "dataset=activations":
+            words += [f"dataset.files={shard()}"] if self.key != "dataset.files" else []
+            words += ["dataset.batch_size=20"] if self.key != "dataset.batch_size" else []
         if self.option in ("dataset=table", "likelihood=mixed"):
             words += ["dataset=table"] if group == "likelihood" else []
             words += [f"dataset.file={table()}"] if self.key != "dataset.file" else []
@@ -114,6 +117,14 @@ def array() -> Path:
     rows = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
     np.savez(folder / "array.npz", x=rows, y=np.arange(200) % 5)
     return folder / "array.npz"
+
+
+@cache
+def shard() -> Path:
+    """Return a file of 500 rows of 6 activations."""
+    atexit.register(shutil.rmtree, folder := Path(mkdtemp()))
+    np.save(folder / "acts.npy", np.random.default_rng(0).normal(size=(500, 6)).astype(np.float16))
+    return folder / "acts.npy"
 
 
 @cache

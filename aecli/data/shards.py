@@ -65,7 +65,7 @@ class Shards:
         return Shards(self.shards, Ranges.of_mask(~mask))
 
     def taken(self, rows: Tensor) -> Tensor:
-        """Return some rows `(n,)`, as bytes `(n, size)`; those that lie together are read together.
+        """Return some rows `(n,)`, n > 0, as bytes `(n, size)`; neighbours are read together.
 
         Raises `SettingError` for a row with numbers that are not finite, by file and number, and if
         a file cannot be read.
@@ -83,7 +83,7 @@ class Shards:
         found = np.empty((len(places), self.size), np.uint8)
         with _Files(self.shards) as files:
             edges = [0, *np.flatnonzero(apart) + 1, len(places)]
-            for start, end in pairwise(edges) if len(places) else ():
+            for start, end in pairwise(edges):
                 shard = int(number[start])
                 own = places[start:end] - (self.ends[shard] - self.shards[shard].rows)
                 self._read(found[start:end], own, shard, files)

@@ -38,6 +38,8 @@ class Means:
         """Return the mean over all examples added, by key."""
         if not self._counts:
             return {}
+        if len(self._values) != len(self._keys) * len(self._counts):
+            raise SettingError("resume: what was added up of its epoch is not this model's")
         device = self._values[-1].device  # those of a checkpoint lie on the processor
         values = [value.to(device) for value in self._values]
         values = torch.stack(values).view(-1, len(self._keys)).double()
@@ -116,7 +118,9 @@ class Activity:
         `units` is K.
         """
         pending, sums, extremes = (state[name] for name in ("pending", "sums", "extremes"))
-        self._count = int(state["count"])
+        self._count = state["count"]
+        if not isinstance(self._count, int) or not 0 <= self._count < 1 << 62:
+            raise SettingError("has a count that is none")
         if (sums is None) != (extremes is None) or (sums is None) != (self._count == 0):
             raise SettingError("has sums of nothing")
         if pending is not None:

@@ -59,7 +59,7 @@ def test_a_tables_columns_are_told_with_what_is_missing(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("dataset=none", "dataset=none: must be one of array"),
+        ("dataset=none", "dataset=none: must be one of activations, array"),
         ("model=ae", "model=ae: aecli data takes dataset, its settings, plugins, out and ov"),
         ("trainer.max_epochs=3", "trainer.max_epochs=3: aecli data takes dataset"),
         ("dataset.shape=[3]", "dataset.shape=[3]: follows from other settings"),
@@ -67,6 +67,8 @@ def test_a_tables_columns_are_told_with_what_is_missing(tmp_path):
         ("dataset.binarize=some", "dataset.binarize=some: must be one of none"),
         ("out=sheet.jpg", "out=sheet.jpg: must end in one of .png"),
         ("out=sheet", "out=sheet: must end in one of .png"),
+        ("dataset=activations", "dataset.files=null: must be a pattern of files, such as"),
+        ("dataset=activations dataset.files=a*.npy", "dataset.files=a*.npy: there is no such"),
         ("dataset=array", "dataset.file: must be the path of an array"),
     ],
 )

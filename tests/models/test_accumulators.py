@@ -1,12 +1,15 @@
 import gc
 import weakref
+from contextlib import suppress
 
 import pytest
 import torch
 
+from aecli.errors import SettingError
 from aecli.models import accumulators
 from aecli.models.accumulators import Activity, Means
 from aecli.sparsity import Sparsity
+from tests.hostile import DROPPED, STRANGE, tensors_like
 
 
 @pytest.fixture(params=[1, 5, 1 << 15], autouse=True)
@@ -32,6 +35,47 @@ def test_activity_is_that_of_the_whole_set():
     assert activity.unit_means.tolist() == pytest.approx([1, 4 / 3, 0])
     expected = {"mean_activation": 7 / 9, "l0": 4 / 3, "dead_share": 1 / 3}
     assert activity.compute() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 6])
+def test_a_state_goes_on_to_the_same_last_bit(after):
+    codes = (torch.rand(20, 7) - 0.3).relu().split(3)
+    sums = [(Means(), Activity(Sparsity())) for _ in range(2)]
+    for number, code in enumerate(codes):
+        if number == after:
+            means, activity = Means(), Activity(Sparsity())
+            means.load(sums[1][0].state(), 7)
+            activity.load(sums[1][1].state(), 7)
+            sums[1] = means, activity
+        for means, activity in sums:
+            means.add({"loss": code.mean(), "nll": code.amax()}, len(code))
+            activity.add(code)
+    whole, parted = ([part.compute() for part in parts] for parts in sums)
+    assert whole == parted
+    assert torch.equal(sums[0][1].unit_means, sums[1][1].unit_means)
+
+
+@pytest.mark.parametrize("kind", [Means, Activity])
+def test_a_strange_state_is_refused(kind):
+    new = (lambda: Activity(Sparsity())) if kind is Activity else Means
+    own = new()
+    for _ in range(3):
+        own.add(*((torch.rand(2, 4),) if kind is Activity else ({"loss": torch.rand(())}, 2)))
+    state, refused = own.state(), 0
+    for name, value in state.items():
+        strange = [*STRANGE, *(tensors_like(value) if isinstance(value, torch.Tensor) else ())]
+        for other in [*strange, DROPPED]:
+            changed = {key: v for key, v in state.items() if key != name}
+            changed |= {} if other is DROPPED else {name: other}
+            part = new()
+            try:
+                part.load(changed, 4)
+            except Exception:  # `rebuilt` makes one line of it
+                refused += 1
+                continue
+            with suppress(SettingError):
+                part.compute()
+    assert refused > 60
 
 
 def test_what_is_added_keeps_no_graph():

@@ -15,8 +15,8 @@ from aecli.errors import SettingError
 from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State
-from aecli.training import loop
 from aecli.training.callbacks import BestEpoch
+from aecli.training.loop import EpochLoop
 from tests.commandline import aecli
 from tests.conftest import STEPWISE, configure, small
 from tests.events import scalars
@@ -60,12 +60,6 @@ WITH_STATE = (
     ("model=vae", "trainer.average=0.9", "network.batch_norm=true"),
     ("model=dae", "trainer.average=0.9", "+trainer.accumulate_grad_batches=2"),
 )
-WITHIN = (
-    ("model=vae", "dataset.binarize=dynamic"),
-    ("model=vae", "dataset.binarize=dynamic", "dataset.batch_size=50"),
-    ("model=ae", "sparsity=l1", "optimizer=sgd", "optimizer.momentum=0.9"),
-)
-"""Those whose epoch has draws of its own, too, one and several batches at a time."""
 
 
 @pytest.mark.parametrize("batch", [3, None], ids=["in mid-epoch", "at an epoch's end"])
@@ -100,26 +94,51 @@ def check_same(whole, resumed, tmp_path):
     assert scalars(parts) == scalars(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("epoch", [0, 1])
-@pytest.mark.parametrize(
-    "overrides",
-    [small(variant) for variant in STEPWISE] + list(WITH_STATE) + list(WITHIN),
-    ids=" ".join,
-)
-def test_a_run_saved_within_an_epoch_is_resumed_bitwise(tmp_path, monkeypatch, overrides, epoch):
-    if "optimizer=lbfgs" in overrides:
-        pytest.skip("an epoch is one batch")
-    monkeypatch.setattr(loop, "SAVED_EVERY", 0.0)
-    monkeypatch.setattr(loop, "SAVING_TAKES", 1e9)
-    settings = ("dataset.batch_size=200", *overrides, "trainer.max_epochs=3")
+def check_resumed_within(tmp_path, monkeypatch, overrides, epoch, done):
+    """Check a run that is saved after some batches of an epoch, and cut off in the next one."""
+
+    def is_time(self):
+        return (self.trainer.current_epoch, self.batch_idx + 1) == (epoch, done)
+
+    settings = (*overrides, "trainer.max_epochs=3")
     whole = trained(tmp_path / "whole", *settings)
     parts = tmp_path / "parts"
+    monkeypatch.setattr(EpochLoop, "_is_time_to_save", is_time)
     with pytest.raises(CutOffError):
-        trained(parts, *settings, callbacks=[Cut(epoch, 5)])
+        trained(parts, *settings, callbacks=[Cut(epoch, done)])
     last = parts / "checkpoints" / "last.ckpt"
     batches = read(last)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-    assert batches["completed"] == (4 if "accumulate" in str(overrides) else 5)
+    assert batches["completed"] == done
     check_same(whole, trained(parts, *settings, last=last), tmp_path)
+
+
+SEVERAL = ("dataset.batch_size=200",)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epoch", "done"),
+    [
+        (("model=vae", "dataset.binarize=dynamic", *SEVERAL), 0, 5),
+        (("model=vae", "dataset.binarize=dynamic", "dataset.batch_size=50"), 1, 23),
+        (("model=dae", "trainer.average=0.9", *SEVERAL), 1, 1),
+        (("model=ae", "early_stopping.patience=2", *SEVERAL), 0, 6),
+    ],
+    ids=str,
+)
+def test_a_run_saved_within_an_epoch_is_resumed_bitwise(
+    tmp_path, monkeypatch, overrides, epoch, done
+):
+    check_resumed_within(tmp_path, monkeypatch, overrides, epoch, done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "overrides",
+    [*map(small, STEPWISE), *(o for o in WITH_STATE if "lbfgs" not in str(o))],
+    ids=" ".join,
+)
+def test_any_run_saved_within_an_epoch_is_resumed_bitwise(tmp_path, monkeypatch, overrides):
+    check_resumed_within(tmp_path, monkeypatch, (*SEVERAL, *overrides), 1, 4)
 
 
 def test_a_run_on_a_mapped_array_is_resumed_bitwise(tmp_path, monkeypatch):

@@ -1,0 +1,106 @@
+"""`dataset=activations` as it is typed: from training to results, through a row that is wrong."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.commandline import aecli, is_one_line
+
+SMALL = (
+    "model=ae",
+    "network.hidden=[]",
+    "model.code_dim=2",
+    "dataset.batch_size=50",
+    "trainer.deterministic=true",
+    "pictures_every=0",
+)
+TRAIN = ("train", "dataset=activations", *SMALL)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    draw = np.random.default_rng(0)
+    mixing = draw.normal(size=(2, 6))
+    for number in range(3):
+        rows = draw.normal(size=(400, 2)) @ mixing
+        np.save(tmp_path / f"{number}.npy", rows.astype(np.float16))
+    return tmp_path
+
+
+def test_from_training_to_results(folder):
+    pca = [word for word in TRAIN if not word.startswith(("model=", "network"))]
+    done = aecli(*pca, "model=pca", "dataset.files=?.npy", "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "3 shards, 1,200 rows of 6 numbers, float16" in done.stdout
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    for words in (
+        ("eval", "run=../run", "eval.pictures=false"),
+        ("encode", "run=../run", "out=codes.npz", "dataset.files=[../0.npy,../1.npy]"),
+        ("reconstruct", "run=../run", "out=x.npy", "dataset.files=../2.npy"),
+        ("score", "run=../run", "out=scores.csv"),
+        ("sample", "run=../run", "kind=reconstruct", "out=some.npz"),
+    ):
+        done = aecli(*words, cwd=elsewhere)
+        assert done.returncode == 0, done.stderr
+    codes = np.load(elsewhere / "codes.npz")
+    assert codes["codes"].shape == (800, 2)
+    assert codes["ids"].tolist() == list(range(800))
+    x, rows = np.load(elsewhere / "x.npy"), np.load(folder / "2.npy")
+    assert x.shape == rows.shape
+    np.testing.assert_allclose(x, rows, atol=0.01)  # which have two dimensions
+
+
+def test_what_does_not_fit_is_one_line_and_nothing_is_overwritten(folder):
+    run = ("dataset.files=?.npy", "hydra.run.dir=run", "trainer.max_epochs=1")
+    assert aecli(*TRAIN, *run, cwd=folder).returncode == 0
+    np.save(folder / "wide.npy", np.ones((9, 7), np.float16))
+    before = (folder / "1.npy").read_bytes()
+    for words, told in {
+        ("dataset.files=wide.npy", "out=z.npy"): "has rows of 7 numbers; the run was trained on",
+        ("dataset.files=?.npy", "out=1.npy", "overwrite=true"): "is, or lies in, what is read",
+        ("dataset.files=[2.npy,1.npy]", "out=1.npy", "overwrite=true"): "is, or lies in, what is",
+        ("out=1.npy", "overwrite=true"): "is, or lies in, what is read",
+        ("dataset.file=0.npy", "out=z.npy"): "the run's data set has no such setting",
+        ("dataset.key=x", "out=z.npy"): "dataset.key=x: is of new data; add dataset.files=",
+    }.items():
+        done = aecli("encode", "run=run", *words, cwd=folder)
+        assert is_one_line(done), done.stderr
+        assert told in done.stderr
+    assert (folder / "1.npy").read_bytes() == before
+    np.save(folder / "3.npy", np.ones((9, 6), np.float16))
+    done = aecli("eval", "run=run", cwd=folder)
+    assert is_one_line(done)
+    assert "the 1,209 examples that are there now are not those of the run" in done.stderr
+
+
+def test_a_row_that_is_not_finite_ends_a_training_that_goes_on_once_it_is_mended(folder):
+    whole = aecli(
+        *TRAIN, "dataset.files=?.npy", "hydra.run.dir=whole", "trainer.max_epochs=2", cwd=folder
+    )
+    assert whole.returncode == 0, whole.stderr
+    run = ("dataset.files=?.npy", "hydra.run.dir=run", "trainer.max_epochs=1")
+    assert aecli(*TRAIN, *run, cwd=folder).returncode == 0
+    path, row = folder / "1.npy", training_row(folder, range(400, 800)) - 400
+    rows = np.load(path)
+    np.save(path, np.where(np.arange(400)[:, None] == row, np.nan, rows).astype(np.float16))
+    resume = ("train", "resume=run", "trainer.max_epochs=2")
+    done = aecli(*resume, cwd=folder)
+    assert is_one_line(done), done.stderr
+    assert done.stderr.endswith(f"1.npy: row {row} has numbers that are not finite (6 of 6)\n")
+    np.save(path, rows)
+    done = aecli(*resume, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("run", "whole")
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def training_row(folder, rows):
+    """Return the first of some rows that is in the training split."""
+    done = aecli("encode", "run=whole", "out=all.npz", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    made = np.load(folder / "all.npz")
+    return min(set(rows) & set(made["ids"][made["split"] == "train"].tolist()))
