@@ -78,7 +78,7 @@ def sampled(rates: Tensor) -> list[int]:
 def by_decade(rates: Tensor) -> dict[str, int]:
     """Return how many latents have a firing rate of 0, below 10⁻⁶, in [10⁻⁶, 10⁻⁵), …, [0.1, 1]."""
     edges = [10.0**power for power in range(1 - DECADES, 0)]
-    number = torch.bucketize(rates, torch.tensor(edges).to(rates), right=True)
+    number = torch.bucketize(rates, rates.new_tensor(edges), right=True)
     counts = torch.bincount(number[rates > 0].cpu(), minlength=DECADES).tolist()
     ends = [f"{edge:g}".replace("e-0", "e-") for edge in (*edges, 1)]
     names = ["0", f"below {ends[0]}", *(f"{low} to {high}" for low, high in pairwise(ends))]
