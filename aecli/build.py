@@ -26,6 +26,7 @@ from aecli.text import one_line
 TRAINER = "lightning.pytorch.Trainer"
 PARTS = (
     "aecli.data",
+    "aecli.dictionaries",
     "aecli.likelihoods",
     "aecli.models",
     "aecli.networks",

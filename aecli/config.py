@@ -90,6 +90,8 @@ class EvalSettings:
     aggregate_images: int | None = None
     generated_images: int | None = None
     pictures: bool = MISSING
+    top_rows: int | None = MISSING
+    latents: list[int] | None = MISSING
 
 
 @dataclass
@@ -266,6 +268,7 @@ class ExportConfig:
     dataset: DataPlace = field(default_factory=DataPlace)
     out: str | None = None
     overwrite: bool = False
+    format: str | None = None
     part: str = MISSING
     plugins: list[str] = field(default_factory=list)
 
@@ -363,6 +366,11 @@ def code_dim(most: int, shape: Sequence[int] | None) -> int:
     return most if shape is None else min(most, -(-prod(shape) // 2))
 
 
+def dictionary_lr(latents: int) -> float:
+    """Return 2·10⁻⁴ · √(2¹⁴/n), the rate of a dictionary of n latents (Gao et al. 2024)."""
+    return 2e-4 * (2**14 / latents) ** 0.5
+
+
 def is_sweep() -> bool:
     """Return whether Hydra runs the jobs of a sweep in this process, or is about to."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
@@ -399,3 +407,4 @@ def register() -> None:
     store.store(name="explore_schema", node=ExploreConfig)
     OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)
     OmegaConf.register_new_resolver("code_dim", code_dim, replace=True)
+    OmegaConf.register_new_resolver("dictionary_lr", dictionary_lr, replace=True)

@@ -270,6 +270,21 @@ def histogram(values: Mapping[str, np.ndarray], axis: str, mark: float | None = 
     return figure
 
 
+def firing_rates(rates: np.ndarray, rows: int) -> Figure:
+    """Return a histogram of the firing rates `(n,)` of latents on so many rows, dead ones apart."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    alive = rates[rates > 0]
+    edges = np.logspace(np.log10(0.7 / rows), 0, 50)
+    axes.hist(alive, bins=list(edges), label=f"active ({len(alive):,})")
+    dead = len(rates) - len(alive)
+    if dead:
+        axes.plot([], [], " ", label=f"dead on these {rows:,} rows ({dead:,})")
+    axes.set(xscale="log", xlabel="firing rate: share of the rows", ylabel="latents")
+    axes.legend()
+    return figure
+
+
 def histograms(values: Mapping[str, np.ndarray], title: str) -> Figure:
     """Return a histogram of each column's values `(n,)`; bars of the commonest, if it has texts."""
     across = min(5, len(values))

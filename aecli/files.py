@@ -10,7 +10,7 @@ Nothing is written through a symbolic link: not to a linked file, nor into a lin
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EOPNOTSUPP, EPERM
@@ -132,14 +132,14 @@ def write_new(folder: Path, name: str, contents: Mapping[str, bytes]) -> list[Pa
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     """Yield an empty folder to write into, which becomes `path` when the block ends.
 
     If the block raises, nothing is left of it. Raises `SettingError` if something is at `path`
-    already: a file, a link, or a folder that is not empty.
+    already: a file, a link, or a folder that holds other files than those that `replaces` names.
     """
     with _one_line(path):
-        refuse_existing(path)
+        refuse_existing(path, replaces)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         temporary = _temporary_name(path)
@@ -149,22 +149,33 @@ def new_folder(path: Path) -> Iterator[Path]:
             _lock(descriptor)
             yield temporary
             _synchronize_all(temporary)
-            temporary.rename(path)  # fails if somebody has put something there meanwhile
+            _put(temporary, path, replaces)
         finally:
             os.close(descriptor)
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise `SettingError` unless a folder can be made at `path`, or an empty one is there."""
+def refuse_existing(path: Path, replaces: Collection[str] = ()) -> None:
+    """Raise `SettingError` unless a folder can be made at `path`, or an empty one is there.
+
+    Or one that has no other files than those that `replaces` names.
+    """
     if path.name in ("", ".."):
         raise SettingError(f"{path}: must be the path of a new or an empty folder")
     refuse_links(path)
-    if os.path.lexists(path) and not _is_empty_folder(path):
+    if os.path.lexists(path) and not has_only(path, replaces):
         raise SettingError(f"{path}: exists already; name a new or an empty folder")
     above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not above.is_dir():
         raise SettingError(f"{path}: cannot be made: {above} is no folder")
+
+
+def has_only(path: Path, names: Collection[str]) -> bool:
+    """Return whether a folder, no link, is at `path` that has nothing but files of these names."""
+    if path.is_symlink() or not path.is_dir():
+        return False
+    with os.scandir(path) as entries:
+        return all(e.name in names and e.is_file(follow_symlinks=False) for e in entries)
 
 
 def numbered(name: str) -> Iterator[str]:
@@ -314,5 +325,17 @@ def _link(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+def _put(temporary: Path, path: Path, replaces: Collection[str]) -> None:
+    """Give a folder its name; an older version of it gets a temporary one, and is removed."""
+    if not (replaces and path.is_dir() and any(path.iterdir())):
+        temporary.rename(path)  # fails if somebody has put something there meanwhile
+        return
+    refuse_existing(path, replaces)
+    older = _temporary_name(path)
+    path.rename(older)
+    try:
+        temporary.rename(path)
+    except OSError:
+        older.rename(path)
+        raise
+    shutil.rmtree(older, ignore_errors=True)

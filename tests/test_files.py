@@ -185,6 +185,29 @@ def test_what_is_there_is_no_new_folder(tmp_path, kind):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_folder_of_known_files_may_be_replaced(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "cfg.json").write_text("old")
+    with files.new_folder(mine, ["cfg.json", "weights"]) as folder:
+        (folder / "weights").write_text("new")
+        assert names(mine) == ["cfg.json"]
+    assert names(mine) == ["weights"]
+    assert names(tmp_path) == ["mine"]
+    with suppress(RuntimeError), files.new_folder(mine, ["cfg.json", "weights"]):
+        raise RuntimeError
+    assert (mine / "weights").read_text() == "new"
+    for other in ("notes.txt", "cfg.json"):  # the second as a folder
+        (mine / other).mkdir()
+        with (
+            pytest.raises(SettingError, match="exists already"),
+            files.new_folder(mine, ["cfg.json", "weights"]),
+        ):
+            pass
+        (mine / other).rmdir()
+    assert names(tmp_path) == ["mine"]
+
+
 def test_a_new_folder_that_fails_leaves_nothing(tmp_path):
     with suppress(RuntimeError), files.new_folder(tmp_path / "mine") as folder:
         (folder / "table.md").write_text("half")

@@ -13,7 +13,17 @@ FLOORS = (
     ("training", "sweeps"),
     ("runs", "pretraining"),
     ("models",),
-    ("noise", "sparsity", "priors", "networks", "likelihoods", "optimizers", "data", "build"),
+    (
+        "noise",
+        "sparsity",
+        "dictionaries",
+        "priors",
+        "networks",
+        "likelihoods",
+        "optimizers",
+        "data",
+        "build",
+    ),
     (
         "config",
         "errors",

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures
+from aecli.commands.latents_report import LatentsReport
 from aecli.data import Batches
 from aecli.errors import check_choice, check_int, check_seed
 from aecli.evaluation import metrics
@@ -25,6 +26,7 @@ from aecli.evaluation.probe import Probe
 from aecli.evaluation.rate_distortion import draw_rate_distortion
 from aecli.evaluation.theory import Theory
 from aecli.models import VAE
+from aecli.models.losses import SplitLosses
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
@@ -41,7 +43,9 @@ SIDE_BY_SIDE = (
     "ssim",
     "elbo",
     "marginal_nll",
+    "explained_variance",
     "l0",
+    "dead_share",
     "probe_error",
     "finetune_error",
     "gap_sampled",
@@ -90,10 +94,12 @@ def evaluate(
     loaded = load(run, device, root, file, files)
     theory.check(loaded)
     loaded.model.noise.fit(loaded.data.values())
+    report = LatentsReport(loaded, settings)  # before the work: it may hold a mistake
     own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
-    values = _measure(loaded, settings, seed)
+    losses = loaded.model.losses()
+    values = _measure(loaded, losses, settings, seed)
     measured = theory.measure(loaded, seed)
     values |= measured.values
     test_split = loaded.data.batches("test", settings.batch_size, seed)
@@ -113,17 +119,31 @@ def evaluate(
         test["own_metrics"] = {name: metric.more_is_better for name, (_, metric) in own.items()}
     if measured.values:
         test["theory"] = {"how": measured.how, **measured.details}
+    latents = report(losses, test_split)
+    if latents is not None:
+        test["firing_rates"] = latents.rates
     own_units = {name: metric.unit for name, (_, metric) in own.items()}
     _print(loaded, values, settings, {**own_units, **measured.how})
     pictures = {}
     if settings.pictures:
         pictures = drawn(loaded, settings.noise, settings.noise_levels)
         pictures |= {name: figures.pixels_of(each) for name, each in measured.figures.items()}
+    pages: dict[str, bytes] = {}
+    if latents is not None:
+        show(latents.table)
+        pages = latents.pages
+        if settings.pictures:
+            pictures["firing_rates"] = latents.picture
     folder = run.directory / PICTURES
     beside = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
-    path = update_metrics(run.directory, {"test": test}, beside)
+    written = {folder / name: content for name, content in pages.items()}
+    path = update_metrics(run.directory, {"test": test}, beside | written)
     log.info("written: %s%s", shown(path), _and_pictures(run, settings))
+    for page in written:
+        log.info("written: %s", shown(page))
     with SummaryWriter(str(run.directory)) as writer:
+        if latents is not None:
+            writer.add_histogram("test/log10_of_the_firing_rates", latents.logarithms, loaded.step)
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
         for name, picture in pictures.items():
@@ -131,13 +151,15 @@ def evaluate(
     return values
 
 
-def _measure(loaded: Loaded, settings: DictConfig, seed: int) -> dict[str, float]:
+def _measure(
+    loaded: Loaded, losses: SplitLosses, settings: DictConfig, seed: int
+) -> dict[str, float]:
     model, data = loaded.model, loaded.data
     classify = _classification(loaded, settings)  # before the work: it may hold a mistake
     annealing = Annealing(**settings.ais)
     test = data.batches("test", settings.batch_size, seed)
     values: dict[str, float] = metrics.reconstruction(
-        model, Tracked(test, "measuring the reconstructions")
+        model, Tracked(test, "measuring the reconstructions"), losses
     )
     values |= metrics.noisy_reconstruction(
         model,
@@ -204,6 +226,8 @@ def _print(
             unit = unit.replace("pixel", "feature").replace("image", "example")
         elif shape[0] > 1:
             unit = unit.replace("pixel", "pixel and channel")
+        if name == "dead_share":
+            unit += f", on {len(loaded.data.splits['test']):,} examples"
         unit = own_units.get(name, unit)
         table.add_row(name, f"{value:.5g}", unit)
     show(table)
@@ -230,6 +254,9 @@ def _unit(name: str, settings: DictConfig) -> str:
         "probe_error_pixels": "%",
         "finetune_error": "%",
         "l0": "units per image",
+        "explained_variance": "of the variance",
+        "norm_ratio": "1: unbiased",
+        "cosine": "mean over images",
         "dead_share": "of the units",
         "active_units": "latents",
     }.get(name, "")

@@ -1,4 +1,4 @@
-"""`aecli export`: a run's model as a file that other programs run."""
+"""`aecli export`: a run's model as a file that other programs run, or a folder that they load."""
 
 import logging
 from pathlib import Path
@@ -12,6 +12,15 @@ from aecli.commands.passes import opened
 from aecli.commands.places import file_for, folder_for
 from aecli.data import Card
 from aecli.errors import SettingError, check_choice
+from aecli.models import Dictionary
+from aecli.runs.dictionary_folders import (
+    FORMS,
+    Coded,
+    folded,
+    read_dictionary,
+    units,
+    write_dictionary,
+)
 from aecli.runs.exported import FORMATS, PARTS, Graph, Runs, about, check_installed, traced
 from aecli.runs.load import Loaded, check_places
 from aecli.runs.paths import shown
@@ -24,12 +33,17 @@ EXAMPLES = 100
 """On which what was written is compared with the run."""
 MOST = 1e-4
 """The largest difference that is let pass."""
+AT_THE_EDGE = 0.05
+"""The share of examples in which another latent may be active, one as near to the threshold."""
 
 
 @torch.no_grad()
 def main(config: DictConfig) -> None:
     """Write the run's model to `out`, run what was written, and print the largest difference."""
     part = check_choice("part", config.part, PARTS)
+    if config.format is not None:
+        _export_dictionary(config)
+        return
     ending = Path(config.out or "model.onnx").suffix
     if ending == FOLDER:
         out = folder_for(config, f"model{FOLDER}")
@@ -40,6 +54,11 @@ def main(config: DictConfig) -> None:
     check_installed(ending)
     loaded = opened(config, out, "cpu")
     loaded.config.dataset.update(check_places(loaded.config, config.dataset))
+    if isinstance(loaded.model, Dictionary) and ending in FORMATS and part != "decoder":
+        raise SettingError(
+            f"out={config.out}: a graph cannot hold how a dictionary finds its few active latents;"
+            f" use format={' or '.join(FORMS)} with a folder, or {FOLDER}"
+        )
     given, x = _examples(loaded)
     code = loaded.model.encode(x)
     reconstruction = loaded.card.leaving(loaded.model.decode(code).mean)
@@ -58,6 +77,58 @@ def main(config: DictConfig) -> None:
             difference = checked(FORMATS[ending].read(content), graph, values)
     log.info("largest difference: %.2g, over %d examples", difference, len(given))
     log.info("written: %s", shown(out))
+
+
+def _export_dictionary(config: DictConfig) -> None:
+    """Write a dictionary as a folder of the tool that `format=` names."""
+    name = check_choice("format", config.format, FORMS)
+    form = FORMS[name]
+    if config.part != "all":
+        raise SettingError(f"part={config.part}: goes with {' and '.join(FORMATS)}, not format=")
+    if Path(config.out or "").suffix in (*FORMATS, FOLDER):
+        raise SettingError(f"out={config.out}: format={name} writes a folder, such as out=my_sae/")
+    out = folder_for(config, "my_sae/", form.files)
+    check_installed(FOLDER)
+    loaded = opened(config, out, "cpu")
+    model = loaded.model
+    if not isinstance(model, Dictionary):
+        raise SettingError(
+            f"format={name}: is for sparse dictionaries, such as model=topk_sae; the run is of"
+            f" model={loaded.choices['model']}"
+        )
+    contents = form.contents(model, folded(model, loaded.card))
+    loaded.config.dataset.update(check_places(loaded.config, config.dataset))
+    _, x = _examples(loaded)
+    shift, scale = units(loaded.card)
+    rows, output = (
+        (t.double().cpu() * scale + shift).flatten(1).float() for t in (x, model.reconstruct(x))
+    )
+    with files.new_folder(out, form.files if config.overwrite else ()) as folder:
+        write_dictionary(form, contents, folder)
+        made = read_dictionary(form, folder)(rows)
+        difference, edge = compared(made, Coded(model.encode(x), output))
+    beside = f", but for {edge} at the edge of a threshold" if edge else ""
+    log.info("largest difference: %.2g, over %d examples%s", difference, len(x), beside)
+    log.info("written: %s", shown(out))
+
+
+def compared(made: Coded, own: Coded) -> tuple[float, int]:
+    """Return the largest difference of codes and outputs, and in how many examples they part.
+
+    Relative to the largest value. Examples part where rounding decides which latent is active; they
+    are left out. Raises `SettingError` if they are many, or the difference is more than `MOST`.
+    """
+    apart = ((made.code > 0) != (own.code > 0)).any(dim=1)
+    difference = 0.0
+    for ran, wanted in zip(made, own, strict=True):
+        largest = (ran - wanted).abs()[~apart].amax() / wanted.abs().max() if not apart.all() else 1
+        difference = max(difference, float(largest))
+    if not difference <= MOST or apart.double().mean() > AT_THE_EDGE:
+        raise SettingError(
+            f"export: the codes of what was written differ from the run's by {difference:.2g}, in"
+            f" {int(apart.sum())} of {len(apart)} examples by another latent; nothing is left of it"
+        )
+    return difference, int(apart.sum())
 
 
 def checked(runs: Runs, graph: Graph, values: dict[str, Tensor]) -> float:

@@ -1,6 +1,6 @@
 """Where a command writes what `out=` names: a file, or a folder; checked before the work."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from aecli.errors import SettingError, check_bool
-from aecli.files import matching, refuse_existing, refuse_existing_file
+from aecli.files import has_only, matching, refuse_existing, refuse_existing_file
 from aecli.rows import ENDINGS, check_ending
 
 READ = ("file", "files", "root")
@@ -25,13 +25,23 @@ def file_for(config: DictConfig, example: str, endings: tuple[str, ...] = ENDING
     return out
 
 
-def folder_for(config: DictConfig, example: str) -> Path:
-    """Return the new folder that `out=` names, or raise `SettingError`."""
+def folder_for(config: DictConfig, example: str, replaces: Collection[str] = ()) -> Path:
+    """Return the new folder that `out=` names, or raise `SettingError`.
+
+    With overwrite=true a folder that has nothing but the files that `replaces` names may be there.
+    """
     out = _typed(config, example)
-    if check_bool("overwrite", config.overwrite):
+    overwrite = check_bool("overwrite", config.overwrite)
+    if overwrite and not replaces:
         raise SettingError(f"overwrite=true: goes with a file, and out={out} is a folder")
+    if replaces and out.is_dir() and not out.is_symlink() and any(out.iterdir()):
+        if not has_only(out, replaces):
+            only = " and ".join(replaces)
+            raise SettingError(f"out={out}: holds other files than {only}; name a new folder")
+        if not overwrite:
+            raise SettingError(f"out={out}: exists already; name another, or add overwrite=true")
     with _named():
-        refuse_existing(out)
+        refuse_existing(out, replaces if overwrite else ())
     if not out.absolute().parent.is_dir():
         raise SettingError(f"out={out}: there is no folder {out.parent}")
     return out

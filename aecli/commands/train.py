@@ -155,6 +155,8 @@ def train(
     model.noise.fit(values)
     if last is None and model.output_bias is not None:
         model.start_output(data.mean())
+    if last is None and model.start_rows:
+        model.start_at(data.some(min(model.start_rows, len(data.splits["train"]))))
     if isinstance(model, VAE):
         model.prior.fit(values, data.some)
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:

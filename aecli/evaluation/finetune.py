@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from aecli.data import Batches, DataModule
 from aecli.errors import SettingError, check_choice, check_int, check_number
-from aecli.models import Autoencoder
+from aecli.models import Autoencoder, Dictionary
 from aecli.progress import Tracked
 from aecli.randomness import derived_seed
 from aecli.training.speed import FASTEST, FULL, MIXED, fastest_product
@@ -98,6 +98,11 @@ class Finetuning:
 
     def __call__(self, model: Autoencoder, data: DataModule) -> dict[str, float]:
         """Return the test and validation errors in %, and the epoch; leave the model as it is."""
+        if isinstance(model, Dictionary):
+            raise SettingError(
+                "eval.protocol=finetune: is for an encoder of layers, and a dictionary has none;"
+                " use eval.protocol=probe"
+            )
         classes = data.splits["train"].labels.unique()
         classifier = Classifier(deepcopy(model), classes).to(data.device)
         weights = [*classifier.model.encoder.parameters(), *classifier.softmax.parameters()]

@@ -14,8 +14,9 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from aecli.data import Batch
 from aecli.errors import check_choice, check_list, check_number
-from aecli.models import VAE, Autoencoder, Losses
+from aecli.models import VAE, Autoencoder
 from aecli.models.accumulators import Means
+from aecli.models.losses import SplitLosses
 from aecli.noise import Masking, Noise
 
 Features = Sequence[Sequence[Any]] | None
@@ -39,7 +40,9 @@ NOISES = {
 
 
 @torch.no_grad()
-def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, float]:
+def reconstruction(
+    model: Autoencoder, batches: Iterable[Batch], losses: SplitLosses | None = None
+) -> dict[str, float]:
     """Return the terms of the loss on x, and the errors of the examples' reconstructions.
 
     - `loss`, `penalty`, and `nll`, `kl`, `elbo`, `clean_loss` where they exist (see
@@ -49,9 +52,12 @@ def reconstruction(model: Autoencoder, batches: Iterable[Batch]) -> dict[str, fl
       in dB, R being the length of the data's range, and `ssim`: structural similarity (Wang et al.
       2004): of the reconstruction of the example, not binarized and unclipped for the errors,
       against it, as means over examples;
-    - `mean_activation`, `l0` (active units per example) and `dead_share` of the code.
+    - `mean_activation`, `l0` (active units per example) and `dead_share` of the code; of a
+      dictionary those of `aecli.models.dictionary_sums.Fit`.
+
+    `losses` are new ones of the model's, if what they add up is wanted afterwards.
     """
-    losses = Losses(model)
+    losses = losses or model.losses()
     low, high = model.noise.low, model.noise.high
     for batch in batches:
         x, output = batch.original, model.reconstruct(batch.original)

@@ -17,6 +17,7 @@ NAME = re.compile("[a-z][a-z0-9_]{0,39}")
 RESERVED = (
     "checkpoint",
     "classified_images",
+    "firing_rates",
     "own_metrics",
     "seconds",
     "seed",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aecli import figures
 from aecli.evaluation import metrics
-from aecli.models import Autoencoder
+from aecli.models import Autoencoder, Dictionary
 from aecli.models.vae import has_normal_prior
 from aecli.networks import TiedLinear
 from aecli.runs.load import Loaded
@@ -17,6 +17,8 @@ from aecli.text import one_line
 SHOWN = 16
 """Examples in the pictures of reconstructions and of activations."""
 SHOWN_FILTERS = 100
+MAPPED = 1 << 27
+"""Numbers in the codes of a split of which pictures are drawn."""
 
 
 @torch.no_grad()
@@ -29,6 +31,8 @@ def drawn(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
         corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
         rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
     pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
+    if len(loaded.data.splits["test"]) * model.code_dim > MAPPED:
+        return pictures
     codes, numbers = metrics.codes(model, loaded.data.batches("test"))
     what = f"{loaded.choices['model']} on {loaded.choices['dataset']}"
     weights, shows, together = _filters(model, codes, batch.original.shape[1:])
@@ -74,6 +78,9 @@ def _filters(model: Autoencoder, codes: Tensor, shape: torch.Size) -> Filters:
     deviation of the unit more, less that at a standard deviation less. In a deep network, the
     weights of a layer by themselves look like noise.
     """
+    if isinstance(model, Dictionary):
+        atoms = model.W_dec[:SHOWN_FILTERS].unflatten(1, shape)
+        return Filters(atoms, "atoms of the dictionary", together=False)
     decoder = list(model.decoder.children())
     if len(decoder) == 2 and isinstance(decoder[0], nn.Linear | TiedLinear):
         weight = decoder[0].weight

@@ -13,7 +13,7 @@ from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.models.accumulators import Activity, Means
-from aecli.models.losses import Losses, Terms
+from aecli.models.losses import Losses, SplitLosses, Terms
 from aecli.networks import Network, TiedLinear, last_bias
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
@@ -54,6 +54,8 @@ class Autoencoder(pl.LightningModule):
 
     has_prior = False
     """Whether examples can be drawn from the model alone."""
+    sparsities: type = Sparsity
+    """What the part `sparsity` must be."""
 
     def __init__(
         self,
@@ -67,19 +69,23 @@ class Autoencoder(pl.LightningModule):
         super().__init__()
         check_part("network", network, Network)
         check_part("noise", noise, Noise)
-        check_part("sparsity", sparsity, Sparsity)
+        check_part("sparsity", sparsity, self.sparsities)
         check_part("likelihood", likelihood, Likelihood)
         check_part("optimizer", optimizer, Optimization)
         self.code_dim = check_int("model.code_dim", code_dim, 1)
-        self.encoder, self.decoder = network.build(code_dim, self.outputs)
-        self.output_bias = network.output_bias
+        self.make_weights(network)
         self.noise = noise
         self.sparsity = sparsity
         self.likelihood = likelihood
         self.optimization = optimizer
-        self.unit_means: Tensor | None = None
+        self.histograms: dict[str, Tensor] = {}
         self._train, self._activity = Means(), Activity(sparsity)
-        self._validation: Losses | None = None
+        self._validation: SplitLosses | None = None
+
+    def make_weights(self, network: Network) -> None:
+        """Make the encoder and the decoder."""
+        self.encoder, self.decoder = network.build(self.code_dim, self.outputs)
+        self.output_bias = network.output_bias
 
     @property
     def outputs(self) -> int:
@@ -101,6 +107,14 @@ class Autoencoder(pl.LightningModule):
     def sample_prior(self, count: int) -> Tensor:
         """Return codes drawn from the prior, `(count, K)`, of a model that has one."""
         raise NotImplementedError
+
+    @property
+    def start_rows(self) -> int:
+        """Training examples that `start_at` needs."""
+        return 0
+
+    def start_at(self, examples: Tensor) -> None:
+        """Start the weights at training examples `(N, *S)`, for variants that do."""
 
     @torch.no_grad()
     def start_output(self, mean: Tensor) -> None:
@@ -135,6 +149,10 @@ class Autoencoder(pl.LightningModule):
         if terms.bound is not None:
             named["bound"] = terms.bound
         return named
+
+    def losses(self) -> SplitLosses:
+        """Return what adds up the terms over a whole split."""
+        return Losses(self)
 
     def pretrainable_layers(self) -> list[tuple[nn.Linear, nn.Linear | TiedLinear]]:
         """Return each layer of the encoder with its mirror image in the decoder, features first.
@@ -203,7 +221,7 @@ class Autoencoder(pl.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add up the terms on x, and the squared error per feature before it was binarized."""
         if self._validation is None:
-            self._validation = Losses(self)
+            self._validation = self.losses()
         error = self.likelihood.mse(self.reconstruct(batch.original), batch.original)
         self._validation.add(batch, {"mse": error.mean()})
 
@@ -241,14 +259,19 @@ class Autoencoder(pl.LightningModule):
         They are in the event file before a checkpoint says that the epoch is done. Lightning would
         log them after it, and a run killed in between would lack them.
         """
-        values = self._train.compute() | self._activity.compute()
+        values = self.training_values()
         self._log("train", values, logger=False)
         if self.logger is not None:
             named = {f"train/{name}": value for name, value in values.items()}
             self.logger.log_metrics(named, self.global_step - 1)
             self.logger.save()
-        self.unit_means = self._activity.unit_means
+
+    def training_values(self) -> dict[str, float]:
+        """Return the means over the epoch that ends, keep its histograms, and start anew."""
+        values = self._train.compute() | self._activity.compute()
+        self.histograms = {"mean_activation_of_units": self._activity.unit_means}
         self._train, self._activity = Means(), Activity(self.sparsity)
+        return values
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and, if the rate changes, its schedule."""

@@ -42,6 +42,27 @@ class HasTerms(Protocol):
         """Return the terms by name."""
 
 
+class Computes(Protocol):
+    """Figures of a whole split."""
+
+    def compute(self) -> dict[str, float]:
+        """Return them by name."""
+
+
+class SplitLosses(Protocol):
+    """What adds up a model's terms over a whole split: `Losses`, or what a variant has instead."""
+
+    @property
+    def activity(self) -> Computes:
+        """The health of the code."""
+
+    def add(self, batch: Batch, others: Mapping[str, Tensor]) -> None:
+        """Add a batch, and means over it of other quantities."""
+
+    def compute(self) -> dict[str, float]:
+        """Return all means by name."""
+
+
 class Losses:
     """The terms of a model's loss over a whole split, whatever the sizes of its batches.
 

@@ -45,7 +45,7 @@ class EncoderDecoder(NamedTuple):
 
 
 class Network:
-    """Base class: the plan of an encoder and a decoder.
+    """Base class: the plan of an encoder and a decoder. This one is none, and builds nothing.
 
     A subclass takes its settings and the data's `shape` in its constructor, and makes the modules
     in `build`. It holds no weights itself.
@@ -79,7 +79,12 @@ class Network:
         `outputs` is K for an autoencoder and 2K for a VAE: mean and log-variance. A gradient
         has to reach every parameter of both.
         """
-        raise NotImplementedError
+        raise SettingError("network=none: is for a dictionary; choose network=mlp, or another")
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is no encoder and no decoder to build."""
+        return type(self) is Network
 
 
 def start(parts: Iterable[nn.Module], init: Any, matrices: int = 1) -> None:

@@ -51,6 +51,8 @@ LARGEST_WORLD = 1024
 """Processes whose random states are read from a checkpoint."""
 PROJECTED = 400
 """Codes that the embedding projector gets."""
+WIDEST_PROJECTED = 5000
+"""Units of a code that it gets: it reads them as text."""
 
 
 class Events(TensorBoardLogger):
@@ -260,18 +262,18 @@ class TensorBoardPages(Callback):
                 samples = model.decode(model.sample_prior(64)).mean
                 writer.add_image("samples", grid(samples, 8), step)
             model.train()
-        if model.unit_means is not None:
-            writer.add_histogram("mean_activation_of_units", model.unit_means, step)
+        for name, values in model.histograms.items():
+            writer.add_histogram(name, values, step)
 
     @override
     @torch.no_grad()
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.every:
+        model = cast(Autoencoder, pl_module)
+        if not self.every or model.code_dim > WIDEST_PROJECTED:
             return
         split, labelled = _data(trainer).splits["validation"], _data(trainer).is_labelled
         images = _validation_images(trainer, PROJECTED)
-        model = cast(Autoencoder, pl_module.eval())
-        codes = model.encode(images.to(cast(torch.dtype, model.dtype)))
+        codes = model.eval().encode(images.to(cast(torch.dtype, model.dtype)))
         _writer(trainer).add_embedding(
             codes.float().cpu(),
             metadata=_data(trainer).names(split.labels[: len(images)]) if labelled else None,

@@ -1,7 +1,9 @@
 """`aecli export`: what is written, checked, refused, and left."""
 
 import json
+import os
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,6 +12,7 @@ from aecli.commands import export
 from aecli.commands.train import train
 from aecli.config import composed
 from aecli.errors import SettingError
+from aecli.runs.dictionary_folders import FORMS, Coded, read_dictionary
 from aecli.runs.find import find
 from aecli.runs.load import load
 from aecli.runs.weights import read_folder
@@ -129,3 +132,98 @@ def test_overwrite_replaces_a_file(run, tmp_path):
     out.write_text("old")
     exported(run, out=out, overwrite="true", part="encoder")
     assert torch.export.load(out)
+
+
+@pytest.fixture(scope="module")
+def dictionary_run(tmp_path_factory):
+    """Return a run of a dictionary on 8 columns far from 0, and the file of its rows."""
+    folder = tmp_path_factory.mktemp("work")
+    rows = np.random.default_rng(0).normal(5, 3, size=(400, 8))
+    np.save(folder / "x.npy", rows.astype(np.float32))
+    words = ("trainer=debug", "model=topk_sae", "model.code_dim=32", "sparsity.k=3")
+    config, choices = configure(
+        *words, "dataset=array", f"dataset.file={folder}/x.npy", "pictures_every=0"
+    )
+    train(config, folder / "run", choices)
+    (folder / "run" / ".hydra").mkdir(exist_ok=True)
+    return folder / "run"
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_dictionary_is_written_for_another_tool(dictionary_run, tmp_path, caplog, name):
+    caplog.set_level("INFO", "aecli")
+    form, out = FORMS[name], tmp_path / "my_sae"
+    exported(dictionary_run, out=f"{out}/", format=name)
+    assert sorted(path.name for path in out.iterdir()) == sorted(form.files)
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o666 & ~umask()}
+    rows = torch.from_numpy(np.load(dictionary_run.parent / "x.npy"))
+    loaded = load(*find(str(dictionary_run)))
+    code, output = read_dictionary(form, out)(rows)
+    torch.testing.assert_close(code, loaded.model.encode(loaded.card.scaled(rows)))
+    own = loaded.model.reconstruct(loaded.card.scaled(rows))
+    torch.testing.assert_close(output, loaded.card.leaving(own))
+    assert "over 100 examples" in caplog.text or "over 40 examples" in caplog.text
+    (out / form.weights).write_text("older")
+    with pytest.raises(SettingError, match=r"exists already; name another, or add overwrite=true"):
+        exported(dictionary_run, out=out, format=name)
+    exported(dictionary_run, out=out, format=name, overwrite="true")
+    assert (out / form.weights).stat().st_size > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["my_sae"]
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"format": "onnx", "out": "a"}, "format=onnx: must be one of saelens, sparsify"),
+        ({"format": "saelens"}, "out=null: must be a path, such as out=my_sae/"),
+        ({"format": "saelens", "out": "a.onnx"}, r"out=a\.onnx: format=saelens writes a folder"),
+        ({"format": "saelens", "out": "a", "part": "encoder"}, "part=encoder: goes with"),
+        (
+            {"format": "sparsify", "out": "theirs", "overwrite": "true"},
+            r"out=theirs: holds other files than cfg\.json and sae\.safetensors; name a new folder",
+        ),
+        ({"out": "a.onnx"}, r"out=a\.onnx: a graph cannot hold .*; use format=saelens or sparsify"),
+    ],
+    ids=str,
+)
+def test_a_mistake_about_a_dictionary_is_one_line(
+    dictionary_run, tmp_path, monkeypatch, settings, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "sae_weights.safetensors").write_text("theirs")
+    with pytest.raises(SettingError, match=message):
+        exported(dictionary_run, **settings)
+    assert [path.name for path in tmp_path.rglob("*")] == ["theirs", "sae_weights.safetensors"]
+
+
+def test_only_dictionaries_have_these_formats(run, tmp_path):
+    with pytest.raises(SettingError, match=r"is for sparse dictionaries.*the run is of model=vae"):
+        exported(run, out=tmp_path / "my_sae", format="saelens")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_of_a_dictionary_that_differs(dictionary_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "MOST", 1e-12)
+    with pytest.raises(SettingError, match=r"differ from the run's by .*; nothing is left of it"):
+        exported(dictionary_run, out=tmp_path / "my_sae", format="saelens")
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_latent_at_the_edge_is_let_pass_if_it_is_rare():
+    code, output = torch.rand(100, 7), torch.rand(100, 3)
+    other = code.clone()
+    other[3, 2] = 0
+    made, own = Coded(other, output + 1e-6), Coded(code, output)
+    difference, edge = export.compared(made, own)
+    assert edge == 1
+    assert difference == pytest.approx(1e-6, rel=0.1)
+    other[:10, 2] = 0
+    with pytest.raises(SettingError, match="in 10 of 100 examples by another latent"):
+        export.compared(made, own)

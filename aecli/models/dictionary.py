@@ -1,0 +1,322 @@
+"""Sparse dictionaries: wide codes of which few latents are active, of a network's activations."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple, NoReturn, cast
+
+import torch
+from torch import Tensor, nn
+
+from aecli.data import Batch
+from aecli.dictionaries.auxiliary import auxiliary_loss, geometric_median
+from aecli.dictionaries.collectors import Collector, Largest
+from aecli.dictionaries.places import Places, decoded, encoded
+from aecli.dictionaries.products import Encoder
+from aecli.dictionaries.selection import Selection, Step
+from aecli.distributed import total
+from aecli.errors import SettingError, check_int, check_number, check_shape
+from aecli.likelihoods import MSE, Distribution, Likelihood
+from aecli.models.accumulators import Means
+from aecli.models.autoencoder import Autoencoder
+from aecli.models.dictionary_sums import Coded, DictionaryLosses, Fit
+from aecli.models.losses import Terms
+from aecli.networks import Network
+from aecli.noise import Noise
+from aecli.optimizers import Optimization
+from aecli.randomness import TORCH, Draws
+from aecli.sparsity import Sparsity
+
+START_ROWS = 32_768
+"""Training rows that the start is found on."""
+DEAD_AFTER = 10_000_000
+PROBES = 256
+"""Random unit rows by which the encoder's scale is set."""
+
+
+class Dictionary(Autoencoder):
+    """x̂ = z W_dec + b_dec, z = selection((x − b_dec) W_encᵀ + b_enc); loss = ‖x − x̂‖² + penalty.
+
+    A sparse autoencoder of n latents, W_enc and W_dec `(n, d)`, b_enc `(n,)`, b_dec `(d,)`, on rows
+    x `(B, d)`. The rows of W_dec are the dictionary's atoms. Which latents are active, and what
+    else joins the loss, is the part `sparsity`: see `aecli.dictionaries`. What they share follows
+    Gao et al. 2024, arXiv 2406.04093:
+
+    - Start: b_dec at the geometric median of 32,768 training rows; W_dec of random unit rows;
+      W_enc = c · W_dec, with c such that random unit rows come back with norm 1; b_enc 0.
+    - Atoms of norm 1 (where the part has them): the gradient's part along them is left out, and
+      they are set to norm 1 after each step of the optimizer.
+    - AuxK: dead latents, those that were not active on the last `dead_after` rows, learn from the
+      error e = x − x̂: of them the `aux_k` largest pre-activations of each row are decoded to ê,
+      and aux_weight · V · mean‖ê − e‖² / mean‖e − ē‖² joins the loss in training. V is the variance
+      E‖x − x̄‖² of the 32,768 rows, and ē the mean error of the batch.
+
+    The loss is a sum over features, a mean over rows, as everywhere here. The paper's is the same
+    divided by V: 1 means "predicts the mean" there.
+
+    With `trainer.precision=bf16-mixed` the selection is made from products in bfloat16, of some
+    places more than needed; all that follows is exact, in float32.
+
+    Args:
+        shape: of an example: (d,), or (C, H, W), whose pixels are then a row.
+        code_dim: n.
+        network, noise: those of `network=none` and `noise=none`; a dictionary knows no others.
+        sparsity: which latents are active.
+        likelihood: that of `mse`, as it is.
+        optimizer: the optimizer and its schedule.
+        aux_weight: ≥ 0, of AuxK; 1/32 in the paper.
+        aux_k: dead latents that are decoded; None for the power of two next to d/2 from below.
+        dead_after: rows without an activation after which a latent counts as dead.
+    """
+
+    sparsities = Selection
+    sparsity: Selection  # type: ignore[assignment]
+    rows_since_active: Tensor
+    variance: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        code_dim: int,
+        network: Network,
+        noise: Noise,
+        sparsity: Selection,
+        likelihood: Likelihood,
+        optimizer: Optimization,
+        aux_weight: float = 0.0,
+        aux_k: int | None = None,
+        dead_after: int = DEAD_AFTER,
+    ) -> None:
+        _check_others(network, noise, likelihood)
+        self.shape = check_shape("dataset.shape", shape)
+        # Both are parts of a code, but nothing takes one for the other: see `sparsities`.
+        part = cast(Sparsity, sparsity)
+        super().__init__(network, code_dim, noise, part, likelihood, optimizer)
+        features = prod(self.shape)
+        self.W_dec = nn.Parameter(unit(torch.randn(code_dim, features)))
+        self.W_enc = nn.Parameter(self.W_dec.detach().clone())
+        self.b_enc = nn.Parameter(torch.zeros(code_dim))
+        self.b_dec = nn.Parameter(torch.zeros(features))
+        self.dead_after = check_int("model.dead_after", dead_after, 1)
+        self.aux_weight = check_number("model.aux_weight", aux_weight, low=0)
+        for key, value, usual in (("aux_k", aux_k, None), ("dead_after", dead_after, DEAD_AFTER)):
+            if value != usual and not aux_weight:
+                raise SettingError(f"model.{key}={value}: goes with a model.aux_weight above 0")
+        half = 1 << max(0, (features // 2).bit_length() - 1)
+        least = min(half, code_dim)
+        self.aux_k = least if aux_k is None else check_int("model.aux_k", aux_k, 1, code_dim)
+        self.register_buffer("rows_since_active", torch.zeros(code_dim, dtype=torch.int64))
+        self.register_buffer("variance", torch.ones(()))
+        self._fit: Fit | None = None
+
+    def make_weights(self, network: Network) -> None:
+        """Make no layers: the weights are four tensors of this model."""
+        self.output_bias = None
+
+    @property
+    def start_rows(self) -> int:
+        """Training rows that the start is found on."""
+        return START_ROWS
+
+    @torch.no_grad()
+    def start_at(self, examples: Tensor) -> None:
+        """Start at training rows `(N, *S)`: the pre-bias at their median, the encoder's scale."""
+        rows = examples.flatten(1)
+        self.variance.copy_((rows - rows.mean(dim=0)).square().sum(dim=1).mean())
+        self.b_dec.copy_(geometric_median(rows))
+        probes = Encoder(unit(torch.randn(PROBES, rows.shape[1])), self.W_enc, self.b_enc)
+        active = Largest(self.sparsity.start_l0, probes)
+        for a in probes.chunks():
+            active.add(a)
+        places, values = active.found()
+        came_back = places.sums(values.relu(), self.W_dec)
+        self.W_enc.div_(torch.linalg.vector_norm(came_back, dim=1).mean())
+        encoder = Encoder(rows - self.b_dec, self.W_enc, self.b_enc)
+        self.sparsity.start(encoder, self.b_enc, self.variance)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether a step can be compiled: it takes as many places as the batch has."""
+        return False
+
+    @property
+    def dead(self) -> Tensor:
+        """The latents that count as dead, `(D,)`."""
+        return (self.rows_since_active >= self.dead_after).nonzero().squeeze(1)
+
+    def coded(self, x: Tensor, target: Tensor | None = None) -> Coded:
+        """Return what a step makes of rows x `(B, d)`; in training with the auxiliary loss.
+
+        The target is x, or other rows of the same size.
+        """
+        kind = x.device.type
+        mixed = self.training and torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if mixed else self.W_enc.dtype
+        with torch.autocast(kind, enabled=False):
+            return self._coded(x, x if target is None else target, dtype)
+
+    def _coded(self, x: Tensor, target: Tensor, dtype: torch.dtype) -> Coded:
+        rows, around = len(x), x - self.b_dec.detach()
+        main, revived = self._selected(around, dtype)
+        places, values = main
+        if revived is not None:
+            places, values = main.places.beside(revived.places), torch.cat([values, revived.values])
+        a = encoded(values, around, self.W_enc, self.b_enc, self.b_dec, places)
+        a, dead_a = a.tensor_split([len(main.places)])
+        code = self.sparsity.activation(a, main.places, self.b_enc)
+        on_sphere = self.sparsity.has_unit_rows
+        every = code if revived is None else torch.cat([code, dead_a.relu()])
+        sums = decoded(every, self.W_dec, places, on_sphere=on_sphere)
+        sums, of_dead = sums.tensor_split([main.places.bags])
+        levels = sums.unflatten(0, (-1, rows))
+        levels = levels if len(levels) == 1 else levels.cumsum(dim=0)
+        output = levels[-1] + self.b_dec
+        error = target - output
+        nll = error.square().sum(dim=1).mean()
+        around = target - self.b_dec
+        step = Step(around, main.places, a, code, levels, self.W_dec, self.variance)
+        penalty = self.sparsity.penalty(step)
+        if revived is not None:
+            penalty = penalty + self._auxiliary(of_dead, error.detach())
+        terms = Terms(nll + penalty, nll, penalty, None, main.places.code(code.detach()))
+        return Coded(terms, output, main.places, code.detach())
+
+    @torch.no_grad()
+    def _selected(self, around: Tensor, dtype: torch.dtype) -> tuple["Found", "Found | None"]:
+        """Return the places that a step looks at, and those of its dead latents, if there are."""
+        shift = self.sparsity.shift
+        bias = self.b_enc if shift is None else self.b_enc - shift
+        encoder = Encoder(around, self.W_enc, bias, dtype)
+        collectors: list[Collector] = [self.sparsity.collector(encoder)]
+        if self.training and self.aux_weight and len(dead := self.dead):
+            collectors.append(Largest(self.aux_k, encoder, dead, shift))
+        for a in encoder.chunks():
+            for collector in collectors:
+                collector.add(a)
+        main = self._found(collectors[0], encoder, shift)
+        if self.sparsity.levels > 1:
+            level = self.sparsity.level_of(main.places.index)
+            places, order = main.places.in_levels(level, self.sparsity.levels)
+            main = Found(places, main.values[order])
+        revived = self._found(collectors[1], encoder, shift) if len(collectors) > 1 else None
+        return main, revived
+
+    def _found(self, collector: Collector, encoder: Encoder, shift: Tensor | None) -> "Found":
+        places, values = collector.found()
+        if not encoder.is_exact:
+            values = encoder.at(places)
+        places, values = collector.chosen(places, values)
+        if shift is not None:
+            values = values + shift.index_select(0, places.index)
+        return Found(places, values)
+
+    def _auxiliary(self, sums: Tensor, error: Tensor) -> Tensor:
+        """Return the auxiliary loss of what is decoded from dead latents, `(B, d)`."""
+        count = total(error.new_tensor(len(error), dtype=torch.float64))
+        squares, mean = total(error.double().square().sum()), total(error.double().sum(dim=0))
+        spread = squares - mean.square().sum() / count
+        weight = self.aux_weight * self.variance
+        return weight * auxiliary_loss(sums, error, count.to(error), spread.to(error))
+
+    def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
+        """Return the parts of the loss for clean examples x `(B, *S)`; the code is sparse (CSR)."""
+        return self.coded((x if seen is None else seen).flatten(1), x.flatten(1)).terms
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the code of examples, `(B, n)`: in evaluation mode, by the rule of inference."""
+        found, _ = self._selected(x.flatten(1) - self.b_dec, self.W_enc.dtype)
+        code = self.sparsity.activation(found.values, found.places, self.b_enc)
+        return found.places.code(code).to_dense()
+
+    def decode(self, code: Tensor) -> Distribution:
+        """Return p(x|z) for codes `(B, n)`, dense or sparse."""
+        return self.likelihood((code @ self.W_dec + self.b_dec).unflatten(1, self.shape))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return x̂ `(B, *S)`, without a dense code."""
+        return self.coded(x.flatten(1)).output.unflatten(1, self.shape)
+
+    def reported(self, terms: Terms) -> dict[str, Tensor]:
+        """Add the squared error per feature."""
+        return super().reported(terms) | {"mse": terms.nll / len(self.b_dec)}
+
+    def losses(self) -> DictionaryLosses:
+        """Return what adds up the terms over a whole split."""
+        return DictionaryLosses(self)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Return the loss of a batch; count the rows that each latent was not active on."""
+        if not self._steady:
+            self.anneal(self.global_step)
+        x = batch.x.flatten(1)
+        coded = self.coded(x)
+        self._train.add(self.reported(coded.terms), len(x))
+        self._fit_of(x).add(x, coded.output.detach(), coded.places.index, coded.code)
+        self._count(coded, len(x))
+        self.sparsity.observe(coded.code)
+        return coded.terms.loss if batch.weight == 1 else coded.terms.loss * batch.weight
+
+    @torch.no_grad()
+    def _count(self, coded: Coded, rows: int) -> None:
+        active = total(coded.places.totals((coded.code != 0).long())) > 0
+        rows_of_all = total(self.rows_since_active.new_tensor(rows))
+        self.rows_since_active.add_(rows_of_all).masked_fill_(active, 0)
+
+    def _fit_of(self, x: Tensor) -> Fit:
+        if self._fit is None:
+            self._fit = Fit(self.b_dec, self.code_dim)
+        return self._fit
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Add up the terms and the fit."""
+        if self._validation is None:
+            self._validation = self.losses()
+        self._validation.add(batch, {})
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        """Set the atoms to norm 1 after the optimizer's step, and what else the part keeps so."""
+        if self.sparsity.has_unit_rows:
+            with torch.no_grad():
+                self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True))
+        self.sparsity.after_step()
+
+    def training_values(self) -> dict[str, float]:
+        """Return the means and the fit over the epoch that ends, and start anew."""
+        values = self._train.compute()
+        if self._fit is not None:
+            values |= self._fit.compute()
+            rates = self._fit.rates.clamp_min(0.5 / self._fit.count).log10()
+            self.histograms = {"log10_of_the_firing_rates": rates}
+        self._train, self._fit = Means(), None
+        return values
+
+    def pretrainable_layers(self) -> NoReturn:
+        """Refuse: there are no layers to stack."""
+        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
+
+
+class Found(NamedTuple):
+    """What a selection has found in the pre-activations."""
+
+    places: Places
+    values: Tensor
+    """The pre-activations there, `(M,)`."""
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Return rows `(N, d)` scaled to norm 1."""
+    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+
+
+def _check_others(network: Network, noise: Noise, likelihood: Likelihood) -> None:
+    """Refuse parts that could not reach a dictionary."""
+    if not isinstance(network, Network) or not network.is_none:
+        raise SettingError("model: a dictionary is two matrices: it takes only network=none")
+    if not isinstance(noise, Noise) or not noise.is_none:
+        raise SettingError("model: a dictionary sees clean examples: it takes only noise=none")
+    is_plain = isinstance(likelihood, MSE) and likelihood.weight == 1
+    if not is_plain or likelihood.takes_logits:
+        raise SettingError(
+            "model: a dictionary is trained on the squared error: it takes only likelihood=mse,"
+            " with likelihood.weight=1 and likelihood.output=linear"
+        )

@@ -1,0 +1,130 @@
+"""What is added up of a dictionary over an epoch or a split."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from aecli.data import Batch
+from aecli.dictionaries.places import Places
+from aecli.dictionaries.selection import Selection
+from aecli.distributed import total
+from aecli.models.accumulators import Means
+from aecli.models.losses import Terms
+
+
+class Coded(NamedTuple):
+    """What a step makes of B rows."""
+
+    terms: Terms
+    output: Tensor
+    """x̂, `(B, d)`."""
+    places: Places
+    """Where the code may be other than 0."""
+    code: Tensor
+    """z there, `(M,)`."""
+
+
+class Fit:
+    """How well rows are reconstructed, and by how many latents, over a whole set of rows.
+
+    All are sums over the set, in float64, divided at the end: the mean of ratios by rows or by
+    batches is another number.
+
+    Args:
+        origin: a point near the rows, `(d,)`: the sums are taken around it. In several processes
+            the same.
+        latents: n.
+    """
+
+    def __init__(self, origin: Tensor, latents: int) -> None:
+        self.origin = origin.detach().clone()
+        self.count = 0
+        self._sums = torch.zeros(5, dtype=torch.float64, device=origin.device)
+        self._mean = torch.zeros_like(self.origin, dtype=torch.float64)
+        self._active = torch.zeros(latents, dtype=torch.int64, device=origin.device)
+
+    def add(self, x: Tensor, output: Tensor, index: Tensor, code: Tensor) -> None:
+        """Add rows and their reconstructions, `(B, d)`, and latent and z of some places, `(M,)`.
+
+        The places have all in them at which z is not 0.
+        """
+        around = x - self.origin
+        inner, size, norm = (x * output).sum(1), output.square().sum(1), x.square().sum(1)
+        cosine = inner / (size * norm).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
+        error = (x - output).square().sum(1)
+        parts = (error, around.square().sum(1), size, inner, cosine)
+        self._sums += torch.stack(parts).double().sum(dim=1)
+        self._mean += around.double().sum(dim=0)
+        self._active.index_add_(0, index, (code != 0).long())
+        self.count += len(x)
+
+    def compute(self) -> dict[str, float]:
+        """Return the figures of the whole set.
+
+        - `explained_variance`: 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², x̄ the mean of the whole set;
+        - `norm_ratio`: Σ‖x̂‖² / Σ⟨x, x̂⟩, 1 of an unbiased reconstruction, below 1 of a shrunk one;
+        - `cosine`: the mean of cos(x, x̂);
+        - `l0`: active latents a row; `dead_share`: of the latents, active on none of the rows.
+        """
+        count = torch.tensor([float(self.count)], dtype=torch.float64, device=self._sums.device)
+        sums, mean = total(torch.cat([count, self._sums])), total(self._mean)
+        number, error, around, size, inner, cosine = sums.tolist()
+        spread = around - float(mean.square().sum()) / number
+        active = total(self._active)
+        return {
+            "explained_variance": 1 - error / spread if spread > 0 else 0.0,
+            "norm_ratio": size / inner if inner > 0 else 0.0,
+            "cosine": cosine / number,
+            "l0": float(active.sum()) / number,
+            "dead_share": float((active == 0).double().mean()),
+        }
+
+    @property
+    def rates(self) -> Tensor:
+        """The share of the rows on which each latent was active, `(n,)`."""
+        count = total(self._active.new_tensor([self.count]))
+        return total(self._active) / count
+
+
+class HasCoded(Protocol):
+    """What `DictionaryLosses` needs of a model; see `Dictionary`."""
+
+    code_dim: int
+    sparsity: Selection
+    variance: Tensor
+
+    @property
+    def b_dec(self) -> Tensor:
+        """The pre-bias, `(d,)`."""
+
+    def coded(self, x: Tensor) -> Coded:
+        """Return what the model makes of rows."""
+
+    def reported(self, terms: Terms) -> dict[str, Tensor]:
+        """Return the terms by name."""
+
+
+class DictionaryLosses:
+    """The terms of a dictionary's loss and its `Fit` over a whole split: see `Losses`."""
+
+    def __init__(self, model: HasCoded) -> None:
+        self.model = model
+        self.means = Means()
+        self.activity = Fit(model.b_dec, model.code_dim)
+
+    def add(self, batch: Batch, others: Mapping[str, Tensor]) -> None:
+        """Add a batch, and means over it of other quantities."""
+        x = batch.x.flatten(1)
+        coded = self.model.coded(x)
+        self.means.add(self.model.reported(coded.terms) | dict(others), len(x))
+        self.activity.add(x, coded.output, coded.places.index, coded.code)
+
+    def compute(self) -> dict[str, float]:
+        """Return all means by name."""
+        values, fit = self.means.compute(), self.activity.compute()
+        model = self.model
+        penalty = model.sparsity.of_split(values["penalty"], fit["l0"], float(model.variance))
+        loss = values["loss"] - values["penalty"] + penalty
+        return values | {"loss": loss, "penalty": penalty} | fit

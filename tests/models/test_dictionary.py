@@ -1,0 +1,274 @@
+"""Dictionaries: their losses and gradients beside plain autograd on dense codes."""
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from aecli.build import build
+from aecli.data import Batch
+from aecli.errors import SettingError
+from tests.conftest import configure
+
+D, N, B, K = 12, 64, 40, 5
+DICTIONARIES = ("topk", "batch_topk", "matryoshka", "jumprelu", "gated", "l1")
+
+
+def dictionary(variant, *words, features=D, latents=N):
+    """Return a small dictionary with every parameter away from its start."""
+    config, _ = configure(f"model={variant}_sae", f"model.code_dim={latents}", *words)
+    config.dataset.shape = [features]
+    torch.manual_seed(0)
+    model = build(config, "model")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        if model.sparsity.has_unit_rows:
+            model.W_dec.copy_(F.normalize(model.W_dec, dim=1))
+    return model.train()
+
+
+def dense(model, x):
+    """Return the pre-activations and the atoms of a plain implementation, with gradients."""
+    a = (x - model.b_dec) @ model.W_enc.T + model.b_enc
+    return a, F.normalize(model.W_dec, dim=1) if model.sparsity.has_unit_rows else model.W_dec
+
+
+def topk_code(a, k):
+    kept = a.topk(k, dim=1).indices
+    return torch.zeros_like(a).scatter(1, kept, a.gather(1, kept).relu())
+
+
+def batch_code(a, count):
+    kept = a.flatten().topk(count).indices
+    return torch.zeros_like(a).flatten().scatter(0, kept, a.flatten()[kept].relu()).view_as(a)
+
+
+def squares(error):
+    return error.square().sum(dim=1).mean()
+
+
+def gradients(loss, model):
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    grads = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return dict(zip(named, grads, strict=True))
+
+
+def agree(model, loss, expected):
+    """Require the same loss, and the same gradient of each parameter, none of them 0."""
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-5)
+    found, wanted = gradients(loss, model), gradients(expected, model)
+    for name, grad in wanted.items():
+        torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-5, msg=name)
+        assert grad.abs().sum() > 0, name
+
+
+@pytest.fixture
+def x():
+    return torch.randn(B, D, generator=torch.Generator().manual_seed(1)) + 0.5
+
+
+def openai_loss(model, x, dead, k, k_aux, variance, weight=1 / 32):
+    """Return the loss of openai/sparse_autoencoder times the variance, on dense codes."""
+    a, atoms = dense(model, x)
+    output = topk_code(a, k) @ atoms + model.b_dec
+    error = (x - output).detach()
+    mse = (x - output).square().mean() / (variance / x.shape[1])
+    if not len(dead):
+        return variance * mse
+    alive = torch.ones(len(atoms), dtype=torch.bool)
+    alive[dead] = False
+    code = topk_code(a.masked_fill(alive, -torch.inf), min(k_aux, len(dead)))
+    aux = (code @ atoms - error).square().mean() / (error - error.mean(0)).square().mean()
+    return variance * (mse + weight * aux)
+
+
+@pytest.mark.parametrize("dead", [0, 3, 40])
+def test_the_loss_of_topk_and_its_gradients_are_those_of_openai(x, dead):
+    model = dictionary("topk", f"sparsity.k={K}", "model.aux_k=6")
+    model.variance.fill_(7.0)
+    latents = torch.randperm(N)[:dead]
+    model.rows_since_active[latents] = 10**7
+    agree(model, model.terms(x).loss, openai_loss(model, x, latents, K, 6, variance=7.0))
+
+
+def test_the_auxiliary_loss_reaches_the_encoder_of_the_dead_latents(x):
+    model = dictionary("topk", "sparsity.k=20", "model.aux_k=6")
+    dead = torch.arange(20)
+    with torch.no_grad():
+        model.W_enc[dead] *= 0.01  # above 0 on some rows, but not among the k largest
+        model.b_enc[dead] = 0
+        model.b_enc[20:] = 0.5
+    plain = gradients(model.terms(x).loss, model)["W_enc"]
+    assert plain[dead].abs().sum() == 0
+    model.rows_since_active[dead] = 10**7
+    revived = gradients(model.terms(x).loss, model)["W_enc"]
+    assert revived[dead].abs().sum() > 0
+    torch.testing.assert_close(revived[20:], plain[20:])
+
+
+def test_batch_topk_is_a_topk_over_the_batch(x):
+    model = dictionary("batch_topk", f"sparsity.k={K}")
+    a, atoms = dense(model, x)
+    expected = squares(x - batch_code(a, B * K) @ atoms - model.b_dec)
+    terms = model.terms(x)
+    agree(model, terms.loss, expected)
+    assert (terms.code.to_dense() > 0).sum() == B * K
+    assert (terms.code.to_dense() > 0).sum(dim=1).unique().numel() > 1
+
+
+def test_matryoshka_adds_the_errors_of_its_prefixes(x):
+    model = dictionary("matryoshka", f"sparsity.k={K}", "sparsity.shares=[0.25,0.5,1]")
+    a, atoms = dense(model, x)
+    code = batch_code(a, B * K)
+    outputs = [code[:, :m] @ atoms[:m] + model.b_dec for m in (16, 32, 64)]
+    agree(model, model.terms(x).loss, sum(squares(x - output) for output in outputs))
+    torch.testing.assert_close(model.terms(x).nll, squares(x - outputs[-1]))
+    torch.testing.assert_close(model.coded(x).output, outputs[-1])
+
+
+class Rectangle(torch.autograd.Function):
+    """(z, H) of a and θ, with the gradients of Rajamanoharan et al., on dense tensors."""
+
+    @staticmethod
+    def forward(ctx, a, threshold, width):
+        ctx.save_for_backward(a, threshold)
+        ctx.width = width
+        active = (a > threshold).to(a)
+        return a * active, active
+
+    @staticmethod
+    def backward(ctx, of_code, of_count):
+        a, threshold = ctx.saved_tensors
+        inside = (((a - threshold) / ctx.width).abs() < 0.5).to(a)
+        of_threshold = -inside / ctx.width * (threshold * of_code + of_count)
+        return of_code * (a > threshold), of_threshold.sum(dim=0), None
+
+
+@pytest.mark.parametrize("kind", ["jumprelu", "jumprelu_step"])
+def test_jumprelu_has_the_gradients_of_its_rectangle(x, kind):
+    words = (f"sparsity={kind}", "sparsity.weight=0.3", "sparsity.bandwidth=0.4")
+    model = dictionary("jumprelu", *words)
+    model.variance.fill_(3.0)
+    with torch.no_grad():
+        model.sparsity.threshold.uniform_(0.2, 1.0)
+    a, atoms = dense(model, x)
+    code, active = Rectangle.apply(a, model.sparsity.threshold, 0.4)
+    l0 = active.sum(dim=1).mean()
+    cost = (l0 / 32 - 1).square() if kind == "jumprelu" else l0
+    error = squares(x - code @ atoms - model.b_dec)
+    agree(model, model.terms(x).loss, error + 0.3 * 3.0 * cost)
+    torch.testing.assert_close(model.terms(x).code.to_dense(), code)
+
+
+def test_gated_has_the_loss_of_its_paper(x):
+    model = dictionary("gated", "sparsity.weight=0.7")
+    gate, atoms = dense(model, x)
+    part = model.sparsity
+    size = (part.r_mag.exp() * (gate - model.b_enc) + part.b_mag).relu()
+    output = ((gate > 0) * size) @ atoms + model.b_dec
+    frozen = gate.relu() @ model.W_dec.detach() + model.b_dec.detach()
+    expected = squares(x - output) + 0.7 * gate.relu().sum(dim=1).mean() + squares(x - frozen)
+    agree(model, model.terms(x).loss, expected)
+
+
+def test_norm_l1_pays_for_activation_times_norm(x):
+    model = dictionary("l1", "sparsity.weight=0.7")
+    a, atoms = dense(model, x)
+    cost = (a.relu() * atoms.norm(dim=1)).sum(dim=1).mean()
+    agree(model, model.terms(x).loss, squares(x - a.relu() @ atoms - model.b_dec) + 0.7 * cost)
+
+
+def test_batch_topk_of_one_row_is_topk(x):
+    one, other = dictionary("topk"), dictionary("batch_topk")
+    for row in x.split(1):
+        agree(one, one.terms(row).loss, openai_loss(one, row, [], 32, 1, variance=1.0))
+        torch.testing.assert_close(other.terms(row).code.to_dense(), one.terms(row).code.to_dense())
+
+
+def test_matryoshka_of_one_level_is_batch_topk(x):
+    one, other = dictionary("batch_topk"), dictionary("matryoshka", "sparsity.shares=[1]")
+    torch.testing.assert_close(other.terms(x).loss, one.terms(x).loss)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("variant", DICTIONARIES)
+def test_a_code_decodes_to_the_reconstruction(x, variant):
+    model = dictionary(variant).eval().requires_grad_(False)
+    code = model.encode(x)
+    assert code.shape == (B, N)
+    torch.testing.assert_close(model.decode(code).mean, model.reconstruct(x))
+    torch.testing.assert_close(model.terms(x).code.to_dense(), code)
+    parts = torch.cat([model.encode(part) for part in x.split(7)])
+    torch.testing.assert_close(parts, code)
+
+
+@pytest.mark.parametrize("variant", DICTIONARIES)
+def test_the_start_is_at_the_data(variant):
+    rows = torch.randn(500, D) * 3 + torch.arange(D)
+    rows[0] = 1e4  # moves a mean, not a median
+    words = ("sparsity.start_l0=10",) if variant in ("gated", "l1") else ("sparsity.k=10",)
+    config, _ = configure(f"model={variant}_sae", f"model.code_dim={N}", *words)
+    config.dataset.shape = [D]
+    model = build(config, "model")
+    model.start_at(rows)
+    assert (model.b_dec - torch.arange(D)).abs().max() < 1
+    torch.testing.assert_close(model.W_dec.norm(dim=1), torch.ones(N))
+    cosine = F.cosine_similarity(model.W_dec, model.W_enc)
+    torch.testing.assert_close(cosine, torch.ones(N))
+    if variant != "topk":
+        l0 = (model.eval().encode(rows) != 0).sum(dim=1).float().mean()
+        assert l0 == pytest.approx(model.sparsity.start_l0, abs=3)
+
+
+@pytest.mark.parametrize("variant", DICTIONARIES)
+def test_rows_are_unit_after_a_step_and_dead_latents_are_counted_in_rows(x, variant):
+    model = dictionary(variant, "optimizer.lr=0.1")
+    model.on_train_start = None
+    model._steady, model._steps = True, 1.0
+    optimizer = model.configure_optimizers()
+    batch = Batch(x, x, torch.zeros(B))
+    active = torch.zeros(N, dtype=torch.bool)
+    for number in (1, 2):
+        optimizer.zero_grad()
+        code = model.terms(x).code.to_dense()
+        model.training_step(batch, 0).backward()
+        optimizer.step()
+        model.on_train_batch_end(None, batch, 0)
+        active = (code != 0).any(dim=0)
+        assert (model.rows_since_active[active] == 0).all()
+        assert (model.rows_since_active[~active] % B == 0).all()
+        assert model.rows_since_active.max() <= number * B
+    assert "rows_since_active" in model.state_dict()
+    norms = model.W_dec.norm(dim=1)
+    if variant == "l1":
+        assert (norms - 1).abs().max() > 0.01
+    else:
+        torch.testing.assert_close(norms, torch.ones(N))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("sparsity.k=65",), r"sparsity\.k=65: must be a whole number from 1 to 64"),
+        (("network=mlp",), "it takes only network=none"),
+        (("noise=masking",), "it takes only noise=none"),
+        (("likelihood=bernoulli",), "it takes only likelihood=mse"),
+        (("likelihood.weight=2",), "likelihood.weight=1 and likelihood.output=linear"),
+        (("sparsity=topk",), "is no sparsity"),
+        (("model.aux_weight=0", "model.aux_k=3"), r"model\.aux_k=3: goes with"),
+        (("model.aux_weight=0", "model.dead_after=3"), r"model\.dead_after=3: goes with"),
+        (("sparsity=matryoshka", "sparsity.shares=[0.5,0.2,1]"), r"sparsity\.shares=\[0\.5"),
+        (("sparsity=matryoshka", "sparsity.shares=[0.5]"), r"rise to 1"),
+    ],
+)
+def test_what_a_dictionary_cannot_do_is_refused(words, told):
+    with pytest.raises(SettingError, match=told):
+        dictionary("topk", *words)
+
+
+def test_other_models_refuse_a_dictionarys_part_and_no_network():
+    with pytest.raises(SettingError, match="is no sparsity"):
+        build(configure("model=ae", "sparsity=row_topk", "sparsity.k=3")[0], "model")
+    with pytest.raises(SettingError, match="network=none"):
+        build(configure("model=ae", "network=none")[0], "model")

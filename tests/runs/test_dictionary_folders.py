@@ -1,0 +1,133 @@
+"""Dictionaries as folders of SAELens and sparsify: by the formulas, and in the tools themselves."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from aecli.data import ArrayCard
+from aecli.runs.dictionary_folders import (
+    FORMS,
+    Coded,
+    folded,
+    read_dictionary,
+    units,
+    write_dictionary,
+)
+from tests.models.test_dictionary import dictionary
+
+D, N, B = 12, 64, 200
+VARIANTS = {
+    "topk": ["sparsity.k=5"],
+    "batch_topk": ["sparsity.k=5"],
+    "matryoshka": ["sparsity.k=5"],
+    "jumprelu": ["sparsity.k=5"],
+    "gated": ["sparsity.start_l0=5"],
+    "l1": ["sparsity.start_l0=5"],
+}
+TOOL = os.environ.get("AECLI_SAE_PYTHON", sys.executable)
+"""A Python that has sae-lens and sparsify, where they are not installed beside aecli."""
+PROGRAMS = {
+    "saelens": """
+from sae_lens import SAE
+
+def made(folder, rows):
+    model = SAE.load_from_disk(folder)
+    code = model.encode(rows)
+    return {"code": code.contiguous(), "output": model.decode(code).contiguous()}
+""",
+    "sparsify": """
+from sparsify import SparseCoder
+
+def made(folder, rows):
+    model = SparseCoder.load_from_disk(folder)
+    found = model.encode(rows)
+    code = torch.zeros(len(rows), model.num_latents).scatter(1, found.top_indices, found.top_acts)
+    return {"code": code, "output": model.decode(found.top_acts, found.top_indices)}
+""",
+}
+"""How each tool loads a folder, and codes and decodes rows."""
+ALL_FOLDERS = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+with torch.no_grad():
+    for place in map(Path, sys.argv[1:]):
+        rows = load_file(place / "rows.safetensors")["rows"]
+        save_file(made(place / "folder", rows), place / "made.safetensors")
+"""
+PACKAGES = {"saelens": "sae_lens", "sparsify": "sparsify"}
+
+
+def card():
+    """Return the card of rows whose columns are far from 0 and of different widths."""
+    generator = torch.Generator().manual_seed(3)
+    shift = torch.randn(D, generator=generator).double()
+    scale = (torch.rand(D, generator=generator) + 0.5).double() * 7
+    return ArrayCard("rows", (D,), "float32", shift, scale)
+
+
+def trained(variant):
+    """Return a dictionary that has been started on rows, in evaluation mode, and rows `(B, D)`."""
+    model = dictionary(variant, *VARIANTS[variant])
+    x = torch.randn(B, D, generator=torch.Generator().manual_seed(1)) + 0.5
+    with torch.no_grad():
+        model.start_at(x)
+        for name, parameter in model.named_parameters():
+            if name != "W_dec":
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    return model.eval(), x
+
+
+def difference(made, own):
+    """Return the largest difference of codes and outputs, relative to the largest of each."""
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(made, own, strict=True))
+
+
+@torch.no_grad()
+def exported(variant, form, folder, data):
+    """Write a dictionary into a folder; return rows in the user's units, and what the run gives."""
+    model, x = trained(variant)
+    shift, scale = units(data)
+    folder.mkdir()
+    write_dictionary(form, form.contents(model, folded(model, data)), folder)
+    code = model.encode(x)
+    rows = (x.double() * scale + shift).float()
+    return rows, Coded(code, (model.decode(code).mean.double() * scale + shift).float())
+
+
+CASES = [("saelens", variant) for variant in VARIANTS] + [("sparsify", "topk")]
+
+
+@pytest.mark.parametrize(("tool", "variant"), CASES)
+def test_a_folder_has_the_codes_and_the_outputs_of_the_run(tmp_path, tool, variant):
+    form = FORMS[tool]
+    rows, own = exported(variant, form, tmp_path / "folder", card())
+    l0 = (own.code > 0).double().sum(dim=1).mean()
+    assert 2 < l0 < N / 2
+    assert difference(read_dictionary(form, tmp_path / "folder")(rows), own) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", PROGRAMS)
+def test_the_tool_itself_has_the_same(tmp_path, tool):
+    if sys.executable == TOOL and find_spec(PACKAGES[tool]) is None:
+        pytest.skip(f'{PACKAGES[tool]} is not installed: pip install "aecli[dictionaries]"')
+    raw = ArrayCard("rows", (D,), "float32", *torch.tensor([0.0, 1.0]).double())
+    own = {}
+    for variant in [variant for name, variant in CASES if name == tool]:
+        for name, data in {"raw": raw, "scaled": card()}.items():
+            place = tmp_path / f"{variant}-{name}"
+            place.mkdir()
+            rows, own[place] = exported(variant, FORMS[tool], place / "folder", data)
+            save_file({"rows": rows}, place / "rows.safetensors")
+    program = f"import torch\n{PROGRAMS[tool]}\n{ALL_FOLDERS}"
+    environment = os.environ | {"SPARSIFY_DISABLE_TRITON": "1"}
+    subprocess.run([TOOL, "-c", program, *own], check=True, env=environment, timeout=600)
+    for place, coded in own.items():
+        made = load_file(place / "made.safetensors")
+        assert difference((made["code"], made["output"]), coded) < 1e-6, place.name
