@@ -7,8 +7,8 @@ Rows of 576 float16 in shards of 75 MB, batches of 4096, as `dataset=activations
 place of a training step are products of 256 of the rows with the encoder of a sparse dictionary of
 65,536 latents, again and again until `--step` seconds are over; 2.5 s is what the whole batch takes
 on two cores, and a step takes longer than this product alone. Reported is the share of the time in
-which a step waits for its batch, and what the reading thread takes of the processors: the seconds of
-a product over those before anything was read.
+which a step waits for its batch, and what the reading thread takes of the processors: the seconds
+of a product over those before anything was read.
 
 Cold: the cache of files is emptied of the shards before (POSIX_FADV_DONTNEED). The memory is the
 most that the process had while it read, over what it had before.
