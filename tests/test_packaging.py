@@ -40,6 +40,8 @@ def site(tmp_path_factory):
         names = set(file.namelist())
     conf = REPOSITORY / "conf"
     assert {f"aecli/conf/{path.relative_to(conf)}" for path in conf.glob("**/*.yaml")} <= names
+    page = REPOSITORY / "aecli" / "explore" / "page"
+    assert {f"aecli/explore/page/{path.name}" for path in page.iterdir()} <= names
     assert not any(name.startswith(("tests", "outputs")) for name in names)
     plugins = {name for name in names if name.startswith("hydra_plugins")}
     assert plugins == {"hydra_plugins/aecli/__init__.py"}  # no __init__ in the namespace itself

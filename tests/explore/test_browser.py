@@ -175,7 +175,7 @@ def offset(browser, number):
 
 
 def test_the_decoder_follows_the_mouse_and_a_click_stays(tmp_path, shown):
-    run = loaded(tmp_path, "model=vae", "model.code_dim=5")
+    run = loaded(tmp_path, "model=ae", "model.code_dim=5")  # its dots fill the map
     browser = shown(run)
     canvas = browser.find_element(By.ID, "map")
     before = state(browser)
@@ -322,7 +322,7 @@ def test_k_pictures_build_the_reconstruction_up(tmp_path, shown):
 
 
 def test_a_drag_is_a_morph_along_a_straight_line(tmp_path, shown):
-    browser = shown(loaded(tmp_path, "model=vae", "model.code_dim=2"))
+    browser = shown(loaded(tmp_path, "model=ae", "model.code_dim=2"))
     canvas = browser.find_element(By.ID, "map")
     low, high = browser.execute_script(
         "const { map } = explore; const n = map.places.length / 2; let a = 0, b = 0;"
