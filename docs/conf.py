@@ -14,10 +14,12 @@ from sphinx.writers.html5 import HTML5Translator
 
 project = "aecli"
 extensions = ["myst_parser"]
-exclude_patterns = ["reproductions"]
+exclude_patterns = ["reproductions", "_static"]
 source_suffix = {".md": "markdown"}
 html_theme = "furo"
 html_title = "aecli"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
@@ -27,15 +29,22 @@ myst_fence_as_directive = ["math"]
 html_math_renderer = "mathml"
 
 
+def mathml(formula: str, display: str = "inline") -> str:
+    """Return LaTeX as MathML, with the space after a logarithm that LaTeX has."""
+    return convert(formula, display=display).replace(
+        "<mi>log</mi>", "<mi>log</mi><mspace width='.2em'/>"
+    )
+
+
 def block(self: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula that stands by itself."""
-    self.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    self.body.append(f'<div class="math">{mathml(node.astext(), "block")}</div>')
     raise nodes.SkipNode
 
 
 def inline(self: HTML5Translator, node: nodes.math) -> None:
     """Write a formula within a sentence."""
-    self.body.append(convert(node.astext()))
+    self.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 

@@ -35,12 +35,14 @@ SHORT = {
 
 
 def shortened(words: list[str]) -> list[str]:
-    """Return a line with short settings, and of each list of a sweep the first two values."""
+    """Return a line with short settings; of a sweep the first two runs."""
     command, *typed = words
     short = SHORT.get(command, {})
     kept = [word for word in typed if word.partition("=")[0] not in short]
     if "-m" in kept:
-        kept = [re.sub(r"^([\w.]+=[^,\[]+,[^,]+),.*", r"\1", word) for word in kept]
+        lists = [word for word in kept if re.match(r"[\w.]+=[^,\[(]+,", word)]
+        count = dict.fromkeys(lists, 1) | dict.fromkeys(lists[:1], 2)
+        kept = [",".join(word.split(",")[: count.get(word)]) for word in kept]
     return [command, *kept, *(f"{key}={value}" for key, value in short.items())]
 
 
@@ -91,4 +93,4 @@ def test_the_lines_of_a_page_run(page, tmp_path):
 def test_a_short_form_keeps_what_the_line_is_about():
     line = "train -m model=ae,vae,pca seed=0,1,2 network.hidden=[9,8,7] dataset=mnist"
     short = " ".join(shortened(line.split()))
-    assert short.startswith("train -m model=ae,vae seed=0,1 network.hidden=[9,8,7] dataset=digits")
+    assert short.startswith("train -m model=ae,vae seed=0 network.hidden=[9,8,7] dataset=digits")
