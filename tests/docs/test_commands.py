@@ -19,7 +19,7 @@ from docs.pictures import Line, follow, made, steps
 from tests.commandline import aecli
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = {
     "train": {
         "dataset": "digits",
@@ -69,7 +69,7 @@ def test_what_does_not_run_here_is_marked(page):
             assert (ROOT / found[1]).is_file()
         else:
             assert not mark or re.fullmatch(r"not run: \w.+", mark), mark
-    if page.name != "contributing.md":
+    if page.name != "CONTRIBUTING.md":  # whose fences are run by tests/test_contributing.py
         assert "```sh" not in page.read_text()  # only indented blocks are looked at
 
 
