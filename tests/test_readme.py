@@ -12,7 +12,10 @@ import aecli.commands.compare
 from tests.conftest import CONF, configure
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *(ROOT / "docs").glob("*.md")]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / "docs").rglob("*.md"),
+]
 GROUPS = {
     group.name: {str(path.relative_to(group).with_suffix("")) for path in group.rglob("*.yaml")}
     for group in CONF.iterdir()
