@@ -109,12 +109,12 @@ def test_codes_lie_on_one_scale_with_the_prior_where_there_is_one(sweep):
     assert first.get_xlim() == second.get_xlim() == first.get_ylim()
     assert (first.get_xlabel(), second.get_ylabel()) == ("z0", "principal component 2")
     assert len(first.lines) == 0
-    # The centre of the circles is where the code 0 lies among the principal components.
+    # Seen from the centre of the circles, a point lies where its code is on the components.
     x, y = second.lines[0].get_data()
     centre = np.array([x[:-1].mean(), y[:-1].mean()])
-    offset = far.mean(axis=0)
-    _, _, directions = np.linalg.svd(far - offset, full_matrices=False)
-    assert np.abs(centre) == pytest.approx(np.abs(directions[:2] @ offset))
+    _, _, directions = np.linalg.svd(far - far.mean(axis=0), full_matrices=False)
+    drawn = np.asarray(second.collections[0].get_offsets()) - centre
+    np.testing.assert_allclose(np.abs(drawn), np.abs(far @ directions[:2].T), atol=1e-6)
     assert {t.get_text() for t in figure.legends[0].get_texts()} == {"0", "1", "2", "prior: σ, 2σ"}
 
 

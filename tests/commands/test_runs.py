@@ -120,15 +120,19 @@ def test_a_run_that_is_taken_up_meanwhile_stays(outputs, capsys, monkeypatch):
 
 
 def test_what_is_not_a_run_of_aecli_stays(outputs, tmp_path, capsys):
-    other = tmp_path / "outputs" / "other-program" / "12-30"
-    (other / ".hydra").mkdir(parents=True)
+    other = make(tmp_path / "outputs" / "other-program", "12-30", finished=False, epoch=False)
     (other / ".hydra" / "config.yaml").write_text("model: x\nlr: 1")
+    assert "12-30" not in states(capsys)
+    alike = make(tmp_path / "outputs" / "other-program", "13-00", days=9)
+    (alike / ".hydra" / "config.yaml").write_text("model: x\nlr: 1")
+    os.utime(alike / ".hydra" / "config.yaml", (0, 0))
     (outputs / "3_failed" / "notes.txt").write_text("of years")
     said = lines(capsys, "--prune", "--yes", "--older-than", "0.0001")
-    (kept,) = [line for line in said if line.startswith("kept")]
+    kept = "".join(line for line in said if line.startswith("kept"))
     assert "3_failed: has files that aecli has not made: notes.txt" in kept
-    assert "outputs/other-program" not in "".join(said)
+    assert "13-00: its settings are not those of a run" in kept
     assert other.exists()
+    assert (alike / "metrics.json").exists()
     assert (outputs / "3_failed" / "notes.txt").exists()
 
 
