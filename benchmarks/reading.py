@@ -3,12 +3,12 @@
     python -m benchmarks.reading FOLDER                 # makes 10 GB there, and deletes them
     python -m benchmarks.reading FOLDER --step 2.5      # seconds of the step that waits for a batch
 
-Rows of 576 float16 in shards of 75 MB, batches of 4096, as `dataset=activations` makes them. Beside
-them runs the work of a training step: the product of a sparse dictionary's encoder, n = 65,536
-latents, on half of the rows in turn until a step has taken as long as `--step` says; 2.5 s is what
-that product takes for a whole batch on two cores, and the step is longer than its product. Reported
-is the share of the time that the step waits for its batch, with the reading thread beside it, and
-what the reading thread takes of the processors: the product's seconds with it over those without.
+Rows of 576 float16 in shards of 75 MB, batches of 4096, as `dataset=activations` makes them. In the
+place of a training step are products of 256 of the rows with the encoder of a sparse dictionary of
+65,536 latents, again and again until `--step` seconds are over; 2.5 s is what the whole batch takes
+on two cores, and a step takes longer than this product alone. Reported is the share of the time in
+which a step waits for its batch, and what the reading thread takes of the processors: the seconds
+of a product over those before anything was read.
 
 Cold: the cache of files is emptied of the shards before (POSIX_FADV_DONTNEED). The memory is the
 most that the process had while it read, over what it had before.

@@ -90,7 +90,7 @@ class BlockSplitting(Splitting):
     def __call__(self, records: Records) -> dict[str, Any]:
         """Return the rows of the training, validation and test split, no row in two of them."""
         count = len(records)
-        self._of_classes(records)  # refuses classes
+        self.of_classes(records)  # refuses classes
         rest = blocks(count, BLOCK)
         generator = torch.Generator().manual_seed(self.seed)
         rest = rest.chosen(torch.randperm(len(rest.ends), generator=generator))
@@ -98,7 +98,7 @@ class BlockSplitting(Splitting):
         for name, size in (("validation", self.validation_size), ("test", self.test_size)):
             wanted = min(counted(SHARE, count), MOST_HELD_OUT) if size is None else None
             rows[name], rest = rest.cut(min(wanted or counted(size, count), len(rest)))
-        self._check(rows, len(rest), count)
+        self.check(rows, len(rest), count)
         rows["train"] = rest.cut(min(self.train_size or len(rest), len(rest)))[0]
         return {name: rows[name].in_order() for name in ("train", "validation", "test")}
 

@@ -66,10 +66,10 @@ class Batches:
         """Batches that the next pass leaves out, since a training has had them already."""
 
     def __len__(self) -> int:
-        return len(self._ends) + 1
+        return len(self.ends) + 1
 
     @property
-    def _ends(self) -> range:
+    def ends(self) -> range:
         """Where each batch ends, but for the last."""
         alone = 1 if self.seed is not None and self.batch_size > 1 else 0
         return range(self.batch_size, len(self.split) - alone, self.batch_size)
@@ -77,7 +77,7 @@ class Batches:
     @property
     def last(self) -> int:
         """How many examples the last batch has."""
-        return len(self.split) - (self._ends[-1] if self._ends else 0)
+        return len(self.split) - (self.ends[-1] if self.ends else 0)
 
     def __iter__(self) -> Iterator[Batch]:
         examples, rows, binary = self.split.examples, self.split.rows, self.split.binary
@@ -90,7 +90,7 @@ class Batches:
             generator = torch.Generator(self.device)
             generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
         start, done, self.done = 0, self.done, 0
-        batches = order.tensor_split(list(self._ends))
+        batches = order.tensor_split(list(self.ends))
         together = max(1, PREPARED_AT_ONCE // self.batch_size)
         for first in range(0, len(batches), together):
             several = batches[first : first + together]

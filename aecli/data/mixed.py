@@ -46,7 +46,7 @@ class MixedBatches(Batches):
     def __iter__(self) -> Iterator[Batch]:
         assert self.seed is not None, "of a training"
         rank, parts = self.part
-        edges = [0, *self._ends, len(self.split)][self.done :]
+        edges = [0, *self.ends, len(self.split)][self.done :]
         groups = self._groups(self.seed(), edges[0])
         self.done = 0
         card = self.split.examples.card

@@ -132,10 +132,10 @@ class Splitting:
         for name in (name for name in asked if name not in fixed):
             count = counted(SHARE if asked[name] is None else asked[name], len(pool))
             rows[name], rest = rest.tensor_split([count])
-        kept = self._of_classes(records)
+        kept = self.of_classes(records)
         rows = {name: split[kept[split]] for name, split in rows.items()}
         rest = rest[kept[rest]]
-        self._check(rows, len(rest), len(pool))
+        self.check(rows, len(rest), len(pool))
         return {
             "train": rest[: self.train_size].sort()[0],
             "validation": rows["validation"],
@@ -150,7 +150,7 @@ class Splitting:
         ]
         return f"{SHARE:.0%} drawn for {' and '.join(drawn)}" if drawn else ""
 
-    def _of_classes(self, records: Records) -> Tensor:
+    def of_classes(self, records: Records) -> Tensor:
         """Return which examples are of the classes that are wanted, `(N,)` booleans."""
         if self.classes is None:
             return torch.ones(len(records), dtype=torch.bool)
@@ -168,7 +168,8 @@ class Splitting:
         wanted = torch.tensor([numbers[name] for name in classes])
         return torch.isin(records.labels, wanted)
 
-    def _check(self, rows: Mapping[str, Sized], rest: int, count: int) -> None:
+    def check(self, rows: Mapping[str, Sized], rest: int, count: int) -> None:
+        """Refuse sizes that leave a split without an example, or few of `count` to train on."""
         keys = ("validation_size", "test_size", "classes", "train_size")
         values = {key: getattr(self, key) for key in keys}
         asked = ", ".join(f"dataset.{k}={v}" for k, v in values.items() if v is not None)

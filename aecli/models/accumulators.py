@@ -41,8 +41,8 @@ class Means:
         if len(self._values) != len(self._keys) * len(self._counts):
             raise SettingError("resume: what was added up of its epoch is not this model's")
         device = self._values[-1].device  # those of a checkpoint lie on the processor
-        values = [value.to(device) for value in self._values]
-        values = torch.stack(values).view(-1, len(self._keys)).double()
+        every = torch.stack([value.to(device) for value in self._values])
+        values = every.view(-1, len(self._keys)).double()
         counts = torch.tensor(self._counts, dtype=torch.float64).to(values.device)
         sums = total(torch.cat([counts @ values, counts.sum()[None]]))
         return dict(zip(self._keys, (sums[:-1] / sums[-1]).tolist(), strict=True))
@@ -55,12 +55,13 @@ class Means:
     def load(self, state: Mapping[str, Any], units: int) -> None:
         """Go on with the sums of a state; raise `SettingError`, or any error, if it is none."""
         keys, values, counts = (state[name] for name in ("keys", "values", "counts"))
-        if not all(re.fullmatch(r"[a-z]\w{,40}", key) for key in keys):
+        are_names = isinstance(keys, list) and all(re.fullmatch(r"[a-z]\w{,40}", k) for k in keys)
+        if not are_names or bool(keys) != bool(len(counts)):
             raise SettingError("has names that are none")
         _check(values, (len(keys) * len(counts),))
         if not all(count >= 1 for count in counts.tolist()):
             raise SettingError("has counts that are none")
-        self._keys = tuple(map(str, keys))
+        self._keys = tuple(keys)
         self._values, self._counts = list(values.clone().unbind()), list(map(int, counts.tolist()))
 
 

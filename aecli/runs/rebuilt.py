@@ -97,9 +97,9 @@ def like(known: Any, found: Any, where: str) -> Any:
             raise SettingError(f"{where}: must be a list of {len(known)}")
         return type(known)(like(k, f, where) for k, f in zip(known, found, strict=True))
     if isinstance(known, Tensor):
-        if isinstance(found, Tensor) and found.dtype == known.dtype and found.equal(known):
-            return known.clone()  # that of a fresh start, which may be infinite
-        return _tensor(found, known.shape, known.dtype, where)
+        # That of a fresh start may be infinite: a best score before the first epoch has ended.
+        is_open = bool(known.isinf().all()) and known.is_floating_point()
+        return _tensor(found, known.shape, known.dtype, where, may_be_infinite=is_open)
     if isinstance(known, bool):
         if not isinstance(found, bool):
             raise SettingError(f"{where}: must be true or false")
@@ -117,11 +117,17 @@ def like(known: Any, found: Any, where: str) -> Any:
     return known
 
 
-def _tensor(found: Any, shape: Sequence[int], dtype: torch.dtype, where: str) -> Tensor:
+def _tensor(
+    found: Any,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    where: str,
+    may_be_infinite: bool = False,
+) -> Tensor:
     fits = isinstance(found, Tensor) and found.shape == torch.Size(shape) and found.dtype == dtype
     if not fits or found.layout != torch.strided:
         raise SettingError(f"{where}: must be a tensor of {dtype} of shape {tuple(shape)}")
-    if not found.isfinite().all():
+    if found.isnan().any() or not (may_be_infinite or found.isfinite().all()):
         raise SettingError(f"{where}: is not finite")
     return found.clone(memory_format=torch.contiguous_format)
 

@@ -158,7 +158,9 @@ class EpochLoop(_TrainingEpochLoop):
     def _save_within(self) -> None:
         """Save the run between two steps, if it is time."""
         trainer, done = self.trainer, self.batch_idx + 1
-        is_between = done < trainer.num_training_batches and not self._should_accumulate()
+        is_between = (
+            done < trainer.num_training_batches and not done % trainer.accumulate_grad_batches
+        )
         if not is_between or not self._takes_plain_steps or trainer.should_stop:
             return
         if self._is_one_of_several and (

@@ -10,7 +10,7 @@ import torch
 
 from aecli import __version__
 from aecli.commands.train import train
-from aecli.data import arrays
+from aecli.data import arrays, mixed
 from aecli.errors import SettingError
 from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
@@ -139,6 +139,16 @@ def test_a_run_saved_within_an_epoch_is_resumed_bitwise(
 )
 def test_any_run_saved_within_an_epoch_is_resumed_bitwise(tmp_path, monkeypatch, overrides):
     check_resumed_within(tmp_path, monkeypatch, (*SEVERAL, *overrides), 1, 4)
+
+
+def test_a_run_on_activations_is_resumed_within_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(mixed, "MIXED", 5000)  # groups of 400 rows
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", draw.normal(size=(700, 6)).astype("f2"))
+    files = f"dataset.files='{tmp_path}/?.npy'"
+    words = ("model=ae", "noise=gaussian", "dataset=activations", files, "dataset.batch_size=90")
+    check_resumed_within(tmp_path, monkeypatch, (*words, "model.code_dim=2"), 1, 13)
 
 
 def test_a_run_on_a_mapped_array_is_resumed_bitwise(tmp_path, monkeypatch):
