@@ -51,6 +51,7 @@ def small(variant: str) -> tuple[str, ...]:
     hidden = ["network.hidden=[16]"] if "hidden" in config.network else []
     # A step of it takes a backward pass for each unit of the code.
     units = ["model.code_dim=5"] if variant == "contractive_ae" else []
+    units = ["model.code_dim=64"] if variant.endswith("_sae") else units
     return (f"model={variant}", *hidden, *units)
 
 

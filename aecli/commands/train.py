@@ -25,8 +25,9 @@ from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
+from aecli.evaluation.memory import keep_freed_memory
 from aecli.machine import processor
-from aecli.models import VAE, Autoencoder
+from aecli.models import VAE, Autoencoder, Dictionary
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
 from aecli.runs.checkpoint import STANDARD, Stored, parts, stored
@@ -163,6 +164,8 @@ def train(
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
         )
+    if isinstance(model, Dictionary):
+        keep_freed_memory(of_any_size=True)
     threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
     arithmetic = _arithmetic(config, model, data, before)
     arithmetic.prepare(model)

@@ -18,7 +18,7 @@ from typing_extensions import override
 from aecli.data import DataModule
 from aecli.distributed import total
 from aecli.errors import SettingError
-from aecli.models import Autoencoder
+from aecli.models import Autoencoder, Dictionary
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import check_weights
 
@@ -38,6 +38,11 @@ def averages(config: DictConfig, model: Autoencoder) -> list["RunningAverage"]:
         raise SettingError(
             f"trainer.average={decay}: is over many small steps, which this model or optimizer does"
             " not take; leave it out"
+        )
+    if isinstance(model, Dictionary):
+        raise SettingError(
+            f"trainer.average={decay}: an average of atoms of norm 1 has another norm; a dictionary"
+            " is trained with trainer.average=null"
         )
     return [RunningAverage(decay, model)]
 
