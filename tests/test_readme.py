@@ -56,7 +56,8 @@ def values(override: Override) -> list[str]:
 
 
 OF_HYDRA = (
-    "train", "eval", "sample", "encode", "score", "reconstruct", "decode", "export", "explore", "data",
+    "train", "eval", "sample", "encode", "score", "reconstruct", "decode", "export", "explore",
+    "data",
 )  # fmt: skip
 
 
