@@ -12,7 +12,7 @@ from torch import Tensor
 from aecli import files
 from aecli.commands.passes import is_known
 from aecli.commands.places import READ, file_for, refuse_read
-from aecli.errors import SettingError, check_bool, check_choice, check_int, check_number
+from aecli.errors import SettingError, check_bool, check_choice, check_int, check_number, refused
 from aecli.explore import examples
 from aecli.explore.blob import Blob
 from aecli.explore.grids import as_bytes, grid, smaller
@@ -104,11 +104,10 @@ def made(runs: Sweep, config: DictConfig) -> tuple[bytes, int]:
 
 def _runs(config: DictConfig) -> list[Run]:
     """Return the runs that `run=` means: one, a sweep's, or several by name."""
-    specs = list(config.run) if isinstance(config.run, ListConfig) else [config.run]
+    typed = list(config.run) if isinstance(config.run, ListConfig) else config.run
+    specs = typed if isinstance(typed, list) else [typed]
     if not specs or not all(isinstance(spec, str) and spec for spec in specs):
-        raise SettingError(
-            f"run={config.run}: must be a run, a sweep, or a list of them, such as run=[a,b]"
-        )
+        raise refused("run", typed, "a run, a sweep, or a list of them, such as run=[a,b]")
     found = [run for spec in specs for run in find(spec, config.output_dir or OUTPUTS)]
     return list({run.checkpoint.resolve(): run for run in found}.values())
 

@@ -24,6 +24,8 @@ BUDGET = 6_000_000
 """Bytes of a grid, before it is compressed."""
 LARGEST = 64
 """Pixels of a side, of the pictures in the page: larger ones are made smaller."""
+PRIOR = 3.1
+"""Standard deviations of the prior that are on the map."""
 MARGIN = 0.08
 """Of the extent of the codes, on each side."""
 
@@ -53,6 +55,9 @@ def grid(model: Autoencoder, found: Statistics, of: Codes, blob: Blob) -> dict[s
         basis = np.vstack([basis, np.zeros_like(basis)])
     places = (code - origin) @ basis.T
     low, high = places.min(axis=0), places.max(axis=0)
+    if found.kl is not None:  # the prior's circles are on the map
+        centre = -origin @ basis.T
+        low, high = np.minimum(low, centre - PRIOR), np.maximum(high, centre + PRIOR)
     room = MARGIN * np.maximum(high - low, 1e-3)
     low, high = low - room, high + room
     shape = tuple(_decoded(model, of.code[:1]).shape[1:])

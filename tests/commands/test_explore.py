@@ -87,6 +87,7 @@ def test_several_runs_are_one_page(home):
         ("run=bare out=x.html", "run=bare: has no checkpoint"),
         ("run=nothing out=x.html", "run=nothing: no such file or directory"),
         ("run=[] out=x.html", "run=[]: must be a run, a sweep, or a list of them"),
+        ("run=null out=x.html", "run=null: must be a run, a sweep, or a list of them"),
         ("run=[vae,rows] out=x.html", "has other test examples than"),
         ("run=vae out=x.html largest=0.001", "run=vae: the model would take 0.0"),
         ("run=vae out=x.html largest=0.001 grids=true", "the page has 0."),

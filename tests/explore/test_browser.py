@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -430,3 +431,20 @@ def test_every_control_has_a_name(tmp_path, shown):
 def test_without_scripts_there_is_a_sentence(tmp_path):
     text = page(loaded(tmp_path, "model=ae"))
     assert "<noscript>This page is a program in JavaScript" in text
+
+
+def test_a_picture_is_dropped_and_its_paper_is_made_as_dark_as_the_datas(tmp_path, shown):
+    picture = Image.new("L", (300, 200), 255)  # dark ink on white paper; digits are light on dark
+    ImageDraw.Draw(picture).rectangle([140, 40, 160, 160], fill=0)
+    picture.save(tmp_path / "ink.png")
+    browser = shown(loaded(tmp_path, "model=vae"))
+    browser.find_element(By.ID, "tab-input").click()
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "ink.png"))
+    until(browser, "return explore.state.input.name === 'your picture'")
+    image = np.array(browser.execute_script("return Array.from(explore.state.input.x)"))
+    columns = image.reshape(8, 8).sum(axis=0)
+    assert columns[3:5].min() > 3
+    assert columns[[0, 1, 6, 7]].max() < 0.1
+    (tmp_path / "no.png").write_text("no picture")
+    browser.find_element(By.ID, "file").send_keys(str(tmp_path / "no.png"))
+    until(browser, "return document.getElementById('input-told').textContent.includes('no.png')")

@@ -35,7 +35,8 @@ export class Input {
       onPicture: (file) => this.drop(file),
     });
     this.pen.onStart = () => {
-      if (!this.isDrawn) this.pen.clear();
+      // A digit is drawn anew; on a colour picture one draws over what is there.
+      if (!this.isDrawn && this.isGrey) this.pen.clear();
       this.isDrawn = true;
     };
     parts.clear.addEventListener("click", () => {
@@ -197,7 +198,7 @@ export class Input {
       paintImage(parts.seen, seen, shape, range);
       paintImage(parts.output, mean, shape, range);
       paintErrors(parts.errors, model.errors(mean, input.x), shape);
-      if (!this.isDrawn && this.isGrey) this.copyToPen();
+      if (input.example !== null) this.copyToPen();
     } else {
       if (input.example !== null) this.fillForm();
       this.showRow(mean, seen);
@@ -205,11 +206,15 @@ export class Input {
     parts.told.textContent = this.sentence(score);
   }
 
-  /** Show an example where one draws, until somebody draws. */
+  /** Show an example where one draws. */
   copyToPen() {
+    this.isDrawn = false;
     const { clean } = this.parts;
-    this.pen.context.imageSmoothingEnabled = false;
-    this.pen.context.drawImage(clean, 0, 0, SIDE, SIDE);
+    const scale = SIDE / Math.min(clean.width, clean.height);
+    const [width, height] = [clean.width * scale, clean.height * scale];
+    const { context } = this.pen;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(clean, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
   }
 
   showRow(mean, seen) {
