@@ -4,8 +4,9 @@
     python docs/pictures.py docs/variants/vae.md
 
 A picture stands below the lines that make it: `vae-traverse.png` is the file `traverse.png` that
-they wrote into `eval/` or `samples/` of the newest run. The output goes to the terminal, and a
-page's numbers are copied from it. Needs MNIST, which is downloaded unless `AECLI_DATA` has it.
+they wrote into `eval/` or `samples/` of the newest run, or into `comparison/`. The output goes to
+the terminal, and a page's numbers are copied from it. Needs MNIST, which is downloaded unless
+`AECLI_DATA` has it.
 """
 
 import re
@@ -56,12 +57,12 @@ def steps(page: Path) -> Iterator[Line | Picture]:
 
 
 def made(picture: str, folder: Path) -> Path:
-    """Return the file that the newest run below `folder` has for a picture."""
+    """Return the file that the newest run below `folder`, or a comparison, has for a picture."""
     name = picture.rpartition("-")[2]
-    runs = sorted((folder / "outputs").glob("*/*/.hydra"), key=lambda path: path.stat().st_mtime)
+    runs = sorted((folder / "outputs").rglob(".hydra"), key=lambda path: path.stat().st_mtime)
     run = runs[-1].parent
-    (path,) = [*run.glob(f"eval/{name}"), *run.glob(f"samples/{name}")]
-    return path
+    places = (run / "eval", run / "samples", folder / "comparison")
+    return next(place / name for place in places if (place / name).exists())
 
 
 def follow(page: Path, folder: Path, run: Callable[[list[str]], object]) -> Iterator[str]:

@@ -24,7 +24,7 @@ SHORT = {
     "train": {
         "dataset": "digits",
         "launcher": "basic",
-        "pictures_every": "0",
+        "pictures_every": "1",
         "trainer.max_epochs": "1",
         "trainer.limit_train_batches": "2",
         "trainer.limit_val_batches": "1",
