@@ -17,7 +17,10 @@ from hydra.utils import get_class
 
 ROOT = Path(__file__).parents[1]
 CONF, PAGE = ROOT / "conf", Path(__file__).parent / "settings.md"
-COMMANDS = ("train", "eval", "sample", "encode", "decode", "score", "reconstruct", "export", "data")
+COMMANDS = (
+    "train", "eval", "sample", "encode", "decode", "score", "reconstruct", "export", "explore",
+    "data",
+)  # fmt: skip
 GROUPS = {
     "model": "the variant",
     "network": "encoder and decoder",

@@ -211,7 +211,7 @@ class Autoencoder(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor | None:
         """Return the loss of a batch."""
-        if not self._steady:
+        if not self.steady:
             self.anneal(self.global_step)
         terms = self.terms(batch.x)
         self._train.add(self.reported(terms), len(batch.x))
@@ -245,7 +245,7 @@ class Autoencoder(pl.LightningModule):
     def on_train_start(self) -> None:
         """Note how many steps there will be, for the schedules, if there are any."""
         self._steps = float(self.trainer.estimated_stepping_batches)
-        self._steady = self.is_steady
+        self.steady = self.is_steady
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation means."""

@@ -253,7 +253,7 @@ class Dictionary(Autoencoder):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Return the loss of a batch; count the rows that each latent was not active on."""
-        if not self._steady:
+        if not self.steady:
             self.anneal(self.global_step)
         x = batch.x.flatten(1)
         coded = self.coded(x)
