@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, partial
 from typing import Any, NamedTuple, NoReturn
 
 from aecli.distributed import end_children, launched, rank
+from aecli.failures import discard_directory, forget_failure, how_to_go_on, report
 from aecli.signals import (
     Ending,
     Terminated,
@@ -141,7 +141,7 @@ def _ending(command: str, number: int, advice: str = "") -> Ending:
 
 def _advice(command: str) -> str:
     if command == "train":
-        return _how_to_go_on(command)
+        return how_to_go_on(command)
     return "; nothing is half written: start it again"
 
 
@@ -176,7 +176,7 @@ def _run(command: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path="pkg://aecli.conf", config_name=command)(job)()
     except Gone:
-        _fail(1, f"another process of this run has gone{_how_to_go_on(command)}")
+        _fail(1, f"another process of this run has gone{how_to_go_on(command)}")
     except Bug as bug:
         raise bug.__cause__ or bug from None
     except Exception as error:
@@ -239,7 +239,7 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
         from aecli.distributed import lost_connection
 
         try:
-            _forget_failure()
+            forget_failure()
             refuse_unknown(config)
             with importing(partial(_ending, command, advice=_advice(command))):
                 module = importlib.import_module(COMMANDS[command])
@@ -260,10 +260,10 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
 
                 traceback.print_exc()
             # Not raised: Hydra would print lines of its own, and end the other jobs of a sweep.
-            _report(message + (_how_to_go_on(command) if _is_of_the_disk(error) else ""))
+            report(message + (how_to_go_on(command) if _is_of_the_disk(error) else ""))
             if not is_sweep():
                 if command == "train" and not config.resume and not _is_of_the_disk(error):
-                    _discard_refused()
+                    discard_directory()
                 sys.exit(1)
         return None
 
@@ -312,77 +312,6 @@ def _fail(code: int, message: str) -> NoReturn:
     if rank() == 0:
         print(f"aecli: {printable(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
-
-
-def _report(failure: str) -> None:
-    """Print why a job failed; if it is one of a sweep, write that into its directory, too."""
-    from pathlib import Path
-
-    from hydra.core.hydra_config import HydraConfig
-
-    from aecli import files
-    from aecli.config import is_sweep
-    from aecli.runs.paths import ERROR
-
-    if rank() > 0:
-        return  # the first of several processes says it
-    job = ""
-    if is_sweep():
-        hydra = HydraConfig.get()
-        job = f"job {hydra.job.num}: "
-        with suppress(files.WriteError):  # on a full disk, the line below is all there is
-            files.write(Path(hydra.runtime.output_dir) / ERROR, f"{printable(failure)}\n")
-    print(f"aecli: {job}{printable(failure)}", file=sys.stderr)  # noqa: T201
-
-
-def _forget_failure() -> None:
-    """Remove what an earlier try of a sweep's job left: it is tried again."""
-    from pathlib import Path
-
-    from hydra.core.hydra_config import HydraConfig
-
-    from aecli.config import is_sweep
-    from aecli.runs.paths import ERROR
-
-    if is_sweep():
-        (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
-
-
-def _discard_refused() -> None:
-    """Remove the run's directory if its training was refused before it began."""
-    from pathlib import Path
-
-    from hydra.core.hydra_config import HydraConfig
-
-    from aecli.runs.paths import discard_refused
-
-    if rank() == 0:
-        discard_refused(Path(HydraConfig.get().runtime.output_dir))
-
-
-def _how_to_go_on(command: str) -> str:
-    """Return what to type to go on with a training that was interrupted."""
-    from pathlib import Path
-
-    from hydra.core.hydra_config import HydraConfig
-
-    from aecli.config import is_sweep
-    from aecli.overrides import key_of
-    from aecli.runs.paths import as_typed
-
-    if command != "train" or not HydraConfig.initialized():
-        return ""
-    hydra = HydraConfig.get()
-    if is_sweep():
-        return f"; to go on with it: the same line and {as_typed('resume', hydra.sweep.dir)}"
-    if any(word.startswith("resume=") for word in hydra.overrides.task):
-        return "; to go on with it: the same line again"
-    if not (Path(hydra.run.dir) / ".hydra").is_dir():
-        return ""
-    how = "started as before, " if launched() else ""
-    run = as_typed("resume", hydra.run.dir)
-    typed = next((f" {word}" for word in hydra.overrides.task if key_of(word) == "plugins"), "")
-    return f"; to go on with it: {how}aecli train {run}{typed}"
 
 
 def _completed_command() -> str:

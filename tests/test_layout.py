@@ -7,7 +7,7 @@ from pathlib import Path
 AECLI = Path(__file__).parents[1] / "aecli"
 FLOORS = (
     ("__main__",),
-    ("cli", "api", "estimator", "in_process"),
+    ("cli", "api", "estimator", "in_process", "failures"),
     ("commands",),
     ("evaluation", "explore"),
     ("training", "sweeps"),

@@ -1,0 +1,78 @@
+"""What is written, removed and said where a run fails or is interrupted. No torch here."""
+
+import sys
+from contextlib import suppress
+
+from aecli.distributed import launched, rank
+from aecli.text import printable
+
+
+def report(failure: str) -> None:
+    """Print why a job failed; if it is one of a sweep, write that into its directory, too."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli import files
+    from aecli.config import is_sweep
+    from aecli.runs.paths import ERROR
+
+    if rank() > 0:
+        return  # the first of several processes says it
+    job = ""
+    if is_sweep():
+        hydra = HydraConfig.get()
+        job = f"job {hydra.job.num}: "
+        with suppress(files.WriteError):  # on a full disk, the line below is all there is
+            files.write(Path(hydra.runtime.output_dir) / ERROR, f"{printable(failure)}\n")
+    print(f"aecli: {job}{printable(failure)}", file=sys.stderr)  # noqa: T201
+
+
+def forget_failure() -> None:
+    """Remove what an earlier try of a sweep's job left: it is tried again."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.config import is_sweep
+    from aecli.runs.paths import ERROR
+
+    if is_sweep():
+        (Path(HydraConfig.get().runtime.output_dir) / ERROR).unlink(missing_ok=True)
+
+
+def discard_directory() -> None:
+    """Remove the run's directory if its training was refused before it began."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.runs.paths import discard_refused
+
+    if rank() == 0:
+        discard_refused(Path(HydraConfig.get().runtime.output_dir))
+
+
+def how_to_go_on(command: str) -> str:
+    """Return what to type to go on with a training that was interrupted."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.config import is_sweep
+    from aecli.overrides import key_of
+    from aecli.runs.paths import as_typed
+
+    if command != "train" or not HydraConfig.initialized():
+        return ""
+    hydra = HydraConfig.get()
+    if is_sweep():
+        return f"; to go on with it: the same line and {as_typed('resume', hydra.sweep.dir)}"
+    if any(word.startswith("resume=") for word in hydra.overrides.task):
+        return "; to go on with it: the same line again"
+    if not (Path(hydra.run.dir) / ".hydra").is_dir():
+        return ""
+    how = "started as before, " if launched() else ""
+    run = as_typed("resume", hydra.run.dir)
+    typed = next((f" {word}" for word in hydra.overrides.task if key_of(word) == "plugins"), "")
+    return f"; to go on with it: {how}aecli train {run}{typed}"
