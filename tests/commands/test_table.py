@@ -13,7 +13,7 @@ from aecli.evaluation.scores import mse, squared_errors
 from aecli.runs.find import find
 from aecli.runs.load import load
 from aecli.runs.metrics_file import read_metrics
-from tests.conftest import VARIANTS, configure, small
+from tests.conftest import DICTIONARIES, VARIANTS, configure, small
 
 SHORT = ("trainer.max_epochs=2", "pictures_every=2", "dataset=table", "dataset.batch_size=32")
 ROLES = ("dataset.id=name", "dataset.label=kind")
@@ -56,10 +56,9 @@ def loaded(directory):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_is_trained_on_a_table(table, tmp_path, variant):
     file = f"dataset.file={table / 'animals.csv'}"
-    code = [
-        "model.code_dim=2",
-        *(["sparsity.k=1", "sparsity.k_start=2"] if variant == "ksparse_ae" else []),
-    ]
+    code = [] if variant in DICTIONARIES else ["model.code_dim=2"]
+    if variant == "ksparse_ae":
+        code += ["sparsity.k=1", "sparsity.k_start=2"]
     values = run(tmp_path / "run", *small(variant), file, *code)
     assert np.isfinite(values["loss"])
     found = loaded(tmp_path / "run")

@@ -18,7 +18,7 @@ from aecli.runs.find import find
 from aecli.runs.load import load
 from aecli.runs.metrics_file import read_metrics
 from tests.commandline import aecli
-from tests.conftest import PROBABILISTIC, STEPWISE, VARIANTS, configure, small
+from tests.conftest import DICTIONARIES, PROBABILISTIC, STEPWISE, VARIANTS, configure, small
 from tests.events import events
 
 SHORT = ("trainer.max_epochs=2", "pictures_every=2", "network.hidden=[32]")
@@ -131,7 +131,9 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
     assert test["probe_error_pixels"] < 10
     assert test["classified_images"] == 360
     pictures = {path.name for path in (runs / variant / "eval").iterdir()}
-    assert pictures == {f"{n}.png" for n in ("reconstructions", "activations", "codes", "filters")}
+    names = {"reconstructions", "activations", "codes", "filters"}
+    names |= {"firing_rates"} if variant in DICTIONARIES else set()
+    assert pictures == {f"{name}.png" for name in names}
     out = capsys.readouterr().out
     assert "probe_error" in out
 

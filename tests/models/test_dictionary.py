@@ -225,7 +225,7 @@ def test_the_start_is_at_the_data(variant):
 def test_rows_are_unit_after_a_step_and_dead_latents_are_counted_in_rows(x, variant):
     model = dictionary(variant, "optimizer.lr=0.1")
     model.on_train_start = None
-    model._steady, model._steps = True, 1.0
+    model.steady, model._steps = True, 1.0
     optimizer = model.configure_optimizers()
     batch = Batch(x, x, torch.zeros(B))
     active = torch.zeros(N, dtype=torch.bool)

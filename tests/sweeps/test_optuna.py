@@ -92,7 +92,10 @@ def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(t
         (["optimizer.lr=interval(1,0.1)"], "must go from one finite number up to another"),
         (["optimizer.lr=tag(log,interval(0,1))"], "an interval must start above 0"),
         (["model.code_dim=range(5,5)"], "model.code_dim=range(5,5): is an empty range"),
-        (["model=glob(zzz*)"], "model=glob(zzz*): matches none of ae, contractive_ae, dae"),
+        (
+            ["model=glob(zzz*)"],
+            "model=glob(zzz*): matches none of ae, batch_topk_sae, contractive_ae",
+        ),
         (["sweeper.space={optimizer.lr:1}"], "sweeper.space: must give each setting that"),
         (["sweeper.trials=0"], "sweeper.trials=0: must be a whole number of at least 1"),
         (["sweeper.storage=/nowhere/study.log"], "/nowhere/study.log: cannot be reached ("),
