@@ -165,6 +165,13 @@ def are_several() -> bool:
     return distributed.is_initialized() and distributed.get_world_size() > 1
 
 
+def processes() -> int:
+    """Return how many processes there are in the group of this one."""
+    from torch import distributed
+
+    return distributed.get_world_size() if are_several() else 1
+
+
 def total(values: "Tensor") -> "Tensor":
     """Return the sum over all ranks, without a gradient; the values themselves if there is one."""
     from torch import distributed

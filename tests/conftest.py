@@ -22,6 +22,7 @@ from omegaconf import open_dict
 
 from aecli.build import build
 from aecli.config import register
+from aecli.models import Dictionary
 
 CONF = Path(__file__).parents[1] / "conf"
 MNIST = Path(__file__).parents[2] / "shared" / "data"
@@ -60,6 +61,17 @@ VARIANTS = list(_MODELS)
 PROBABILISTIC = [name for name, model in _MODELS.items() if model.has_prior]
 STEPWISE = [name for name, model in _MODELS.items() if model.takes_plain_steps]
 """The variants that are trained by gradient steps."""
+DICTIONARIES = [name for name, model in _MODELS.items() if isinstance(model, Dictionary)]
+LAYERED = [name for name in VARIANTS if name not in DICTIONARIES]
+"""The variants with a network."""
+NETWORKS = [name for name in options("network") if name != "none"]
+OF_DICTIONARIES = [
+    name
+    for name in options("sparsity")
+    if configure(f"sparsity={name}")[0].sparsity._target_.startswith("aecli.dictionaries.")
+]
+"""Sparsities of dictionaries; the others are those of the models with a network."""
+SPARSITIES = [name for name in options("sparsity") if name not in OF_DICTIONARIES]
 EXPERIMENTS = options("experiment")
 
 

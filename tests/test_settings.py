@@ -20,7 +20,7 @@ from aecli.options import groups, options
 from aecli.overrides import WIRED
 from aecli.training.arguments import CHECKS, NOT_LIGHTNINGS, REFUSED
 from tests.commandline import aecli, is_one_line
-from tests.conftest import configure
+from tests.conftest import DICTIONARIES, OF_DICTIONARIES, configure
 
 FEW = ("abc", "-1", "null", "1e300")
 MANY = (
@@ -95,7 +95,14 @@ class Setting(NamedTuple):
             words += ["model=ae", "network.activation=sigmoid", "likelihood=cross_entropy"]
             words += ["pretraining.epochs=1"] if self.key != "pretraining.epochs" else []
             words += ["sparsity=sigmoid"] if self.option == "pretraining=sparse" else []
+        if self.option in OF_A_DICTIONARY:  # which has no hidden layers
+            words = [word for word in words if not word.startswith("network.")]
+            words += ["model=topk_sae"] if group == "sparsity" else []
         return [self.option, *words] if self.option else words
+
+
+OF_A_DICTIONARY = {f"sparsity={name}" for name in OF_DICTIONARIES}
+OF_A_DICTIONARY |= {f"model={name}" for name in DICTIONARIES}
 
 
 @cache

@@ -13,7 +13,7 @@ from aecli.dictionaries.collectors import Collector, Largest
 from aecli.dictionaries.places import Places, decoded, encoded
 from aecli.dictionaries.products import Encoder
 from aecli.dictionaries.selection import Selection, Step
-from aecli.distributed import total
+from aecli.distributed import processes, total
 from aecli.errors import SettingError, check_int, check_number, check_shape
 from aecli.likelihoods import MSE, Distribution, Likelihood
 from aecli.models.accumulators import Means
@@ -107,6 +107,8 @@ class Dictionary(Autoencoder):
         self.register_buffer("rows_since_active", torch.zeros(code_dim, dtype=torch.int64))
         self.register_buffer("variance", torch.ones(()))
         self._fit: Fit | None = None
+        self._most_idle = float("inf")
+        """At least the rows that any latent was not active on; known without a look."""
 
     def make_weights(self, network: Network) -> None:
         """Make no layers: the weights are four tensors of this model."""
@@ -137,6 +139,11 @@ class Dictionary(Autoencoder):
     def is_steady(self) -> bool:
         """Whether a step can be compiled: it takes as many places as the batch has."""
         return False
+
+    @property
+    def _may_be_dead(self) -> bool:
+        """Whether AuxK has to look for dead latents, for which it waits for the device."""
+        return self.training and self.aux_weight > 0 and self._most_idle >= self.dead_after
 
     @property
     def dead(self) -> Tensor:
@@ -187,7 +194,7 @@ class Dictionary(Autoencoder):
         bias = self.b_enc if shift is None else self.b_enc - shift
         encoder = Encoder(around, self.W_enc, bias, dtype)
         collectors: list[Collector] = [self.sparsity.collector(encoder)]
-        if self.training and self.aux_weight and len(dead := self.dead):
+        if self._may_be_dead and len(dead := self.dead):
             collectors.append(Largest(self.aux_k, encoder, dead, shift))
         for a in encoder.chunks():
             for collector in collectors:
@@ -259,8 +266,9 @@ class Dictionary(Autoencoder):
     @torch.no_grad()
     def _count(self, coded: Coded, rows: int) -> None:
         active = total(coded.places.totals((coded.code != 0).long())) > 0
-        rows_of_all = total(self.rows_since_active.new_tensor(rows))
-        self.rows_since_active.add_(rows_of_all).masked_fill_(active, 0)
+        count = self.rows_since_active.new_full((), rows)
+        self.rows_since_active.add_(total(count)).masked_fill_(active, 0)
+        self._most_idle += processes() * (rows + 1)  # another process may have a row more
 
     def _fit_of(self, x: Tensor) -> Fit:
         if self._fit is None:
@@ -272,6 +280,11 @@ class Dictionary(Autoencoder):
         if self._validation is None:
             self._validation = self.losses()
         self._validation.add(batch, {})
+
+    def on_train_start(self) -> None:
+        """Look once how long latents were not active."""
+        super().on_train_start()
+        self._most_idle = float(self.rows_since_active.max())
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
         """Set the atoms to norm 1 after the optimizer's step, and what else the part keeps so."""

@@ -6,14 +6,14 @@ import torch
 from aecli.build import build
 from aecli.data import Batch
 from aecli.evaluation import metrics
-from tests.conftest import VARIANTS, configure, options
+from tests.conftest import DICTIONARIES, LAYERED, NETWORKS, configure
 
 SHAPES = [(13,), (1, 8, 8), (3, 9, 12), (4, 11, 8)]
 FOR_IMAGES = ("conv", "resnet")
 
 
-@pytest.mark.parametrize("network", options("network"))
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("variant", LAYERED)
 def test_a_step_of_training_and_an_evaluation(variant, network):
     words = (f"model={variant}", f"network={network}", "likelihood=gaussian")
     words += ("model.code_dim=5",) if variant == "pca" else ("model.code_dim=100",)
@@ -22,6 +22,16 @@ def test_a_step_of_training_and_an_evaluation(variant, network):
         if variant == "pca" or len(shape) == 3 or network not in FOR_IMAGES:
             config.dataset.shape = list(shape)
             check(build(config, "model"), torch.rand(6, *shape))
+
+
+@pytest.mark.parametrize("variant", DICTIONARIES)
+def test_a_step_and_an_evaluation_of_a_dictionary(variant):
+    config, _ = configure(f"model={variant}", "model.code_dim=100")
+    for shape in SHAPES:
+        config.dataset.shape = list(shape)
+        model, x = build(config, "model"), torch.rand(40, *shape)
+        model.start_at(x)
+        check(model, x)
 
 
 def check(model, x):

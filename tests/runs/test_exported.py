@@ -15,7 +15,7 @@ from aecli.data.array import fitted
 from aecli.data.images import ImageCard
 from aecli.errors import SettingError
 from aecli.runs.exported import ABOUT, FORMATS, PARTS, check_installed, traced
-from tests.conftest import VARIANTS, configure, options, small
+from tests.conftest import LAYERED, NETWORKS, SPARSITIES, configure, options, small
 
 CARD = Scaled((1, 8, 8), 16)
 
@@ -57,8 +57,8 @@ def test_a_prior_is_left_out():
     assert model.prior.inputs.shape == (3, 1, 8, 8)
 
 
-@pytest.mark.parametrize("network", options("network"))
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("variant", LAYERED)
 @pytest.mark.slow
 def test_every_variant_and_network_agrees(variant, network):
     model = model_of(f"model={variant}", *([f"network={network}"] if variant != "pca" else []))
@@ -78,7 +78,7 @@ def test_every_likelihood_agrees(likelihood):
     assert exported(model, CARD, digits(), "decoder", ".onnx") < 1e-5
 
 
-@pytest.mark.parametrize("sparsity", options("sparsity"))
+@pytest.mark.parametrize("sparsity", SPARSITIES)
 def test_every_sparsity_agrees(sparsity):
     model = model_of("model=ae", "network.hidden=[8]", f"sparsity={sparsity}", "model.code_dim=100")
     assert exported(model, CARD, digits(), "all", ".pt2") < 1e-5

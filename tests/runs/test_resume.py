@@ -45,7 +45,9 @@ class CutOffError(Exception):
 
 
 def trained(directory, *overrides, last=None, callbacks=()):
-    config, choices = configure("network.hidden=[16]", "pictures_every=2", *overrides)
+    is_dictionary = any(word.endswith("_sae") for word in overrides)
+    hidden = [] if is_dictionary else ["network.hidden=[16]"]
+    config, choices = configure(*hidden, "pictures_every=2", *overrides)
     train(config, directory, choices, last, callbacks)
     return read(directory / "checkpoints" / "last.ckpt")
 
@@ -58,6 +60,7 @@ WITH_STATE = (
     ("model=vae", "early_stopping.patience=2", "early_stopping.min_delta=1000"),
     ("model=ae", "optimizer=lbfgs", "dataset.batch_size=null"),
     ("model=vae", "trainer.average=0.9", "network.batch_norm=true"),
+    ("model=topk_sae", "model.code_dim=256", "model.dead_after=500", "sparsity.k=4"),
     ("model=dae", "trainer.average=0.9", "+trainer.accumulate_grad_batches=2"),
 )
 
