@@ -344,9 +344,10 @@ def code_dim(most: int, shape: Sequence[int] | None) -> int:
     return most if shape is None else min(most, -(-prod(shape) // 2))
 
 
-def dictionary_lr(latents: int) -> float:
+def dictionary_lr(latents: Any) -> float:
     """Return 2·10⁻⁴ · √(2¹⁴/n), the rate of a dictionary of n latents (Gao et al. 2024)."""
-    return 2e-4 * (2**14 / latents) ** 0.5
+    is_size = isinstance(latents, int) and latents > 0  # else the model refuses it
+    return 2e-4 * (2**14 / latents) ** 0.5 if is_size else 2e-4
 
 
 def is_sweep() -> bool:

@@ -303,7 +303,7 @@ def test_wiring_is_what_conf_fills_in_from_other_settings():
                 if isinstance(inside, dict)
                 for key, value in inside.items()
                 if str(value).startswith("${")
-                and not str(value).startswith(("${oc.env", "${code_dim"))
+                and not str(value).startswith(("${oc.env", "${code_dim", "${dictionary_lr"))
             }
     assert wired == set(WIRED) - {"dataset.shape", "dataset.source", "dataset.features"}
 

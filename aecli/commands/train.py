@@ -165,7 +165,7 @@ def train(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
         )
     if isinstance(model, Dictionary):
-        keep_freed_memory(of_any_size=True)
+        keep_freed_memory()
     threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
     arithmetic = _arithmetic(config, model, data, before)
     arithmetic.prepare(model)

@@ -74,12 +74,15 @@ class Largest(Collector):
         return Places.of_each(index, self.latents), torch.cat(self._values).flatten().float()
 
     def chosen(self, places: Places, values: Tensor) -> tuple[Places, Tensor]:
-        """Return the k largest of each row."""
-        if self.looked_at == self.k:
+        """Return the k largest of each row; of some latents, those above 0: often few are."""
+        if self.looked_at > self.k:
+            best, order = values.view(places.rows, -1).topk(self.k, dim=1, sorted=False)
+            index = places.index.view(places.rows, -1).gather(1, order)
+            places, values = Places.of_each(index, self.latents), best.flatten()
+        if self.among is None:
             return places, values
-        best, order = values.view(places.rows, -1).topk(self.k, dim=1, sorted=False)
-        index = places.index.view(places.rows, -1).gather(1, order)
-        return Places.of_each(index, self.latents), best.flatten()
+        kept = values > 0
+        return places.where(kept), values[kept]
 
 
 class Above(Collector):

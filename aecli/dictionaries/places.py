@@ -8,8 +8,10 @@ pairs of rows, torch's `sampled_addmm`.
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -112,14 +114,46 @@ class Places:
         """
         return _sums(self.index, self.ends, values, matrix)
 
-    def sums_by_latent(self, values: Tensor, matrix: Tensor) -> Tensor:
+    def sums_by_latent(
+        self,
+        values: Tensor,
+        matrix: Tensor,
+        into: Tensor | None = None,
+        less: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """Return Σ of the values `(M,)` times their rows of a matrix, by latent, `(n, d)`.
 
-        The matrix has a row for each bag, or one for each of the B rows.
+        Args:
+            values: by which the rows are multiplied.
+            matrix: has a row for each bag, or one for each of the B rows.
+            into: where the sums are written, `(n, d)`; None for new memory.
+            less: shares `(n,)` and a matrix `(n, d)`: shares times their rows are subtracted.
         """
         order, ends = self.by_latent
         rows = (self.bag if len(matrix) == self.bags else self.row)[order]
-        return _sums(rows, ends, values[order], matrix)
+        values = values[order]
+        sums = matrix.new_empty(self.latents, matrix.shape[1]) if into is None else into
+        for latents, places in self._blocks(ends, matrix.shape[1]):
+            first, last = latents.start, latents.stop
+            inside = ends[first : last + 1] - places.start
+            part = _sums(rows[places], inside, values[places], matrix)
+            if less is not None:
+                part.addcmul_(less[0][latents, None], less[1][latents], value=-1)
+            sums[latents] = part
+        return sums
+
+    def _blocks(self, ends: Tensor, features: int) -> Iterator[tuple[slice, slice]]:
+        """Yield some latents after the other, and where their places lie in their order.
+
+        On a processor the sums of some stay in its cache until they are finished; elsewhere one
+        block is all, whose ends are known without a look.
+        """
+        on_cpu = ends.device.type == "cpu"
+        size = max(1, BLOCK // features) if on_cpu else self.latents
+        bounds = [*range(0, self.latents, size), self.latents]
+        cuts = ends[bounds].tolist() if on_cpu else [0, len(self)]
+        for latents, places in zip(pairwise(bounds), pairwise(cuts), strict=True):
+            yield slice(*latents), slice(*places)
 
     def totals(self, values: Tensor) -> Tensor:
         """Return the sum of the values `(M,)` of each latent, `(n,)`."""
@@ -162,24 +196,38 @@ class _Encoded(torch.autograd.Function):
         bias: Tensor,
         pre_bias: Tensor,
         places: Places,
+        memory: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.places = places
+        ctx.places, ctx.memory = places, memory
         return values.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        _, _, of_weight, of_bias, of_pre_bias, _ = ctx.needs_input_grad
-        d_weight = ctx.places.sums_by_latent(grad, x) if of_weight else None
+        _, _, of_weight, of_bias, of_pre_bias, *_ = ctx.needs_input_grad
+        into = _free(ctx.memory, weight)
+        d_weight = ctx.places.sums_by_latent(grad, x, into) if of_weight else None
         d_bias = ctx.places.totals(grad) if of_bias or of_pre_bias else None
         # Each place has −weight[latent] as its derivative by the pre-bias.
         d_pre_bias = -(d_bias @ weight) if of_pre_bias and d_bias is not None else None
-        return None, None, d_weight, d_bias, d_pre_bias, None
+        return None, None, d_weight, d_bias, d_pre_bias, None, None
+
+
+def _free(memory: Tensor | None, weight: Tensor) -> Tensor | None:
+    """Return the memory for a gradient, unless the weight's gradient lies there: it is added to."""
+    # Another tensor on the same memory: autograd takes one that nobody else holds without a copy.
+    return None if memory is None or weight.grad is not None else memory.detach()
 
 
 def encoded(
-    values: Tensor, x: Tensor, weight: Tensor, bias: Tensor, pre_bias: Tensor, places: Places
+    values: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    pre_bias: Tensor,
+    places: Places,
+    memory: Tensor | None = None,
 ) -> Tensor:
     """Return the pre-activations at places, differentiable by the encoder's parameters.
 
@@ -190,15 +238,23 @@ def encoded(
         bias: b_enc, `(n,)`.
         pre_bias: b_dec, `(d,)`, which was subtracted.
         places: the M places.
+        memory: where the weight's gradient is written, `(n, d)`; None for new memory.
     """
-    return _Encoded.apply(values, x.detach(), weight, bias, pre_bias, places)
+    return _Encoded.apply(values, x.detach(), weight, bias, pre_bias, places, memory)
 
 
 class _Decoded(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, code: Tensor, weight: Tensor, places: Places, on_sphere: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        code: Tensor,
+        weight: Tensor,
+        places: Places,
+        on_sphere: bool,
+        memory: Tensor | None,
+    ) -> Tensor:
         ctx.save_for_backward(code, weight)
-        ctx.places, ctx.on_sphere = places, on_sphere
+        ctx.places, ctx.on_sphere, ctx.memory = places, on_sphere, memory
         return places.sums(code, weight)
 
     @staticmethod
@@ -208,19 +264,21 @@ class _Decoded(torch.autograd.Function):
         grad = grad.contiguous()
         d_code = places.products(grad, weight)
         if not ctx.needs_input_grad[1]:
-            return d_code, None, None, None
-        d_weight = places.sums_by_latent(code, grad)
-        if ctx.on_sphere:
-            # The gradient's part along a row of the weight is what its products add up to.
-            along = places.totals(code * d_code)
-            rows = max(1, BLOCK // weight.shape[1])
-            pieces = (d_weight.split(rows), weight.split(rows), along.split(rows))
-            for gradient, atoms, part in zip(*pieces, strict=True):
-                gradient.addcmul_(part[:, None], atoms, value=-1)
-        return d_code, d_weight, None, None
+            return d_code, None, None, None, None
+        # The gradient's part along a row of the weight is what its products add up to.
+        along = (places.totals(code * d_code), weight) if ctx.on_sphere else None
+        d_weight = places.sums_by_latent(code, grad, _free(ctx.memory, weight), along)
+        return d_code, d_weight, None, None, None
 
 
-def decoded(code: Tensor, weight: Tensor, places: Places, *, on_sphere: bool) -> Tensor:
+def decoded(
+    code: Tensor,
+    weight: Tensor,
+    places: Places,
+    *,
+    on_sphere: bool,
+    memory: Tensor | None = None,
+) -> Tensor:
     """Return Σ_i z_i · weight[i] for each bag, `(bags, d)`, differentiable by code and weight.
 
     Args:
@@ -230,5 +288,6 @@ def decoded(code: Tensor, weight: Tensor, places: Places, *, on_sphere: bool) ->
         on_sphere: whether the rows of the weight are of norm 1 and stay so: the gradient's part
             along each row is left out. It is then the gradient of the same function of
             weight[i] / ‖weight[i]‖.
+        memory: where the weight's gradient is written, `(n, d)`; None for new memory.
     """
-    return _Decoded.apply(code, weight, places, on_sphere)
+    return _Decoded.apply(code, weight, places, on_sphere, memory)

@@ -11,7 +11,7 @@ from aecli.dictionaries.places import Places
 
 CHUNK = 1 << 24
 """Pre-activations that are held at once."""
-SMALLEST_BLOCK, LARGEST_BLOCK = 8, 128
+BLOCKS = (4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,10 @@ def largest(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _block(columns: int, k: int) -> int:
-    """Return the size of blocks for which little is looked at; 0 if none pays."""
-    size = LARGEST_BLOCK
-    while size >= SMALLEST_BLOCK:
-        if columns % size == 0 and size * size * k <= 2 * columns:
-            return size
-        size //= 2
-    return 0
+    """Return the size of blocks for which least is looked at; 0 if none pays."""
+    looked_at = {size: columns // size + k * size for size in BLOCKS if columns % size == 0}
+    best = min(looked_at, key=looked_at.__getitem__, default=0)
+    return best if best and looked_at[best] < columns / 2 else 0
 
 
 def above(a: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,6 +29,7 @@ from aecli.sparsity import Sparsity
 START_ROWS = 32_768
 """Training rows that the start is found on."""
 DEAD_AFTER = 10_000_000
+Memory = tuple[Tensor | None, Tensor | None]
 PROBES = 256
 """Random unit rows by which the encoder's scale is set."""
 
@@ -107,6 +108,7 @@ class Dictionary(Autoencoder):
         self.register_buffer("rows_since_active", torch.zeros(code_dim, dtype=torch.int64))
         self.register_buffer("variance", torch.ones(()))
         self._fit: Fit | None = None
+        self._memory: Memory | None = None
         self._most_idle = float("inf")
         """At least the rows that any latent was not active on; known without a look."""
 
@@ -150,29 +152,35 @@ class Dictionary(Autoencoder):
         """The latents that count as dead, `(D,)`."""
         return (self.rows_since_active >= self.dead_after).nonzero().squeeze(1)
 
-    def coded(self, x: Tensor, target: Tensor | None = None) -> Coded:
+    def coded(
+        self, x: Tensor, target: Tensor | None = None, memory: Memory = (None, None)
+    ) -> Coded:
         """Return what a step makes of rows x `(B, d)`; in training with the auxiliary loss.
 
-        The target is x, or other rows of the same size.
+        Args:
+            x: the rows.
+            target: what is reconstructed, rows of the same size; None for x.
+            memory: where the gradients of W_enc and W_dec are written.
         """
         kind = x.device.type
         mixed = self.training and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if mixed else self.W_enc.dtype
         with torch.autocast(kind, enabled=False):
-            return self._coded(x, x if target is None else target, dtype)
+            return self._coded(x, x if target is None else target, dtype, memory)
 
-    def _coded(self, x: Tensor, target: Tensor, dtype: torch.dtype) -> Coded:
+    def _coded(self, x: Tensor, target: Tensor, dtype: torch.dtype, memory: Memory) -> Coded:
         rows, around = len(x), x - self.b_dec.detach()
         main, revived = self._selected(around, dtype)
         places, values = main
         if revived is not None:
             places, values = main.places.beside(revived.places), torch.cat([values, revived.values])
-        a = encoded(values, around, self.W_enc, self.b_enc, self.b_dec, places)
+        of_encoder, of_decoder = memory
+        a = encoded(values, around, self.W_enc, self.b_enc, self.b_dec, places, of_encoder)
         a, dead_a = a.tensor_split([len(main.places)])
         code = self.sparsity.activation(a, main.places, self.b_enc)
         on_sphere = self.sparsity.has_unit_rows
         every = code if revived is None else torch.cat([code, dead_a.relu()])
-        sums = decoded(every, self.W_dec, places, on_sphere=on_sphere)
+        sums = decoded(every, self.W_dec, places, on_sphere=on_sphere, memory=of_decoder)
         sums, of_dead = sums.tensor_split([main.places.bags])
         levels = sums.unflatten(0, (-1, rows))
         levels = levels if len(levels) == 1 else levels.cumsum(dim=0)
@@ -256,12 +264,21 @@ class Dictionary(Autoencoder):
         if not self._steady:
             self.anneal(self.global_step)
         x = batch.x.flatten(1)
-        coded = self.coded(x)
+        coded = self.coded(x, memory=self._gradients())
         self._train.add(self.reported(coded.terms), len(x))
         self._fit_of(x).add(x, coded.output.detach(), coded.places.index, coded.code)
         self._count(coded, len(x))
         self.sparsity.observe(coded.code)
         return coded.terms.loss if batch.weight == 1 else coded.terms.loss * batch.weight
+
+    def _gradients(self) -> Memory:
+        """Return memory for the gradients, the same for all steps, on a processor.
+
+        The system would map new memory for each, which takes more time than to fill it.
+        """
+        if self._memory is None and self.device.type == "cpu":
+            self._memory = torch.empty_like(self.W_enc), torch.empty_like(self.W_dec)
+        return (None, None) if self._memory is None else self._memory
 
     @torch.no_grad()
     def _count(self, coded: Coded, rows: int) -> None:
