@@ -9,7 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aecli.data import ArrayCard
+from aecli.build import build
+from aecli.data import ArrayCard, TableCard
+from aecli.data.records import Scaled
+from aecli.dictionaries import Selection
+from aecli.errors import SettingError
 from aecli.runs.dictionary_folders import (
     FORMS,
     Coded,
@@ -18,6 +22,7 @@ from aecli.runs.dictionary_folders import (
     units,
     write_dictionary,
 )
+from tests.conftest import configure
 from tests.models.test_dictionary import dictionary
 
 D, N, B = 12, 64, 200
@@ -110,6 +115,46 @@ def test_a_folder_has_the_codes_and_the_outputs_of_the_run(tmp_path, tool, varia
     l0 = (own.code > 0).double().sum(dim=1).mean()
     assert 2 < l0 < N / 2
     assert difference(read_dictionary(form, tmp_path / "folder")(rows), own) < 1e-5
+
+
+@torch.no_grad()
+def test_images_are_rows_of_their_pixels_in_the_units_of_their_bytes():
+    config, _ = configure("model=topk_sae", "model.code_dim=32", "sparsity.k=3")
+    model, form = build(config, "model").eval(), FORMS["saelens"]
+    pixels = torch.randint(0, 17, (20, 1, 8, 8), dtype=torch.uint8)
+    weights = folded(model, Scaled((1, 8, 8), 16))
+    made = form.apply(form.contents(model, weights), pixels.flatten(1).float())
+    x = pixels / 16
+    own = Coded(model.encode(x), 16 * model.reconstruct(x).flatten(1))
+    assert difference(made, own) < 1e-5
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "topk"])
+def test_sparsify_has_top_k_only(variant):
+    model, _ = trained(variant)
+    with pytest.raises(
+        SettingError, match=r"format=sparsify: has top-k dictionaries only.*saelens"
+    ):
+        FORMS["sparsify"].contents(model, folded(model, card()))
+
+
+class Half(Selection):
+    """A selection of somebody's own."""
+
+    def collector(self, encoder):
+        raise NotImplementedError
+
+
+def test_a_selection_of_ones_own_has_no_counterpart():
+    model, _ = trained("topk")
+    model.sparsity = Half()
+    with pytest.raises(SettingError, match=r"format=saelens: has no architecture for Half"):
+        FORMS["saelens"].contents(model, folded(model, card()))
+
+
+def test_what_is_no_array_of_numbers_cannot_be_folded():
+    with pytest.raises(SettingError, match="no array of numbers"):
+        units(object.__new__(TableCard))
 
 
 @pytest.mark.slow
