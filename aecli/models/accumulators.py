@@ -58,7 +58,7 @@ class Means:
         are_names = isinstance(keys, list) and all(re.fullmatch(r"[a-z]\w{,40}", k) for k in keys)
         if not are_names or bool(keys) != bool(len(counts)):
             raise SettingError("has names that are none")
-        _check(values, (len(keys) * len(counts),))
+        check_sums(values, (len(keys) * len(counts),))
         if not all(count >= 1 for count in counts.tolist()):
             raise SettingError("has counts that are none")
         self._keys = tuple(keys)
@@ -125,11 +125,11 @@ class Activity:
         if (sums is None) != (extremes is None) or (sums is None) != (self._count == 0):
             raise SettingError("has sums of nothing")
         if pending is not None:
-            _check(pending, (len(pending), units))
+            check_sums(pending, (len(pending), units))
             self._pending, self._pending_numbers = [pending.clone()], pending.numel()
         if sums is not None:
-            _check(sums, (units + 1,), torch.float64)
-            _check(extremes, (2, units))
+            check_sums(sums, (units + 1,), torch.float64)
+            check_sums(extremes, (2, units))
             self._sums, self._extremes = sums.clone(), extremes.clone()
 
     def compute(self) -> dict[str, float]:
@@ -155,7 +155,7 @@ class Activity:
         return sums[:-1] / sums[-1]
 
 
-def _check(found: Any, shape: Sequence[int], dtype: torch.dtype | None = None) -> None:
+def check_sums(found: Any, shape: Sequence[int], dtype: torch.dtype | None = None) -> None:
     """Refuse what is no finite tensor of a shape and, if one is given, a type."""
     fits = isinstance(found, Tensor) and found.shape == torch.Size(shape)
     if not fits or not found.is_floating_point() or dtype not in (None, found.dtype):

@@ -266,7 +266,7 @@ class Dictionary(Autoencoder):
         x = batch.x.flatten(1)
         coded = self.coded(x, memory=self._gradients())
         self._train.add(self.reported(coded.terms), len(x))
-        self._fit_of(x).add(x, coded.output.detach(), coded.places.index, coded.code)
+        self._fit_of_epoch().add(x, coded.output.detach(), coded.places.index, coded.code)
         self._count(coded, len(x))
         self.sparsity.observe(coded.code)
         return coded.terms.loss if batch.weight == 1 else coded.terms.loss * batch.weight
@@ -287,7 +287,11 @@ class Dictionary(Autoencoder):
         self.rows_since_active.add_(total(count)).masked_fill_(active, 0)
         self._most_idle += processes() * (rows + 1)  # another process may have a row more
 
-    def _fit_of(self, x: Tensor) -> Fit:
+    def sums(self) -> dict[str, Any]:
+        """Return what is added up over an epoch."""
+        return {"train": self._train, "fit": self._fit_of_epoch()}
+
+    def _fit_of_epoch(self) -> Fit:
         if self._fit is None:
             self._fit = Fit(self.b_dec, self.code_dim)
         return self._fit
@@ -313,7 +317,7 @@ class Dictionary(Autoencoder):
     def training_values(self) -> dict[str, float]:
         """Return the means and the fit over the epoch that ends, and start anew."""
         values = self._train.compute()
-        if self._fit is not None:
+        if self._fit is not None and self._fit.count:
             values |= self._fit.compute()
             rates = self._fit.rates.clamp_min(0.5 / self._fit.count).log10()
             self.histograms = {"log10_of_the_firing_rates": rates}

@@ -1,7 +1,7 @@
 """What is added up of a dictionary over an epoch or a split."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from aecli.data import Batch
 from aecli.dictionaries.places import Places
 from aecli.dictionaries.selection import Selection
 from aecli.distributed import total
-from aecli.models.accumulators import Means
+from aecli.errors import SettingError
+from aecli.models.accumulators import Means, check_sums
 from aecli.models.losses import Terms
 
 
@@ -59,6 +60,30 @@ class Fit:
         self._mean += around.double().sum(dim=0)
         self._active.index_add_(0, index, (code != 0).long())
         self.count += len(x)
+
+    def state(self) -> dict[str, Any]:
+        """Return what was added."""
+        parts = {"origin": self.origin, "sums": self._sums, "mean": self._mean}
+        tensors = {name: part.cpu() for name, part in (parts | {"active": self._active}).items()}
+        return {"count": self.count, **tensors}
+
+    def load(self, state: Mapping[str, Any], units: int) -> None:
+        """Go on with the sums of a state; raise `SettingError`, or any error, if it is none.
+
+        `units` is n.
+        """
+        origin, sums, mean, active = (state[key] for key in ("origin", "sums", "mean", "active"))
+        if not isinstance(state["count"], int) or not 0 <= state["count"] < 1 << 62:
+            raise SettingError("has a count that is none")
+        check_sums(origin, tuple(self.origin.shape))
+        check_sums(sums, tuple(self._sums.shape), torch.float64)
+        check_sums(mean, tuple(self._mean.shape), torch.float64)
+        if active.shape != (units,) or active.dtype != torch.int64 or bool((active < 0).any()):
+            raise SettingError("has numbers of activations that are none")
+        self.count = state["count"]
+        self.origin = origin.to(self.origin, copy=True)
+        self._sums, self._mean = sums.to(self._sums, copy=True), mean.to(self._mean, copy=True)
+        self._active = active.to(self._active, copy=True)
 
     def compute(self) -> dict[str, float]:
         """Return the figures of the whole set.
