@@ -9,8 +9,15 @@ import pytest
 from tests.commandline import aecli
 from tests.test_settings import SETTINGS, Setting
 
+FEW_ROWS = ["dataset.batch_size=20", "trainer.max_epochs=3"]
+"""Several steps."""
 CONTEXT: dict[str, tuple[list[str], str]] = {
-    "model.code_dim": ([], "3"),
+    "model.code_dim": ([], "64"),
+    "model.dead_after": (FEW_ROWS, "20"),
+    "model.aux_weight": ([*FEW_ROWS, "model.dead_after=20"], "0.5"),
+    "model.aux_k": ([*FEW_ROWS, "model.dead_after=20"], "2"),
+    "sparsity.shares": ([], "[0.25,0.5,1]"),
+    "sparsity.warmup": (FEW_ROWS, "0.9"),
     "optimizer.eps": ([], "0.1"),
     "optimizer.steps": (["optimizer.schedule=steps", "optimizer.steps=[0.9]"], "[0.5]"),
     "optimizer.step_factor": (["optimizer.schedule=steps", "optimizer.steps=[0.5]"], "0.5"),
