@@ -64,11 +64,11 @@ def _named() -> Iterator[None]:
 def _each(read: Sequence[Any]) -> Iterator[str]:
     """Yield the paths among what is read, and those that its patterns mean."""
     for place in read:
-        if isinstance(place, str):
+        if isinstance(place, str) and place:
             path = str(Path(place).expanduser())
             yield path
             yield from map(str, matching(path))
-        elif isinstance(place, Sequence):
+        elif isinstance(place, Sequence) and not isinstance(place, str):
             yield from _each(place)
 
 
