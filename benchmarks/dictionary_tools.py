@@ -1,9 +1,9 @@
 """Sparse dictionaries beside SAELens, dictionary_learning and sparsify: quality and speed.
 
-Needs sae-lens 6.54.12, eai-sparsify 1.3.3 and dictionary-learning 0.1.0, and no torchvision that
-does not go with torch. Each tool is driven through its own trainer, with its defaults for all but the
-sizes: k, latents, rows of a batch. Of sparsify, whose trainer takes a language model, it is the
-dictionary and an Adam step.
+Needs sae-lens 6.54.12, eai-sparsify 1.3.3 and dictionary-learning 0.1.0.
+Each tool is driven through its own trainer, with its defaults for all but the sizes: k, latents,
+rows of a batch. Of sparsify, whose trainer takes a language model, it is the dictionary with an
+Adam step.
 
     python -m benchmarks.dictionary_tools quality 'acts/*.npy' [--seeds 0 1 2] [--latents 4096]
     python -m benchmarks.dictionary_tools speed [--latents 65536]
