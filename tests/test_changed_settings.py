@@ -10,7 +10,12 @@ from tests.commandline import aecli
 from tests.test_settings import SETTINGS, Setting
 
 CONTEXT: dict[str, tuple[list[str], str]] = {
-    "model.code_dim": ([], "3"),
+    "model.code_dim": ([], "40"),
+    "sparsity.warmup": (["trainer.max_epochs=3"], "0"),
+    "model.aux_weight": (["model.dead_after=1", "sparsity.k=1", "trainer.max_epochs=3"], "9"),
+    "model.aux_k": (["model.dead_after=1", "sparsity.k=1", "trainer.max_epochs=3"], "1"),
+    "model.dead_after": (["sparsity.k=1", "trainer.max_epochs=3"], "1"),
+    "sparsity.shares": ([], "[0.5,1]"),
     "optimizer.eps": ([], "0.1"),
     "optimizer.steps": (["optimizer.schedule=steps", "optimizer.steps=[0.9]"], "[0.5]"),
     "optimizer.step_factor": (["optimizer.schedule=steps", "optimizer.steps=[0.5]"], "0.5"),

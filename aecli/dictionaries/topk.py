@@ -126,7 +126,8 @@ class Matryoshka(BatchTopK):
 
     def penalty(self, step: Step) -> Tensor:
         """Return the squared errors of all prefixes but the last, mean over the rows."""
-        return (step.x - step.levels[:-1]).square().sum(dim=(0, 2)).mean()
+        around = step.target - step.pre_bias
+        return (around - step.levels[:-1]).square().sum(dim=(0, 2)).mean()
 
 
 @torch.no_grad()
