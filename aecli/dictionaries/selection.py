@@ -50,6 +50,13 @@ class Selection(nn.Module, ABC):
     def collector(self, encoder: Encoder) -> Collector:
         """Return what finds the places in the pre-activations of a batch."""
 
+    @abstractmethod
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return the code of an evaluation from all pre-activations, both `(B, n)`.
+
+        By plain operations, for a graph that other programs run. `bias` is b_enc, `(n,)`.
+        """
+
     @property
     def shift(self) -> Tensor | None:
         """What the encoder's bias is lessened by for the collector, `(n,)`; None for nothing."""

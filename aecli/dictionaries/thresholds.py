@@ -88,6 +88,10 @@ class JumpReLU(Selection):
         """Return what finds a > θ, and in training a > θ − ε/2."""
         return Above(-0.5 * float(self.width) if self.training else 0.0, encoder)
 
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return a where it is above θ."""
+        return a * (a > self.threshold)
+
     def activation(self, a: Tensor, places: Places, bias: Tensor) -> Tensor:
         """Return z `(M,)`."""
         return _Jump.apply(a, self.threshold.index_select(0, places.index), self.width)
@@ -178,6 +182,10 @@ class Gated(Selection):
         """Return what finds π > 0."""
         return Above(0.0, encoder)
 
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return the magnitudes where π is above 0."""
+        return (a > 0) * (self.r_mag.exp() * (a - bias) + self.b_mag).relu()
+
     def activation(self, a: Tensor, places: Places, bias: Tensor) -> Tensor:
         """Return z `(M,)` of π at places where it is above 0."""
         gate, scale, own = (p.index_select(0, places.index) for p in (bias, self.r_mag, self.b_mag))
@@ -233,6 +241,10 @@ class NormL1(Selection):
     def collector(self, encoder: Encoder) -> Collector:
         """Return what finds a > 0."""
         return Above(0.0, encoder)
+
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return max(a, 0)."""
+        return a.relu()
 
     def penalty(self, step: Step) -> Tensor:
         """Return λ mean_B Σ_i z_i ‖W_dec,i‖."""

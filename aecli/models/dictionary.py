@@ -238,6 +238,9 @@ class Dictionary(Autoencoder):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the code of examples, `(B, n)`: in evaluation mode, by the rule of inference."""
+        if torch.compiler.is_exporting():  # the places of a code are not known in advance
+            a = F.linear(x.flatten(1) - self.b_dec, self.W_enc, self.b_enc)
+            return self.sparsity.dense(a, self.b_enc)
         found, _ = self._selected(x.flatten(1) - self.b_dec, self.W_enc.dtype)
         code = self.sparsity.activation(found.values, found.places, self.b_enc)
         return found.places.code(code).to_dense()
