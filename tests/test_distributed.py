@@ -46,11 +46,15 @@ def trained(folder, *words, starter=COMMAND):
         ("sparse_ae", ("sparsity.momentum=0.9", "trainer.gradient_clip_val=1")),
         ("ksparse_ae", ("sparsity.k_start=60", "optimizer.schedule=cosine")),
         ("ae", ("trainer.average=0.9",)),
+        ("topk_sae", ("model.code_dim=256", "sparsity.k=8", "model.dead_after=1000")),
+        ("batch_topk_sae", ("model.code_dim=256", "sparsity.k=8")),
+        ("jumprelu_sae", ("model.code_dim=256", "sparsity.k=8")),
     ],
 )
 def test_two_processes_end_as_one_with_the_same_batches(tmp_path, model, settings):
     for name, how in (("one", ()), ("two", TOGETHER)):
-        done = trained(tmp_path / name, f"model={model}", *settings, *SHORT, *how)
+        words = SHORT[1:] if model.endswith("_sae") else SHORT
+        done = trained(tmp_path / name, f"model={model}", *settings, *words, *how)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
     one, two = run_in(tmp_path / "one", model), run_in(tmp_path / "two", model)

@@ -9,9 +9,12 @@ from aecli.dictionaries.places import Places
 from aecli.dictionaries.products import Encoder, above, largest
 from aecli.distributed import gathered, total
 from aecli.distributed import largest as largest_of_all
+from aecli.size import check_fits
 
 SLACK = 4
 """Of products of few bits one place more is looked at exactly for each of so many, and 8 more."""
+MANY, BYTES = 1 << 23, 80
+"""Places whose memory is looked after, and what a step holds for each."""
 ENOUGH, PLENTY = 1.25, 2.0
 """Numbers of a chunk that are held, at least and about, by those that would be its share."""
 
@@ -97,10 +100,18 @@ class Above(Collector):
         self.latents, self.floor = len(encoder.weight), floor
         self.margin = encoder.margin
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._places = self._rows = 0
 
     def add(self, a: Tensor) -> None:
         """Look at the next rows."""
         self._found.append(above(a, self.floor - self.margin))
+        self._places, self._rows = self._places + len(self._found[-1][2]), self._rows + len(a)
+        if self._places > MANY:
+            active = self._places // self._rows
+            what = (
+                f"sparsity: {active:,} of {self.latents:,} latents are active on a row, and a step"
+            )
+            check_fits(what, BYTES * self._places)
 
     def found(self) -> tuple[Places, Tensor]:
         """Return the places above the floor."""

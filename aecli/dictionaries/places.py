@@ -84,7 +84,7 @@ class Places:
         """
         ordered, order = self.index.sort(stable=True)
         latents = torch.arange(self.latents + 1, dtype=torch.int32, device=order.device)
-        return order, torch.searchsorted(ordered, latents, out_int32=True)
+        return order.int(), torch.searchsorted(ordered, latents, out_int32=True)
 
     def beside(self, other: "Places") -> "Places":
         """Return these places, and then bags of others of the same rows."""

@@ -15,8 +15,10 @@ from aecli.dictionaries.products import Encoder
 class Step:
     """What a step has computed of B rows, of which M places are looked at."""
 
-    x: Tensor
-    """The target without the pre-bias, `(B, d)`."""
+    target: Tensor
+    """The target, `(B, d)`."""
+    pre_bias: Tensor
+    """b_dec, `(d,)`."""
     places: Places
     a: Tensor
     """The pre-activations there, `(M,)`."""
@@ -48,6 +50,13 @@ class Selection(nn.Module, ABC):
     def collector(self, encoder: Encoder) -> Collector:
         """Return what finds the places in the pre-activations of a batch."""
 
+    @abstractmethod
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return the code of an evaluation from all pre-activations, both `(B, n)`.
+
+        By plain operations, for a graph that other programs run. `bias` is b_enc, `(n,)`.
+        """
+
     @property
     def shift(self) -> Tensor | None:
         """What the encoder's bias is lessened by for the collector, `(n,)`; None for nothing."""
@@ -66,7 +75,7 @@ class Selection(nn.Module, ABC):
 
     def penalty(self, step: Step) -> Tensor:
         """Return what joins the loss, a mean over the rows; here 0."""
-        return step.x.new_zeros(())
+        return step.target.new_zeros(())
 
     def of_split(self, penalty: float, l0: float, variance: float) -> float:
         """Return the penalty of a split from its mean over the batches, its mean L0, and V."""

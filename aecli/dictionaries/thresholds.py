@@ -88,6 +88,10 @@ class JumpReLU(Selection):
         """Return what finds a > θ, and in training a > θ − ε/2."""
         return Above(-0.5 * float(self.width) if self.training else 0.0, encoder)
 
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return a where it is above θ."""
+        return a * (a > self.threshold)
+
     def activation(self, a: Tensor, places: Places, bias: Tensor) -> Tensor:
         """Return z `(M,)`."""
         return _Jump.apply(a, self.threshold.index_select(0, places.index), self.width)
@@ -96,7 +100,7 @@ class JumpReLU(Selection):
         """Return the latents active in the mean of the rows, over all processes."""
         thresholds = self.threshold.index_select(0, step.places.index)
         own = _Heaviside.apply(step.a, thresholds, self.width).sum()
-        rows = step.x.new_tensor(float(len(step.x)))
+        rows = step.target.new_tensor(float(len(step.target)))
         mean = own / rows
         return mean + (total(own) / total(rows) - mean).detach()
 
@@ -178,6 +182,10 @@ class Gated(Selection):
         """Return what finds π > 0."""
         return Above(0.0, encoder)
 
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return the magnitudes where π is above 0."""
+        return (a > 0) * (self.r_mag.exp() * (a - bias) + self.b_mag).relu()
+
     def activation(self, a: Tensor, places: Places, bias: Tensor) -> Tensor:
         """Return z `(M,)` of π at places where it is above 0."""
         gate, scale, own = (p.index_select(0, places.index) for p in (bias, self.r_mag, self.b_mag))
@@ -187,9 +195,9 @@ class Gated(Selection):
         """Return what makes the gate sparse, and what lets it learn."""
         positive = step.a.relu()
         output = decoded(positive, step.decoder.detach(), step.places, on_sphere=False)
-        output = output.unflatten(0, (-1, len(step.x))).sum(dim=0)
-        error = (step.x.detach() - output).square().sum(dim=1).mean()
-        return self.weight * positive.sum() / len(step.x) + error
+        output = output.unflatten(0, (-1, len(step.target))).sum(dim=0)
+        error = (step.target - step.pre_bias.detach() - output).square().sum(dim=1).mean()
+        return self.weight * positive.sum() / len(step.target) + error
 
     @torch.no_grad()
     def start(self, encoder: Encoder, bias: Tensor, variance: Tensor) -> None:
@@ -234,10 +242,14 @@ class NormL1(Selection):
         """Return what finds a > 0."""
         return Above(0.0, encoder)
 
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return max(a, 0)."""
+        return a.relu()
+
     def penalty(self, step: Step) -> Tensor:
         """Return λ mean_B Σ_i z_i ‖W_dec,i‖."""
         norms = torch.linalg.vector_norm(step.decoder, dim=1)
-        cost = (step.code * norms.index_select(0, step.places.index)).sum() / len(step.x)
+        cost = (step.code * norms.index_select(0, step.places.index)).sum() / len(step.target)
         return self.weight * (self.warmth if self.training else 1.0) * cost
 
     @torch.no_grad()

@@ -43,6 +43,11 @@ class TopK(Selection):
         """Return what finds the k largest of each row."""
         return Largest(self.k, encoder)
 
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return max(a, 0) on the k largest of each row."""
+        values, index = a.topk(self.k, dim=1)
+        return torch.zeros_like(a).scatter(1, index, values.relu())
+
 
 class BatchTopK(TopK):
     """z = ReLU(a) on the B·k largest of a batch, 0 elsewhere (Bussmann et al. 2024, 2412.06410).
@@ -71,6 +76,10 @@ class BatchTopK(TopK):
         if self.training:
             return LargestOfBatch(self.k, encoder, NEARLY * threshold)
         return Above(threshold, encoder)
+
+    def dense(self, a: Tensor, bias: Tensor) -> Tensor:
+        """Return a where it is above θ."""
+        return a * (a > self.threshold)
 
     @torch.no_grad()
     def start(self, encoder: Encoder, bias: Tensor, variance: Tensor) -> None:
@@ -126,7 +135,8 @@ class Matryoshka(BatchTopK):
 
     def penalty(self, step: Step) -> Tensor:
         """Return the squared errors of all prefixes but the last, mean over the rows."""
-        return (step.x - step.levels[:-1]).square().sum(dim=(0, 2)).mean()
+        around = step.target - step.pre_bias
+        return (around - step.levels[:-1]).square().sum(dim=(0, 2)).mean()
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from math import prod
 from typing import Any, NamedTuple, NoReturn, cast
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from aecli.data import Batch
@@ -185,13 +186,11 @@ class Dictionary(Autoencoder):
         levels = sums.unflatten(0, (-1, rows))
         levels = levels if len(levels) == 1 else levels.cumsum(dim=0)
         output = levels[-1] + self.b_dec
-        error = target - output
-        nll = error.square().sum(dim=1).mean()
-        around = target - self.b_dec
-        step = Step(around, main.places, a, code, levels, self.W_dec, self.variance)
-        penalty = self.sparsity.penalty(step)
+        nll = F.mse_loss(output, target, reduction="sum") / rows
+        parts = (main.places, a, code, levels, self.W_dec, self.variance)
+        penalty = self.sparsity.penalty(Step(target, self.b_dec, *parts))
         if revived is not None:
-            penalty = penalty + self._auxiliary(of_dead, error.detach())
+            penalty = penalty + self._auxiliary(of_dead, target - output.detach())
         terms = Terms(nll + penalty, nll, penalty, None, main.places.code(code.detach()))
         return Coded(terms, output, main.places, code.detach())
 
@@ -239,6 +238,9 @@ class Dictionary(Autoencoder):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the code of examples, `(B, n)`: in evaluation mode, by the rule of inference."""
+        if torch.compiler.is_exporting():  # the places of a code are not known in advance
+            a = F.linear(x.flatten(1) - self.b_dec, self.W_enc, self.b_enc)
+            return self.sparsity.dense(a, self.b_enc)
         found, _ = self._selected(x.flatten(1) - self.b_dec, self.W_enc.dtype)
         code = self.sparsity.activation(found.values, found.places, self.b_enc)
         return found.places.code(code).to_dense()

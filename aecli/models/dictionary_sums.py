@@ -51,13 +51,12 @@ class Fit:
 
         The places have all in them at which z is not 0.
         """
-        around = x - self.origin
-        inner, size, norm = (x * output).sum(1), output.square().sum(1), x.square().sum(1)
+        inner, size, norm = torch.linalg.vecdot(x, output), _squares(output), _squares(x)
         cosine = inner / (size * norm).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
-        error = (x - output).square().sum(1)
-        parts = (error, around.square().sum(1), size, inner, cosine)
+        error, around = _squares(x - output), x - self.origin
+        parts = (error, _squares(around), size, inner, cosine)
         self._sums += torch.stack(parts).double().sum(dim=1)
-        self._mean += around.double().sum(dim=0)
+        self._mean += around.sum(dim=0, dtype=torch.float64)
         self._active.index_add_(0, index, (code != 0).long())
         self.count += len(x)
 
@@ -111,6 +110,11 @@ class Fit:
         """The share of the rows on which each latent was active, `(n,)`."""
         count = total(self._active.new_tensor([self.count]))
         return total(self._active) / count
+
+
+def _squares(rows: Tensor) -> Tensor:
+    """Return ‖row‖² of each row, `(B,)`, without a tensor of squares."""
+    return torch.linalg.vector_norm(rows, dim=1).square_()
 
 
 class HasCoded(Protocol):

@@ -200,6 +200,10 @@ def test_a_code_decodes_to_the_reconstruction(x, variant):
     assert code.shape == (B, N)
     torch.testing.assert_close(model.decode(code).mean, model.reconstruct(x))
     torch.testing.assert_close(model.terms(x).code.to_dense(), code)
+    if variant in ("batch_topk", "matryoshka"):
+        model.sparsity.threshold.fill_(0.7)
+        code = model.encode(x)
+    torch.testing.assert_close(model.sparsity.dense(dense(model, x)[0], model.b_enc), code)
     parts = torch.cat([model.encode(part) for part in x.split(7)])
     torch.testing.assert_close(parts, code)
 

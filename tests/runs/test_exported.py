@@ -15,7 +15,7 @@ from aecli.data.array import fitted
 from aecli.data.images import ImageCard
 from aecli.errors import SettingError
 from aecli.runs.exported import ABOUT, FORMATS, PARTS, check_installed, traced
-from tests.conftest import LAYERED, NETWORKS, SPARSITIES, configure, options, small
+from tests.conftest import DICTIONARIES, LAYERED, NETWORKS, SPARSITIES, configure, options, small
 
 CARD = Scaled((1, 8, 8), 16)
 
@@ -57,6 +57,9 @@ def test_a_prior_is_left_out():
     assert model.prior.inputs.shape == (3, 1, 8, 8)
 
 
+NO_K = ("gated_sae", "l1_sae")
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("variant", LAYERED)
 @pytest.mark.slow
@@ -67,6 +70,15 @@ def test_every_variant_and_network_agrees(variant, network):
         model.solve(x.sum(0), x.T @ x, len(x))
     for ending in (".onnx", ".pt2") if variant in ("ae", "vae") else (".onnx",):
         assert exported(model, CARD, digits(), "all", ending) < 1e-5
+
+
+@pytest.mark.parametrize("variant", DICTIONARIES)
+def test_every_dictionary_agrees(variant):
+    model = model_of(
+        *small(variant), "sparsity.k=5" if variant not in NO_K else "sparsity.weight=1"
+    )
+    model.start_at(CARD.scaled(digits(200)))
+    assert exported(model, CARD, digits(), "all", ".pt2") < 1e-5
 
 
 @pytest.mark.parametrize("likelihood", options("likelihood"))
