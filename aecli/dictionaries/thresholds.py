@@ -44,6 +44,9 @@ class _Heaviside(torch.autograd.Function):
         return None, -near.to(grad) * grad / width, None
 
 
+LEAST_UNIT = 1e-12
+
+
 class JumpReLU(Selection):
     """z = a · 1[a > θ], θ_i ≥ 0 of each latent; penalty λ · V · L0, L0 = mean_B Σ_i 1[a_i > θ_i].
 
@@ -51,10 +54,10 @@ class JumpReLU(Selection):
     by θ; with the rectangle K = 1[|a − θ| < ε/2] it is taken to be −(θ/ε) K of z and −(1/ε) K of
     the count, which in the mean over the data is that of the expected loss. K acts on a, not on z.
 
-    θ itself is learned (not its logarithm, which Adam hardly moves), clamped at 0, and starts where
-    `start_l0` latents of a row are active. λ and ε are in the paper's units, in which the data's
-    E‖x − x̄‖² = V is 1: the penalty is λ · V · L0, and the rectangle ε · √V wide. An atom is of
-    norm 1.
+    λ, ε and θ are in the paper's units, in which the data's V = E‖x − x̄‖² is 1: the penalty is
+    λ · V · L0, the rectangle ε · √V wide, and what is learned is θ/√V (not its logarithm, which
+    Adam hardly moves), so that Adam's steps mean the same for data of any scale. It is clamped at
+    0, and starts where `start_l0` latents of a row are active. An atom is of norm 1.
 
     Args:
         weight: λ ≥ 0, share of the variance for each active latent.
@@ -63,7 +66,7 @@ class JumpReLU(Selection):
         units: n, the latents.
     """
 
-    width: Tensor
+    unit: Tensor
 
     def __init__(self, weight: float, bandwidth: float, start_l0: int, units: int) -> None:
         super().__init__()
@@ -72,12 +75,22 @@ class JumpReLU(Selection):
         self.bandwidth = check_number("sparsity.bandwidth", bandwidth, low=0, open_low=True)
         most = f"model.code_dim={units}"
         self.start_l0 = check_int("sparsity.start_l0", start_l0, 1, units, most)
-        self.threshold = nn.Parameter(torch.zeros(units))
-        self.register_buffer("width", torch.tensor(self.bandwidth))
+        self.threshold_share = nn.Parameter(torch.zeros(units))
+        self.register_buffer("unit", torch.ones(()))
 
     def extra_repr(self) -> str:
         """Return the settings, as they are printed."""
         return f"weight={self.weight:g}, bandwidth={self.bandwidth:g}, start_l0={self.start_l0}"
+
+    @property
+    def threshold(self) -> Tensor:
+        """θ, `(n,)`."""
+        return self.threshold_share * self.unit
+
+    @property
+    def width(self) -> Tensor:
+        """The rectangle's."""
+        return self.bandwidth * self.unit
 
     @property
     def shift(self) -> Tensor:
@@ -111,13 +124,13 @@ class JumpReLU(Selection):
     @torch.no_grad()
     def start(self, encoder: Encoder, bias: Tensor, variance: Tensor) -> None:
         """Start θ where `start_l0` latents are active, and ε in the data's units."""
-        self.threshold.fill_(threshold_of(self.start_l0, encoder))
-        self.width.copy_(self.bandwidth * variance.sqrt())
+        self.unit.copy_(variance.sqrt().clamp_min(LEAST_UNIT))  # of constant data it would be 0
+        self.threshold_share.fill_(threshold_of(self.start_l0, encoder) / float(self.unit))
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Clamp θ at 0."""
-        self.threshold.clamp_(min=0)
+        self.threshold_share.clamp_(min=0)
 
 
 class JumpReLUToTarget(JumpReLU):

@@ -151,9 +151,11 @@ def test_jumprelu_has_the_gradients_of_its_rectangle(x, kind):
     model = dictionary("jumprelu", *words)
     model.variance.fill_(3.0)
     with torch.no_grad():
-        model.sparsity.threshold.uniform_(0.2, 1.0)
+        model.sparsity.unit.fill_(3.0**0.5)
+        model.sparsity.threshold_share.uniform_(0.1, 0.6)
     a, atoms = dense(model, x)
-    code, active = Rectangle.apply(a, model.sparsity.threshold, 0.4)
+    width = 0.4 * 3.0**0.5
+    code, active = Rectangle.apply(a, model.sparsity.threshold_share * 3.0**0.5, width)
     l0 = active.sum(dim=1).mean()
     cost = (l0 / 32 - 1).square() if kind == "jumprelu" else l0
     error = squares(x - code @ atoms - model.b_dec)

@@ -37,7 +37,7 @@ def trained(variant, *words, steps=150):
     draw = torch.Generator().manual_seed(1)
     atoms = F.normalize(torch.randn(ATOMS, FEATURES, generator=draw), dim=1)
     model.start_at(torch.cat([rows(atoms, draw) for _ in range(8)]))
-    model._steady = True
+    model.steady = True
     optimizer = model.configure_optimizers()
     found, fit = [recovered(model, atoms)], {}
     for step in range(1, steps + 1):

@@ -144,6 +144,9 @@ class Half(Selection):
     def collector(self, encoder):
         raise NotImplementedError
 
+    def dense(self, a, bias):
+        raise NotImplementedError
+
 
 def test_a_selection_of_ones_own_has_no_counterpart():
     model, _ = trained("topk")
