@@ -1,13 +1,12 @@
-"""The root keys of the configurations: those that no constructor checks.
+"""Configurations: how they are composed, and what of them is computed.
 
-Also the resolvers: the names of run directories, and a size of the code. Imported by the command
-line: no torch here.
+The names of run directories, the size of a code. Imported by the command line: no torch here.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import is_dataclass
 from math import prod
 from typing import Any, cast, get_args, get_type_hints
 
@@ -19,276 +18,15 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from aecli.errors import SettingError, shortened
 from aecli.options import own_folders
 from aecli.overrides import key_of
+from aecli.schemas import SCHEMAS
 
 NAME_LENGTH = 100
 """Characters of a run's name that list its settings; file systems allow 255 for a name."""
-
-
-@dataclass
-class EarlyStopping:
-    """Stop when `monitor` has not improved by `min_delta` for `patience` epochs; None: never."""
-
-    patience: int | None = None
-    min_delta: float = 0.0
-
-
-@dataclass
-class FinetuneSettings:
-    """How `eval.protocol=finetune` trains; see `conf/eval/standard.yaml`."""
-
-    lr: float = MISSING
-    momentum: float = MISSING
-    weight_decay: float = MISSING
-    batch_size: int = MISSING
-    max_epochs: int = MISSING
-    patience: int = MISSING
-    precision: str = MISSING
-    average: float | None = MISSING
-
-
-@dataclass
-class ProbeSettings:
-    """How `eval.protocol=probe` fits; see `conf/eval/standard.yaml`."""
-
-    C: float = MISSING
-    tolerance: float = MISSING
-    steps: int = MISSING
-
-
-@dataclass
-class AnnealingSettings:
-    """How log p(x) is estimated by annealed importance sampling; see `conf/eval/standard.yaml`."""
-
-    steps: int = MISSING
-    chains: int = MISSING
-    images: int = MISSING
-
-
-@dataclass
-class EvalSettings:
-    """What `aecli eval` measures; see `conf/eval/standard.yaml`."""
-
-    checkpoint: str = MISSING
-    batch_size: int = MISSING
-    importance_samples: int = MISSING
-    decoded_at_once: int = MISSING
-    noise: str = MISSING
-    noise_levels: list[float] = MISSING
-    protocol: str = MISSING
-    classes: list[int] | None = MISSING
-    train_size: int | None = MISSING
-    probe: ProbeSettings = field(default_factory=ProbeSettings)
-    ais: AnnealingSettings = field(default_factory=AnnealingSettings)
-    finetune: FinetuneSettings = field(default_factory=FinetuneSettings)
-    gap_images: int | None = None
-    gradient_images: int | None = None
-    aggregate_images: int | None = None
-    generated_images: int | None = None
-    pictures: bool = MISSING
-    top_rows: int | None = MISSING
-    latents: list[int] | None = MISSING
-
-
-@dataclass
-class Published:
-    """A paper's result on the test set, with which an experiment is compared."""
-
-    metric: str = MISSING
-    """A name in `aecli eval`'s table, or `…_accuracy` for 100 − `…_error`."""
-    value: float | None = MISSING
-    """None where none is known."""
-    goal: float | None = MISSING
-    """Reached when it is not worse than this."""
-    source: str = MISSING
-    evidence: str = MISSING
-    """How the value is known: read there, quoted by somebody else, or from memory."""
-
-
-@dataclass
-class SweeperSettings:
-    """How `sweeper=optuna` searches; see `conf/sweeper/optuna.yaml`."""
-
-    trials: int = MISSING
-    at_once: int | None = None
-    prune: bool = True
-    seed: int = 0
-    study: str | None = None
-    storage: str | None = None
-    space: dict[str, Any] | None = None
-
-
-@dataclass
-class TrainConfig:
-    """`conf/train.yaml`."""
-
-    dataset: Any = MISSING
-    trainer: Any = MISSING
-    network: Any = MISSING
-    noise: Any = MISSING
-    sparsity: Any = MISSING
-    likelihood: Any = MISSING
-    optimizer: Any = MISSING
-    model: Any = MISSING
-    pretraining: Any = MISSING
-    prior: Any = MISSING
-    eval: EvalSettings | None = None
-    published: Published | None = None
-    sweeper: SweeperSettings | None = None
-    objective: str = MISSING
-    resume: str | None = None
-    seed: int = 0
-    output_dir: str = MISSING
-    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
-    pictures_every: int = MISSING
-    plugins: list[str] = field(default_factory=list)
-
-
-@dataclass
-class DataPlace:
-    """Where the data files lie now."""
-
-    root: str | None = None
-    file: str | None = None
-    files: Any = None
-    """A pattern, or a list of them."""
-
-
-@dataclass
-class EvalConfig:
-    """`conf/eval.yaml`."""
-
-    run: str = MISSING
-    output_dir: str = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
-    device: str = MISSING
-    seed: int = 0
-    plugins: list[str] = field(default_factory=list)
-    eval: EvalSettings = field(default_factory=EvalSettings)
-
-
-@dataclass
-class SampleConfig:
-    """`conf/sample.yaml`."""
-
-    run: str = MISSING
-    output_dir: str = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
-    device: str = MISSING
-    seed: int = 0
-    plugins: list[str] = field(default_factory=list)
-    kind: str = MISSING
-    n: int | None = None
-    steps: int | None = None
-    span: float | None = None
-    density: str | None = None
-    images: list[int] | None = None
-    classes: list[Any] | None = None
-    out: str | None = None
-    overwrite: bool = False
-
-
-@dataclass
-class NewData(DataPlace):
-    """New examples for a run: where they lie, and what stands in which column or array."""
-
-    id: str | None = None
-    ids: str | None = None
-    label: str | None = None
-    labels: str | None = None
-    key: str | None = None
-
-
-@dataclass
-class PassConfig:
-    """What the commands share that take examples through a run's model."""
-
-    run: str = MISSING
-    output_dir: str = MISSING
-    plugins: list[str] = field(default_factory=list)
-    out: str | None = None
-    overwrite: bool = False
-    dataset: NewData = field(default_factory=NewData)
-    device: str = MISSING
-    batch_size: int = MISSING
-
-
-@dataclass
-class ScoreConfig(PassConfig):
-    """`conf/score.yaml`."""
-
-    kind: str | None = None
-    quantile: float | None = MISSING
-    per_feature: bool = False
-    normal: str | None = None
-    importance_samples: int | None = None
-    neighbors: int | None = None
-    seed: int = 0
-
-
-@dataclass
-class DecodeConfig:
-    """`conf/decode.yaml`."""
-
-    run: str = MISSING
-    output_dir: str = MISSING
-    plugins: list[str] = field(default_factory=list)
-    codes: str | None = None
-    key: str | None = None
-    out: str | None = None
-    overwrite: bool = False
-    device: str = MISSING
-    batch_size: int = MISSING
-
-
-@dataclass
-class DataConfig:
-    """`conf/data.yaml`."""
-
-    plugins: list[str] = field(default_factory=list)
-    dataset: Any = MISSING
-    trainer: Any = MISSING
-    network: Any = MISSING
-    likelihood: Any = MISSING
-    output_dir: str = MISSING
-    out: str | None = None
-    overwrite: bool = False
-
-
-@dataclass
-class ExportConfig:
-    """`conf/export.yaml`."""
-
-    run: str = MISSING
-    output_dir: str = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
-    out: str | None = None
-    overwrite: bool = False
-    format: str | None = None
-    part: str = MISSING
-    plugins: list[str] = field(default_factory=list)
-
-
-@dataclass
-class ExploreConfig:
-    """`conf/explore.yaml`."""
-
-    run: Any = MISSING
-    """A text, or a list of them."""
-    output_dir: str = MISSING
-    plugins: list[str] = field(default_factory=list)
-    out: str | None = None
-    overwrite: bool = False
-    device: str = MISSING
-    split: str = MISSING
-    examples: int | None = None
-    grids: bool = False
-    largest: float = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
 
 
 def label(overrides: Sequence[str], *without: str) -> str:
@@ -397,15 +135,8 @@ def register() -> None:
     # Hydra copies this singleton along with its list of sources, a hundred times for one --help;
     # what is loaded from it is a copy anyway.
     ConfigStore.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
-    store.store(name="train_schema", node=TrainConfig)
-    store.store(name="eval_schema", node=EvalConfig)
-    store.store(name="sample_schema", node=SampleConfig)
-    store.store(name="pass_schema", node=PassConfig)
-    store.store(name="score_schema", node=ScoreConfig)
-    store.store(name="decode_schema", node=DecodeConfig)
-    store.store(name="data_schema", node=DataConfig)
-    store.store(name="export_schema", node=ExportConfig)
-    store.store(name="explore_schema", node=ExploreConfig)
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
     OmegaConf.register_new_resolver("label", _label_of_this_run, replace=True)
     OmegaConf.register_new_resolver("code_dim", code_dim, replace=True)
     OmegaConf.register_new_resolver("dictionary_lr", dictionary_lr, replace=True)

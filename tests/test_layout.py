@@ -26,6 +26,7 @@ FLOORS = (
     ),
     (
         "config",
+        "schemas",
         "errors",
         "figures",
         "distributed",

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__, files, plugins
 from aecli.build import build
-from aecli.config import TrainConfig, composed, plain
+from aecli.config import composed, plain
 from aecli.data import Card, DataModule
 from aecli.data.files import holds
 from aecli.data.records import card_of
@@ -25,6 +25,7 @@ from aecli.pretraining import Pretraining
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
 from aecli.runs.paths import CONFIG, HYDRA
+from aecli.schemas import TrainConfig
 from aecli.text import first_line, one_line
 from aecli.untrusted import check_tree, read_yaml, resolved
 
