@@ -1,150 +1,18 @@
-"""The page in a real browser: what it computes, what moves, what is fetched (nothing)."""
-
-import shutil
-import time
+"""The page in a real browser: what moves, and what is fetched (nothing)."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from aecli.explore import examples
-from aecli.explore.model import networks
-from aecli.explore.plan import as_kept, compute
+from tests.explore.browser import IN_A_BROWSER, SPARSE, table, until
 from tests.explore.made import loaded, page
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="needs chromium and chromedriver, such as Debian's chromium and chromium-driver",
-    ),
-]
-OPTIONS = """
-    --headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run
-    --disable-background-networking --disable-component-update --disable-sync
-    --window-size=1280,1000
-"""
-RUN = """
-    const [kind, rows] = arguments;
-    const { model } = explore.state;
-    const of = {
-        decode: z => model.decode(z),
-        encode: x => model.encode(x).code,
-        score: x => [model.score(x, model.encode(x)).value],
-        corrupt: x => x,
-    };
-    return rows.map(row => Array.from(of[kind](Float32Array.from(row))));
-"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for option in OPTIONS.split():
-        options.add_argument(option)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    yield browser
-    browser.quit()
-
-
-@pytest.fixture
-def shown(browser, tmp_path):
-    """Return a function that opens a page of runs, and waits until it has drawn itself."""
-
-    def show(*runs, **settings):
-        file = tmp_path / "explore.html"
-        file.write_text(page(*runs, **settings))
-        browser.get(file.as_uri())
-        until(browser, "return Boolean(globalThis.explore)")
-        return browser
-
-    yield show
-    assert browser.get_log("browser") == []  # no error, and nothing that the policy had to refuse
-
-
-def until(browser, script):
-    for _ in range(200):
-        if browser.execute_script(script):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{script}: {browser.get_log('browser')}")
-
-
-def computed(browser, kind, rows):
-    return torch.tensor(browser.execute_script(RUN, kind, rows.tolist()))
-
-
-SPARSE = ("model=ae", "network=linear_tied", "sparsity=topk", "model.code_dim=40", "sparsity.k=5")
-COMPUTED = [
-    *[
-        ("model=vae", f"network.activation={name}")
-        for name in ("relu", "gelu", "elu", "tanh", "sigmoid", "softplus", "gated")
-    ],
-    ("model=ae", "network.tied=true", "network.batch_norm=true", "likelihood=cross_entropy"),
-    SPARSE,
-    ("model=ae", "sparsity=topk", "sparsity.k=2", "sparsity.by=magnitude", "likelihood=gaussian"),
-    ("model=sparse_ae", "likelihood.output=sigmoid"),
-    ("model=vae", "sparsity=l1", "likelihood=continuous_bernoulli", "dataset.binarize=none"),
-    ("model=vae", "network=conv", "network.channels=[6,5,4]"),
-    ("model=pca",),
-]
-
-
-@pytest.mark.parametrize("words", COMPUTED, ids=" ".join)
-def test_the_page_computes_what_torch_does(words, tmp_path, shown):
-    run = loaded(tmp_path, *words)
-    browser, steps = shown(run), networks(run)
-    z, split = torch.randn(100, run.model.code_dim), run.data.splits["test"]
-    x = split.examples.card.scaled(split.values[:100])
-    decoded, own = computed(browser, "decode", z), run.model.decode(z).mean.flatten(1)
-    assert (decoded - own).abs().max() < 1e-3 * max(1, own.abs().max())  # its weights have 16 bits
-    output = compute(as_kept(steps.decoder), z).view(-1, 1, 8, 8)
-    exact = run.model.likelihood(output).mean.flatten(1)
-    torch.testing.assert_close(decoded, exact, atol=1e-5, rtol=1e-5)
-    encoded = computed(browser, "encode", x.flatten(1))
-    codes = compute(as_kept(steps.encoder), x.flatten(1))[:, : run.model.code_dim]
-    torch.testing.assert_close(encoded, codes, atol=1e-5, rtol=1e-5)
-    rounds = run.config.dataset.binarize != "none"
-    scores = examples.codes(run.model, x, rounds).score
-    found = computed(browser, "score", x.flatten(1))[:, 0]
-    torch.testing.assert_close(found, scores, atol=1e-2, rtol=2e-3)
-
-
-def table(folder, *words):
-    """Return a run on a table with numbers, a category, and missing entries."""
-    draw = np.random.default_rng(0)
-    height = 170 + 8 * draw.normal(size=200)
-    town = np.where(height > 170, "Rome", "Oslo").astype(object)
-    height[:5], town[5:10] = np.nan, None
-    pd.DataFrame({"height": height, "town": town, "age": range(200)}).to_csv(
-        folder / "t.csv", index=False
-    )
-    where = ("dataset=table", f"dataset.file={folder}/t.csv", "dataset.missing=mask")
-    return loaded(folder, *where, *words)
-
-
-def test_the_page_computes_the_columns_of_a_table(tmp_path, shown):
-    run = table(tmp_path, "model=vae")
-    browser = shown(run)
-    z, split = torch.randn(100, 3), run.data.splits["train"]
-    own = run.model.decode(z).mean
-    assert (computed(browser, "decode", z) - own).abs().max() < 1e-3 * max(1, own.abs().max())
-    x = split.examples.card.scaled(split.values)
-    assert (x[:, -3:] == 0).any()
-    scores = examples.codes(run.model, x, rounds=False).score
-    torch.testing.assert_close(computed(browser, "score", x)[:, 0], scores, atol=1e-2, rtol=2e-3)
-
-
+pytestmark = IN_A_BROWSER
 STATE = """
     const { state, map } = explore;
     const canvas = document.querySelector('#picture canvas');
