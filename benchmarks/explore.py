@@ -1,24 +1,31 @@
-"""The page of `aecli explore` in a browser: how quick it is, and docs/explore.png.
+"""The page of `aecli explore` in a browser: how quick it is, and its pictures in docs/.
 
     python -m benchmarks.explore PAGE [PAGE ...]                 # first drawing, decoding, frames
     python -m benchmarks.explore PAGE --picture docs/explore.png
+    python -m benchmarks.explore PAGE --animation docs/explore.gif
 
 A page is made by `aecli explore run=… out=PAGE`. Needs chromium, chromedriver and the extra `test`.
 """
 
 import argparse
+import math
 import shutil
 import statistics
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 
 LOADS = 5
+FRAMES_OF_A_ROUND = 40
+SHOWN, SIZE = (0, 120, 1280, 830), (800, 444)
+"""What of the window is shown in the animation, and how large, in pixels."""
 OPTIONS = "--headless=new --no-sandbox --disable-gpu --hide-scrollbars --window-size=1280,1230"
 DECODING = """
     const { state } = explore;
@@ -119,13 +126,36 @@ def draw(page: Path, picture: Path) -> None:
     browser.quit()
 
 
+def animate(page: Path, animation: Path) -> None:
+    """Move the mouse in a circle over the map, and write what is seen as frames of a GIF."""
+    browser = opened(page)
+    canvas = browser.find_element(By.ID, "map")
+    browser.execute_script("window.scrollTo(0, 0)")
+    radius, frames = 0.28 * canvas.size["width"], []
+    for number in range(FRAMES_OF_A_ROUND):
+        angle = 2 * math.pi * number / FRAMES_OF_A_ROUND
+        place = round(radius * math.cos(angle)), round(radius * math.sin(angle))
+        mouse = ActionChains(browser, duration=0)
+        mouse.move_to_element_with_offset(canvas, *place).perform()
+        time.sleep(0.1)
+        seen = Image.open(BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+        small = seen.crop(SHOWN).resize(SIZE, Image.Resampling.LANCZOS)
+        frames.append(small.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
+    browser.quit()
+    first, *rest = frames
+    first.save(animation, save_all=True, append_images=rest, duration=120, loop=0, optimize=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pages", type=Path, nargs="+")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--animation", type=Path)
     asked = parser.parse_args()
     if asked.picture:
         draw(asked.pages[0], asked.picture)
+    elif asked.animation:
+        animate(asked.pages[0], asked.animation)
     else:
         for page in asked.pages:
             print(page, measured(page))  # noqa: T201

@@ -63,7 +63,7 @@ export class Decoded {
     const { shape, range } = state.data.examples;
     if (this.own) paintImage(this.own, x, shape, range);
     else this.bars.show(state.decoded(state.code), x);
-    const verb = state.hovered === null ? "The input" : "Under the mouse";
+    const verb = state.hovered === null ? "Chosen last" : "Under the mouse";
     this.caption.textContent = `${verb}: ${name}`;
   }
 }
