@@ -84,7 +84,7 @@ def made(runs: Sweep, config: DictConfig) -> tuple[bytes, int]:
     title = one_line(f"{', '.join(names)} on {dataset}")
     data = {
         "title": title,
-        "run": "/".join(_place(runs).absolute().parts[-2:]),  # a page is sent to others
+        "run": one_line("/".join(_place(runs).absolute().parts[-2:])),  # a page is sent to others
         "dataset": dataset,
         "keys": runs.keys,
         "card": card_in_words(first.card),
