@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import is_dataclass
-from math import prod
 from typing import Any, cast, get_args, get_type_hints
 
 from hydra import compose, initialize_config_module
@@ -20,6 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from aecli.computed import code_dim, dictionary_lr
 from aecli.errors import SettingError, shortened
 from aecli.options import own_folders
 from aecli.overrides import key_of
@@ -97,17 +97,6 @@ def typed_plugins(config: DictConfig) -> list[str]:
             f"plugins={shortened(names)}: stands in a file of settings; type it if you trust it"
         )
     return names
-
-
-def code_dim(most: int, shape: Sequence[int] | None) -> int:
-    """Return a size of the code for examples of a shape: `most`, and no more than half of them."""
-    return most if shape is None else min(most, -(-prod(shape) // 2))
-
-
-def dictionary_lr(latents: Any) -> float:
-    """Return 2·10⁻⁴ · √(2¹⁴/n), the rate of a dictionary of n latents (Gao et al. 2024)."""
-    is_size = isinstance(latents, int) and latents > 0  # else the model refuses it
-    return 2e-4 * (2**14 / latents) ** 0.5 if is_size else 2e-4
 
 
 def is_sweep() -> bool:

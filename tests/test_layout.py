@@ -27,6 +27,7 @@ FLOORS = (
     (
         "config",
         "schemas",
+        "computed",
         "errors",
         "figures",
         "distributed",

@@ -149,7 +149,8 @@ def noisy_reconstruction(
 def active_units(model: VAE, batches: Iterable[Batch]) -> int:
     """Return how many latents the model uses: Var_x E_q[z_j] > 0.01 (Burda et al. 2015, §3)."""
     means = torch.cat([model.posterior(batch.x).mean for batch in batches])
-    return int((means.var(dim=0) > ACTIVE_VARIANCE).sum())
+    variance = means.var(dim=0, correction=min(1, len(means) - 1))  # one example has none
+    return int((variance > ACTIVE_VARIANCE).sum())
 
 
 def codes(model: Autoencoder, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:

@@ -77,11 +77,9 @@ class Statistics(NamedTuple):
     explained: np.ndarray
     """`(2,)`: the share of the variance of each."""
     mse: float
-
-    @property
-    def active(self) -> int:
-        """Units in use: Var_x E_q[z_j] > 0.01 (Burda et al. 2015, §3)."""
-        return int((self.variance > ACTIVE_VARIANCE).sum())
+    active: int
+    """Units in use: Var_x E_q[z_j] > 0.01 (Burda et al. 2015, §3); of a code without a posterior
+    those that are not constant."""
 
 
 def statistics(loaded: Loaded, split: str) -> Statistics:
@@ -100,7 +98,9 @@ def statistics(loaded: Loaded, split: str) -> Statistics:
     components, explained = _principal(code)
     mse = float(torch.cat([part.mse for part in parts]).double().mean())
     variance = code.var(axis=0)
-    return Statistics(len(code), code.mean(axis=0), variance, kl, components, explained, mse)
+    moving = variance > ACTIVE_VARIANCE if isinstance(model, VAE) else np.ptp(code, axis=0) > 1e-3
+    mean, active = code.mean(axis=0), int(moving.sum())
+    return Statistics(len(code), mean, variance, kl, components, explained, mse, active)
 
 
 def _principal(code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

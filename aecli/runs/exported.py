@@ -109,6 +109,8 @@ def traced(graph: Graph, example: Tensor) -> ExportedProgram:
     that decides by the values of a tensor.
     """
     batch = {graph.takes: {0: Dim("batch")}}
+    if len(example) == 1:  # to torch a batch of one would be a model for one
+        example = torch.cat([example, example])
     try:
         with quiet():
             return torch.export.export(graph.eval(), (example,), dynamic_shapes=batch)

@@ -16,6 +16,9 @@ from aecli.runs.checkpoint import Kept, Stored, only_setting_errors, opened
 from aecli.runs.find import Run
 from aecli.text import one_line
 
+DIGITS = "aecli.data.Digits"
+"""The source that has no files."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -131,9 +134,12 @@ def _restore(
 def check_places(config: DictConfig, places: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a data set that are given; raise `SettingError` for one it lacks."""
     given = {key: value for key, value in places.items() if value is not None}
+    own = set(config.dataset)
+    if (config.dataset.get("source") or {}).get("_target_") == DIGITS:
+        own.discard("root")  # they come with scikit-learn
     for key, value in given.items():
-        if key not in config.dataset:
-            known = ", ".join(f"dataset.{known}" for known in places if known in config.dataset)
+        if key not in own:
+            known = ", ".join(f"dataset.{known}" for known in places if known in own)
             raise SettingError(
                 f"dataset.{key}={one_line(value)}: the run's data set has no such setting;"
                 f" it has {known or 'none of them'}"

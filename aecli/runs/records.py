@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
+from aecli.computed import code_dim
 from aecli.errors import SettingError
 from aecli.overrides import key_of
 from aecli.runs.metrics_file import read_metrics
@@ -22,6 +24,8 @@ from aecli.untrusted import read_yaml
 log = logging.getLogger(__name__)
 
 SEED = "seed"
+CODE_DIM = re.compile(r"\$\{code_dim:(\d{1,9}),\$\{dataset\.shape\}\}")
+"""The size of a code that follows from the data."""
 ELSEWHERE = (
     "output_dir",
     "resume",
@@ -236,7 +240,11 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
         root = key.partition(".")[0]
         if root in ELSEWHERE or key in PLACES or key.startswith(SOURCE):
             continue
-        if not (isinstance(value, str) and "${" in value):  # it follows another setting
+        if isinstance(value, str) and (found := CODE_DIM.fullmatch(value)):
+            shape = (config.get("dataset") or {}).get("shape")
+            if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
+                yield key, code_dim(int(found[1]), shape)
+        elif not (isinstance(value, str) and "${" in value):  # it follows another setting
             yield key, _value(value)
 
 

@@ -113,11 +113,13 @@ def test_it_imports_no_torch():
 
 def test_the_code_dimension_is_shown_though_nobody_typed_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for model, code_dim in (("ae", 30), ("vae", 20)):
-        make(tmp_path / "runs", model, 1.0, model=model, settings={"model.code_dim": code_dim})
+    for model, most in (("ae", 30), ("vae", 99)):
+        code_dim = f"${{code_dim:{most},${{dataset.shape}}}}"
+        settings = {"model.code_dim": code_dim, "dataset.shape": [1, 10, 8]}
+        make(tmp_path / "runs", model, 1.0, model=model, settings=settings)
     main(["runs"])
     rows, _ = head_and_rows(capsys)
-    assert {(row["model"], row["model.code_dim"]) for row in rows} == {("ae", "30"), ("vae", "20")}
+    assert {(row["model"], row["model.code_dim"]) for row in rows} == {("ae", "30"), ("vae", "40")}
 
 
 def test_the_same_run_twice_counts_once(sweep, tmp_path, capsys):

@@ -68,12 +68,6 @@ def test_columns_in_another_order_and_more_of_them_are_the_same(home):
     )
 
 
-def test_a_known_data_set_is_read_where_it_lies_now(home):
-    done = aecli("encode", "run=vae", "dataset.root=elsewhere", "out=codes.csv", cwd=home)
-    assert done.returncode == 0
-    assert set(pd.read_csv(home / "codes.csv")["split"]) == {"train", "validation", "test"}
-
-
 MISTAKES = [
     ("run=vae", "out=null: must be a path, such as out=codes.csv"),
     ("run=vae out=codes", "out=codes: must end in one of .csv, .tsv, .parquet, .npy, .npz"),
@@ -84,6 +78,7 @@ MISTAKES = [
     ("run=. out=codes.csv", "run=.: holds 4 runs; name one of them"),
     ("run=vae out=codes.csv dataset.file=x.npy", "dataset.file=x.npy: the run's data set has no"),
     ("run=rows out=codes.csv dataset.root=x", "it has dataset.file"),
+    ("run=vae out=codes.csv dataset.root=new", "dataset.root=new: the run's data set has no such"),
     ("run=rows out=codes.csv dataset.labels=y", "dataset.labels=y: is of new data; add dataset.f"),
     ("run=table out=codes.csv dataset.file=lacking.csv", "lacks the columns age"),
     ("run=table out=codes.csv dataset.file=paris.csv", "column town has the categories Paris"),

@@ -34,6 +34,17 @@ def exported(run, **settings):
     export.main(composed("export", f"run={run}", *(f"{k}={v}" for k, v in settings.items())))
 
 
+def test_a_graph_of_a_run_with_one_test_example_takes_several(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(12, 6)))
+    file = f"dataset.file={tmp_path}/x.npy"
+    config, choices = configure("dataset=array", file, "dataset.test_size=1", "trainer=debug")
+    train(config, tmp_path / "run", choices)
+    exported(tmp_path / "run", out=tmp_path / "model.pt2", part="encoder")
+    module = torch.export.load(tmp_path / "model.pt2").module()
+    (code,) = module(torch.zeros(5, 6, dtype=torch.float64))
+    assert len(code) == 5
+
+
 @pytest.mark.parametrize("part", ["encoder", "decoder", "all"])
 def test_a_graph_that_agrees_is_written(run, tmp_path, caplog, part):
     caplog.set_level("INFO", "aecli")

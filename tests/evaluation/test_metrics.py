@@ -164,3 +164,5 @@ def test_active_units_counts_latents_whose_mean_moves(batches):
     model = VAE(**parts((1, 12, 12), Gaussian(1.0)), code_dim=4).eval().requires_grad_(False)
     model.encoder[1].weight[2:4] = 0
     assert metrics.active_units(model, batches) == 2
+    x = torch.rand(1, 1, 12, 12)
+    assert metrics.active_units(model, [Batch(x, x, torch.zeros(1))]) == 0

@@ -135,6 +135,8 @@ def _run(command: str) -> None:
     finally:
         child.kill()  # what it leaves half done is no harm: files appear whole or not at all
         child.wait()
+    if status == -signal.SIGPIPE:  # nobody reads on, as after | head
+        sys.exit(128 + signal.SIGPIPE)
     if status:
         raise SettingError(f"tour: aecli {words[0]} has failed (exit status {status})")
 

@@ -32,10 +32,19 @@ export class Decoded {
     return { x: this.state.exampleAt(hovered), name: this.state.nameOf(hovered) };
   }
 
+  /** The number of the chosen example while its own code is what is decoded, or null. */
+  get decodedExample() {
+    const { input, code, model } = this.state;
+    if (input.example === null) return null;
+    const own = model.codeOf(input.example);
+    return own.every((value, unit) => value === code[unit]) ? input.example : null;
+  }
+
   show() {
     const { state } = this;
-    const atExample = state.hovered !== null && state.model.grid;
-    const x = atExample ? state.reconstructed(state.hovered) : state.decoded(state.code);
+    const example = state.hovered ?? this.decodedExample;
+    const isMade = state.model.grid && example !== null;
+    const x = isMade ? state.reconstructed(example) : state.decoded(state.code);
     const { shape, range } = state.data.examples;
     if (state.isImage) paintImage(this.canvas, x, shape, range);
     else this.bars.show(x, this.compared.x);
