@@ -1,4 +1,4 @@
-"""Sparse dictionaries beside SAELens, dictionary_learning and sparsify: quality and speed.
+"""Sparse dictionaries beside SAELens, dictionary_learning and sparsify.
 
 Needs sae-lens 6.54.12, eai-sparsify 1.3.3 and dictionary-learning 0.1.0.
 Each tool is driven through its own trainer, with its defaults for all but the sizes: k, latents,
@@ -6,7 +6,8 @@ rows of a batch. Of sparsify, whose trainer takes a language model, it is the di
 Adam step.
 
     python -m benchmarks.dictionary_tools quality 'acts/*.npy' [--seeds 0 1 2] [--latents 4096]
-    python -m benchmarks.dictionary_tools speed [--latents 65536]
+    python -m benchmarks.dictionary_tools metrics 'acts/*.npy'
+    python -m benchmarks.dictionary_tools speed --latents 65536 --rows 4096
 """
 
 import argparse
@@ -15,7 +16,7 @@ import statistics
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,16 @@ import torch
 from torch import Tensor
 
 import aecli
+from aecli.api import Model
 from aecli.data import DataModule
+from aecli.models.dictionary_sums import Fit
 
 HELD_OUT_AT_ONCE = 4096
+METRICS_ROWS, METRICS_EPOCHS = 131_072, 8
+"""Of the training before metrics are compared: over the 1,000 steps that one tool asks for."""
 STEPS_TIMED = 5
+Coder = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Rows to their code `(B, n)` and reconstruction `(B, d)`."""
 
 
 class Tool(ABC):
@@ -199,41 +206,97 @@ QUALITY = {
 }
 
 
-class Measured:
-    """Explained variance, L0 and dead latents over held-out rows, sums in float64."""
+class ByDictionaryLearning:
+    """What its `evaluate` needs of a dictionary: the code and the reconstruction, here known."""
 
-    def __init__(self, latents: int) -> None:
-        self.rows = 0
-        self.total = torch.zeros((), dtype=torch.float64)
-        self.squares = torch.zeros((), dtype=torch.float64)
-        self.errors = torch.zeros((), dtype=torch.float64)
-        self.mean: Tensor | None = None
-        self.active = torch.zeros(latents, dtype=torch.float64)
+    def __init__(self, code: Tensor, output: Tensor) -> None:
+        self.code, self.output, self.dict_size = code, output, code.shape[1]
 
-    def add(self, x: Tensor, code: Tensor, output: Tensor) -> None:
-        """Add rows."""
-        x, output = x.double(), output.double()
-        self.mean = x.sum(dim=0) + (0 if self.mean is None else self.mean)
-        self.squares += x.square().sum()
-        self.errors += (x - output).square().sum()
-        self.active += (code != 0).sum(dim=0)
-        self.rows += len(x)
-
-    def values(self) -> dict[str, float]:
-        """Return what was measured."""
-        assert self.mean is not None
-        spread = self.squares - self.mean.square().sum() / self.rows
-        return {
-            "explained_variance": float(1 - self.errors / spread),
-            "l0": float(self.active.sum() / self.rows),
-            "dead_share": float((self.active == 0).double().mean()),
-        }
+    def __call__(self, x: Tensor, output_features: bool) -> tuple[Tensor, Tensor]:
+        """Return both."""
+        return self.output, self.code
 
 
 def held_out(data: DataModule) -> Iterator[Tensor]:
     """Yield the rows of the test split, some at a time."""
     for batch in data.batches("test", HELD_OUT_AT_ONCE):
         yield batch.x
+
+
+def fitted(data: DataModule, coded: Coder, latents: int) -> Fit:
+    """Return aecli's own sums over the held-out rows, of anybody's code and reconstruction."""
+    fit = Fit(torch.zeros(int(data.shape[0])), latents)
+    with torch.no_grad():
+        for x in held_out(data):
+            code, output = coded(x)
+            _, index = code.nonzero(as_tuple=True)
+            fit.add(x, output, index, code[code != 0])
+    return fit
+
+
+def trained(arguments: argparse.Namespace, kind: str, seed: int, epochs: int, *more: str) -> Model:
+    """Return a run of aecli on the files."""
+    return aecli.train(
+        f"model={kind}", "dataset=activations", f"dataset.files={arguments.files!r}",
+        f"model.code_dim={arguments.latents}", f"sparsity.k={arguments.k}",
+        f"dataset.batch_size={arguments.rows}", f"trainer.max_epochs={epochs}", f"seed={seed}",
+        f"output_dir={Path(arguments.out).parent / 'runs'}", "pictures_every=0", *more,
+    )  # fmt: skip
+
+
+def trained_by(
+    kind: type[Tool], data: DataModule, arguments: argparse.Namespace, seed: int, epochs: int
+) -> Tool:
+    """Return somebody else's dictionary, trained on the batches of a run's data."""
+    steps = epochs * len(data.batches("train"))
+    features = int(data.shape[0])
+    tool = kind(features, arguments.latents, arguments.k, arguments.rows, steps, seed)
+    for _ in range(epochs):
+        for batch in data.batches("train"):
+            tool.step(batch.x)
+    return tool
+
+
+def of_run(run: Model) -> Coder:
+    """Return what codes and decodes rows by a run's model."""
+    model = run.model.eval()
+
+    def coded(x: Tensor) -> tuple[Tensor, Tensor]:
+        code = model.encode(x)
+        return code, model.decode(code).mean
+
+    return coded
+
+
+def metrics(arguments: argparse.Namespace) -> None:
+    """Train each for some steps; print what each tool's own metrics say of all of them."""
+    run = trained(arguments, "topk_sae", 0, METRICS_EPOCHS, f"dataset.train_size={METRICS_ROWS}")
+    coders = {"aecli": of_run(run)}
+    for kind in QUALITY["topk_sae"]:
+        tool = trained_by(kind, run.data, arguments, 0, METRICS_EPOCHS)
+        coders[tool.name] = tool.coded
+    x = torch.cat(list(held_out(run.data)))
+    # Not before: with them come packages that replace torch's optimizers.
+    from dictionary_learning.evaluation import evaluate
+    from sae_lens.evals import ExplainedVarianceCalculator
+
+    for name, coded in coders.items():
+        own = fitted(run.data, coded, arguments.latents).compute()
+        with torch.no_grad():
+            code, output = map(torch.cat, zip(*map(coded, held_out(run.data)), strict=True))
+        calculator = ExplainedVarianceCalculator()
+        calculator.add_batch(sae_output=output, hidden_acts=x)
+        theirs = evaluate(ByDictionaryLearning(code, output), iter([x]))
+        print(f"of {name}'s model:")  # noqa: T201
+        for key, other, value in (
+            ("explained_variance", "SAELens", calculator.compute()),
+            ("explained_variance", "dictionary_learning", theirs["frac_variance_explained"]),
+            ("l0", "dictionary_learning", theirs["l0"]),
+            ("cosine", "dictionary_learning", theirs["cossim"]),
+            ("norm_ratio", "dictionary_learning", theirs["relative_reconstruction_bias"]),
+            ("dead_share", "dictionary_learning", 1 - theirs["frac_alive"]),
+        ):
+            print(f"  {key:20} aecli {own[key]:.6f}   {other} {value:.6f}")  # noqa: T201
 
 
 def quality(arguments: argparse.Namespace) -> None:
@@ -243,40 +306,21 @@ def quality(arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         for kind in arguments.kinds:
             began = time.perf_counter()
-            run = aecli.train(
-                f"model={kind}", "dataset=activations", f"dataset.files={arguments.files!r}",
-                f"model.code_dim={arguments.latents}", f"sparsity.k={arguments.k}",
-                f"dataset.batch_size={arguments.rows}", f"trainer.max_epochs={arguments.epochs}",
-                f"seed={seed}", f"output_dir={results.parent / 'runs'}", "pictures_every=0",
-            )  # fmt: skip
+            run = trained(arguments, kind, seed, arguments.epochs)
             seconds = time.perf_counter() - began
-            measured = Measured(arguments.latents)
-            model, data = run.model.eval(), run.data
-            with torch.no_grad():
-                for x in held_out(data):
-                    code = model.encode(x)
-                    measured.add(x, code, model.decode(code).mean)
-            _keep(results, kind, "aecli", seed, seconds, measured)
-            steps = arguments.epochs * len(data.batches("train"))
+            fit = fitted(run.data, of_run(run), arguments.latents)
+            _keep(results, kind, "aecli", seed, seconds, fit)
             for tool in QUALITY[kind]:
-                features = int(data.shape[0])
-                other = tool(features, arguments.latents, arguments.k, arguments.rows, steps, seed)
                 began = time.perf_counter()
-                for _ in range(arguments.epochs):
-                    for batch in data.batches("train"):
-                        other.step(batch.x)
+                other = trained_by(tool, run.data, arguments, seed, arguments.epochs)
                 seconds = time.perf_counter() - began
-                measured = Measured(arguments.latents)
-                for x in held_out(data):
-                    measured.add(x, *other.coded(x))
-                _keep(results, kind, other.name, seed, seconds, measured)
+                fit = fitted(run.data, other.coded, arguments.latents)
+                _keep(results, kind, other.name, seed, seconds, fit)
 
 
-def _keep(
-    results: Path, kind: str, name: str, seed: int, seconds: float, measured: Measured
-) -> None:
+def _keep(results: Path, kind: str, name: str, seed: int, seconds: float, fit: Fit) -> None:
     line = {"model": kind, "tool": name, "seed": seed, "seconds": round(seconds, 1)}
-    line |= {key: round(value, 5) for key, value in measured.values().items()}
+    line |= {key: round(value, 5) for key, value in fit.compute().items()}
     print(json.dumps(line), flush=True)  # noqa: T201
     with results.open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -314,8 +358,8 @@ def _product(x: Tensor, weight: Tensor) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("quality", "speed"))
-    parser.add_argument("files", nargs="?", help="shards, for quality")
+    parser.add_argument("what", choices=("quality", "metrics", "speed"))
+    parser.add_argument("files", nargs="?", help="shards, for quality and metrics")
     parser.add_argument("--kinds", nargs="+", default=list(QUALITY))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--latents", type=int, default=4096)
@@ -325,7 +369,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--out", default="outputs/dictionary_tools/quality.jsonl")
     arguments = parser.parse_args()
-    (quality if arguments.what == "quality" else speed)(arguments)
+    {"quality": quality, "metrics": metrics, "speed": speed}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
