@@ -125,6 +125,13 @@ SLIPS = [
     ("early_stopping={patience:a}", "early_stopping={patience:a}: early_stopping.patience must"),
     ("network.hidden={a:1}", "aecli: network.hidden={a:1}: must be a list, such as [1,2]"),
     ("hydra.mode=foo", "aecli: hydra.mode=foo: must be one of RUN, MULTIRUN"),
+    ("-m sweeper=optuna sweeper.prune=3", "aecli: sweeper.prune=3: must be true or false"),
+    # The evaluation of an experiment, before its training.
+    ("experiment=hinton2006/pca eval.pictures=3", "aecli: eval.pictures=3: must be true or false"),
+    (
+        "experiment=hinton2006/pca eval.noise_levels=[2]",
+        "aecli: eval.noise_levels=[2.0]: must be a",
+    ),
     # Lists, as they were typed.
     ("dataset.classes=[[1]]", "dataset.classes=[[1]]: must be a list, such as [3,8]; each value"),
     ("dataset.classes=[3,3]", "aecli: dataset.classes=[3,3]: 3 stands there twice"),
@@ -144,6 +151,21 @@ def test_a_slip_gets_one_line(line, told, tmp_path):
     done = aecli("train", *words, *shlex.split(line), cwd=tmp_path)
     assert is_one_line(done), done.stderr
     assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "encode out=x.csv overwrite=3",
+        "data out=x.png overwrite=yes",
+        "score out=x.csv per_feature=1",
+        "sample overwrite=on",
+        "explore out=x.html grids=2",
+    ],
+)
+def test_nothing_but_true_and_false_is_true_or_false(line, tmp_path):
+    done = aecli(*line.split(), cwd=tmp_path)
+    assert done.stderr == f"aecli: {line.split()[-1]}: must be true or false\n"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

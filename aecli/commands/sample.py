@@ -22,6 +22,7 @@ from aecli import figures, files
 from aecli.commands.restored import new_examples, place_for
 from aecli.errors import (
     SettingError,
+    check_bool,
     check_choice,
     check_int,
     check_list,
@@ -93,6 +94,7 @@ def main(config: DictConfig) -> None:
 def _check_settings(config: DictConfig) -> None:
     """Refuse a setting out of range, and one that the kind does not take."""
     takes = TAKES[config.kind]
+    check_bool("overwrite", config.overwrite)
     for key in dict.fromkeys(key for keys in TAKES.values() for key in keys):
         if config[key] is not None and key not in takes:
             fitting = ", ".join(kind for kind, keys in TAKES.items() if key in keys)
