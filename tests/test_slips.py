@@ -123,6 +123,8 @@ SLIPS = [
     ("output_dir='${oc.env:NOPE}'", "the environment variable NOPE is not set"),
     ("early_stopping=5", "has the settings patience, min_delta; type early_stopping.patience="),
     ("early_stopping={patience:a}", "early_stopping={patience:a}: early_stopping.patience must"),
+    ("early_stopping={}", "aecli: early_stopping={}: is empty, so that it would set nothing"),
+    ("-m sweeper=optuna sweeper.space={}", "aecli: sweeper.space={}: is empty, so that it would"),
     ("network.hidden={a:1}", "aecli: network.hidden={a:1}: must be a list, such as [1,2]"),
     ("hydra.mode=foo", "aecli: hydra.mode=foo: must be one of RUN, MULTIRUN"),
     ("-m sweeper=optuna sweeper.prune=3", "aecli: sweeper.prune=3: must be true or false"),
@@ -132,6 +134,7 @@ SLIPS = [
         "experiment=hinton2006/pca eval.noise_levels=[2]",
         "aecli: eval.noise_levels=[2.0]: must be a",
     ),
+    ("experiment=hinton2006/pca eval.finetune={}", "aecli: eval.finetune={}: is empty, so that"),
     # Lists, as they were typed.
     ("dataset.classes=[[1]]", "dataset.classes=[[1]]: must be a list, such as [3,8]; each value"),
     ("dataset.classes=[3,3]", "aecli: dataset.classes=[3,3]: 3 stands there twice"),
