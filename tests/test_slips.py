@@ -181,6 +181,16 @@ def test_nothing_but_true_and_false_is_true_or_false(line, tmp_path):
     assert done.stderr == f"aecli: {line.split()[-1]}: must be true or false\n"
 
 
+def test_an_experiment_of_ones_own_needs_an_evaluation_for_its_result(tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    published = "published: {metric: mse, value: 1.0, goal: null, source: me, evidence: read}"
+    file = tmp_path / "mine" / "experiment" / "own.yaml"
+    file.write_text(f"# @package _global_\n{published}\n")
+    done = aecli("train", *TINY, "--config-dir", "mine", "experiment=own", cwd=tmp_path)
+    assert is_one_line(done)
+    assert done.stderr.startswith("aecli: experiment=own: has a published result and no eval")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_said_in_one_line(tmp_path):
     done = aecli("train", "trainer=gpu", cwd=tmp_path)

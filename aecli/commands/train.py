@@ -80,6 +80,11 @@ def run(config: DictConfig, directory: Path) -> float:
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
     if config.published is not None:
+        if config.eval is None:
+            raise SettingError(
+                f"experiment={choices.get('experiment')}: has a published result and no eval to be"
+                " held against it; add /eval: standard to its defaults"
+            )
         check_settings(config.eval)  # before the training: it may hold a mistake
     if not state.is_trained(config):
         train(config, directory, choices, state.last, pruning(typed) if in_sweep else ())
