@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
-from aecli.data import DataModule
 from aecli.distributed import total
 from aecli.errors import SettingError
 from aecli.models import Autoencoder, Dictionary
 from aecli.networks import BATCH_NORMS
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import check_weights
+from aecli.training.callbacks import data_of
 
 
 def averages(config: DictConfig, model: Autoencoder) -> list["RunningAverage"]:
@@ -129,7 +129,7 @@ class RunningAverage(Callback):
 
         All other buffers, and the random numbers that the training goes on with, stay as they are.
         """
-        data = cast(DataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = data_of(trainer)
         precision = trainer.precision_plugin
         batches = islice(data.train_dataloader(), int(trainer.num_training_batches))
         before = {buffer: buffer.clone() for buffer in self.model.buffers()}
