@@ -218,7 +218,7 @@ def manifold(loaded: Loaded, config: DictConfig) -> Samples:
     else:
         codes = torch.from_numpy(_training_codes(loaded))
         unit = torch.linspace(-config.span, config.span, config.steps)
-        axes = codes.mean(dim=0)[:, None] + codes.std(dim=0)[:, None] * unit
+        axes = codes.mean(dim=0)[:, None] + _deviation(codes)[:, None] * unit
     # Up in the picture is up in the second unit.
     axes[1] = axes[1].flip(0)
     second, first = torch.meshgrid(axes[1], axes[0], indexing="ij")
@@ -235,7 +235,7 @@ def traverse(loaded: Loaded, config: DictConfig) -> Samples:
     """
     model = loaded.model
     training = torch.from_numpy(_training_codes(loaded)).to(model.device)
-    mean, deviation = training.mean(dim=0), training.std(dim=0)
+    mean, deviation = training.mean(dim=0), _deviation(training)
     units = deviation.argsort(descending=True)[: config.n]
     numbers = config.images if config.images is not None else [0]
     if len(numbers) != 1:
@@ -303,6 +303,10 @@ def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
     check_choice("density", density, DENSITIES)
     components = 1 if density == "gaussian" else COMPONENTS
     codes = _training_codes(loaded).astype(np.float64)
+    if len(codes) < (least := max(2, components)):
+        raise SettingError(
+            f"density={density}: needs {least} training examples, and the run has {len(codes)}"
+        )
     # Full covariances of a code of 1,000 units would take minutes.
     span = PCA(min(SPANNED, *codes.shape), svd_solver="covariance_eigh")
     projected = span.fit_transform(codes)
@@ -310,6 +314,11 @@ def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
     drawn, _ = mixture.fit(projected).sample(n)
     np.random.default_rng(0).shuffle(drawn)  # they come sorted by component
     return torch.from_numpy(span.inverse_transform(drawn)).float().to(loaded.model.device)
+
+
+def _deviation(codes: Tensor) -> Tensor:
+    """Return the standard deviation of each unit of codes `(N, K)`, `(K,)`; 0 of a single one."""
+    return codes.std(dim=0, correction=min(1, len(codes) - 1))
 
 
 def _training_codes(loaded: Loaded) -> np.ndarray:
