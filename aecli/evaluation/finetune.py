@@ -123,6 +123,12 @@ class Finetuning:
             self.batch_size,
             lambda: derived_seed(run_seed, "fine-tuning", next(passes)),
         )
+        least, why = model.smallest_batch
+        if train.last < least:
+            raise SettingError(
+                f"eval.finetune.batch_size={self.batch_size}: every batch must have {least}"
+                f" examples ({why}); the last of {len(train.split)} examples has {train.last}"
+            )
         validation = data.batches("validation")
         precision = fastest_product(data.device) if self.precision == FASTEST else self.precision
         mixed = precision == MIXED
