@@ -15,9 +15,9 @@ from aecli.data import Batch, DataModule
 from aecli.data.module import NEW
 from aecli.errors import SettingError, check_int
 from aecli.evaluation import scores
-from aecli.runs.find import OUTPUTS, Run, find
+from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
-from aecli.runs.paths import shown
+from aecli.runs.paths import OUTPUTS, shown
 
 AT_ONCE = 1000
 """Examples that go through the model together; no result depends on it."""

@@ -107,8 +107,8 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
     `arguments` join those of the configuration.
 
     Raises:
-        SettingError: for a `_target_` that is no part of aecli or of a trusted plugin, a value
-            that a part refuses, or a setting that it does not have.
+        SettingError: for a `_target_` that is no part of aecli or of a trusted plugin, or one of
+            another kind, a value that a part refuses, or a setting that it does not have.
     """
     # Resolved first: what is checked is then what is called.
     try:
@@ -124,7 +124,10 @@ def build(config: DictConfig, key: str, **arguments: Any) -> Any:
             check_own_part(path, value)
     if key == "model":
         _check_weights(node)
-    return _made(node, key, **arguments)
+    made = _made(node, key, **arguments)
+    if key in BASES and not isinstance(made, _located(BASES[key])):
+        raise SettingError(f"{key}._target_={one_line(node['_target_'])}: is no {key}")
+    return made
 
 
 def _made(node: dict[str, Any], key: str, **arguments: Any) -> Any:
@@ -141,6 +144,8 @@ def _check_weights(node: dict[str, Any]) -> None:
     """
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         model = _made(node, "model")
+    if not isinstance(model, torch.nn.Module):
+        return
     size = sum(weight.nbytes for weight in model.state_dict().values())
     check_fits(f"{sizes(node)}: the weights", size)
 

@@ -192,10 +192,15 @@ def _run(command: str) -> None:
 def _check_words(command: str) -> None:
     """Sort what was typed after the command, and refuse what no configuration can answer to."""
     from aecli.errors import SettingError
-    from aecli.overrides import checked
+    from aecli.overrides import checked, key_of
 
+    words = sys.argv[3:]
+    if rank() > 0 and not launched():
+        # Lightning has started this process with the words of the first one, and behind them others
+        # of its own, such as hydra.run.dir: these win.
+        words = list({key_of(word): word for word in words}.values())
     try:
-        sys.argv[3:] = checked(command, sys.argv[3:])
+        sys.argv[3:] = checked(command, words)
     except SettingError as error:
         _fail(1, str(error))
 

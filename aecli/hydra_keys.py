@@ -1,6 +1,7 @@
 """The settings of Hydra's own that are typed, `hydra.NAME` and `hydra/GROUP`. No torch here."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ OF_A_SWEEP = (
     "hydra.sweep",
 )
 """What has an effect in a sweep only, and what lies below; so does another launcher=."""
+
+LAUNCHER = "hydra.launcher"
+NO_EFFECT = ("backend", "prefer", "require", "max_nbytes", "mmap_mode", "temp_folder")
+"""Settings of joblib's that say how arrays get to a job: here a job is a process, and gets none."""
+PRE_DISPATCH = re.compile(r"all|[1-9]\d*|([1-9]\d*\*)?n_jobs")
 
 
 def is_below(key: str, parents: Sequence[str]) -> bool:
@@ -57,10 +63,31 @@ def check_hydra_key(typed: str, key: str, value: Any) -> None:
         raise SettingError(f"{typed}: cannot be set; type the values, as in -m seed=1,2")
     if key == "hydra.sweeper.max_batch_size" and not (value is None or _is_count(value)):
         raise SettingError(f"{typed}: must be a whole number of at least 1, or null")
-    if key == "hydra.launcher.n_jobs" and value == 0:
-        raise SettingError(f"{typed}: must be a whole number of at least 1, or -1 for all cores")
+    if key == LAUNCHER and isinstance(value, Mapping):
+        for name, inside in value.items():
+            _check_launcher(typed, str(name), inside)
+    elif is_below(key, [LAUNCHER]):
+        _check_launcher(typed, key.removeprefix(f"{LAUNCHER}."), value)
     if key == "hydra.searchpath":
         _check_search_path(typed, value)
+
+
+def _check_launcher(typed: str, name: str, value: Any) -> None:
+    """Refuse what joblib itself would refuse in its own words, or what has no effect here."""
+    if name in NO_EFFECT:
+        raise SettingError(f"{typed}: has no effect; each job is a process that gets no arrays")
+    if name == "n_jobs" and value == 0:
+        raise SettingError(f"{typed}: must be a whole number of at least 1, or -1 for all cores")
+    if name == "batch_size" and value != "auto" and not _is_count(value):
+        raise SettingError(f"{typed}: must be a whole number of at least 1, or auto")
+    if name == "pre_dispatch" and not PRE_DISPATCH.fullmatch(str(value)):
+        raise SettingError(f"{typed}: must be a whole number of at least 1, 2*n_jobs, or all")
+    if name == "timeout" and not (value is None or (_is_number(value) and value > 0)):
+        raise SettingError(f"{typed}: must be seconds, a number above 0, or null")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_count(value: Any) -> bool:

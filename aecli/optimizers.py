@@ -84,7 +84,7 @@ def _share(key: str, value: Any) -> float:
     return check_number(key, value, low=0, high=1, open_high=True)
 
 
-def _positive(key: str, value: Any) -> float:
+def _not_negative(key: str, value: Any) -> float:
     return check_number(key, value, low=0)
 
 
@@ -106,16 +106,16 @@ def _line_search(key: str, value: Any) -> str | None:
 
 SETTINGS: dict[str, Callable[[str, Any], Any]] = {
     "betas": _betas,
-    "eps": _positive,
-    "weight_decay": _positive,
+    "eps": _not_negative,
+    "weight_decay": _not_negative,
     "amsgrad": check_bool,
     "momentum": _share,
     "nesterov": check_bool,
     "max_iter": _count,
     "history_size": _history,
     "line_search_fn": _line_search,
-    "tolerance_grad": _positive,
-    "tolerance_change": _positive,
+    "tolerance_grad": _not_negative,
+    "tolerance_change": _not_negative,
 }
 """The settings of torch's algorithms, each with its check; which of them an algorithm has, it says
 by its constructor's arguments."""

@@ -176,6 +176,8 @@ def _check_key(override: "Override", typed: str, key: str) -> None:
         raise SettingError(f"{typed}: a setting cannot be taken away; set it, as in {key}=VALUE")
     if override.package is not None or "@" in key:
         raise SettingError(f"{typed}: a group has one place here; leave out the @")
+    if override.value() == {} and not override.is_add():  # Hydra merges it into what is there
+        raise SettingError(f"{typed}: is empty, so that it would set nothing; leave it out")
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         if not override.is_sweep_override():
             check_hydra_key(typed, key, override.value())

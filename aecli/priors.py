@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aecli.errors import SettingError, check_int, check_shape
+from aecli.networks import BATCH_NORMS
 from aecli.randomness import TORCH, Draws
 
 START = 0.01
@@ -123,10 +124,10 @@ class Vamp(Prior):
 
     def attach(self, model: Encodes) -> None:
         """Take the encoder; raise `SettingError` for one that normalizes examples together."""
-        if any(isinstance(module, nn.BatchNorm1d) for module in model.encoder.modules()):
+        if any(isinstance(module, BATCH_NORMS) for module in model.encoder.modules()):
             raise SettingError(
-                "prior=vamp: needs the encoder of an example by itself, and with"
-                " network.batch_norm=true it depends on the batch"
+                "prior=vamp: needs the encoder of an example by itself, and with batch"
+                " normalization (network.batch_norm=true) it depends on the batch"
             )
         self._posterior = model.posterior
 

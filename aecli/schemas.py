@@ -1,6 +1,7 @@
 """The root keys of the configurations: those that no constructor checks.
 
-Hydra holds a configuration against them. Imported by the command line: no torch here.
+Hydra holds a configuration against them. What is true or false is `Any`: of a bool, OmegaConf makes
+true of 3 and "yes" before `check_bool` sees them. Imported by the command line: no torch here.
 """
 
 from dataclasses import dataclass, field
@@ -69,7 +70,7 @@ class EvalSettings:
     gradient_images: int | None = None
     aggregate_images: int | None = None
     generated_images: int | None = None
-    pictures: bool = MISSING
+    pictures: Any = MISSING
     top_rows: int | None = MISSING
     latents: list[int] | None = MISSING
 
@@ -95,7 +96,7 @@ class SweeperSettings:
 
     trials: int = MISSING
     at_once: int | None = None
-    prune: bool = True
+    prune: Any = True
     seed: int = 0
     study: str | None = None
     storage: str | None = None
@@ -169,7 +170,7 @@ class SampleConfig:
     images: list[int] | None = None
     classes: list[Any] | None = None
     out: str | None = None
-    overwrite: bool = False
+    overwrite: Any = False
 
 
 @dataclass
@@ -191,7 +192,7 @@ class PassConfig:
     output_dir: str = MISSING
     plugins: list[str] = field(default_factory=list)
     out: str | None = None
-    overwrite: bool = False
+    overwrite: Any = False
     dataset: NewData = field(default_factory=NewData)
     device: str = MISSING
     batch_size: int = MISSING
@@ -203,7 +204,7 @@ class ScoreConfig(PassConfig):
 
     kind: str | None = None
     quantile: float | None = MISSING
-    per_feature: bool = False
+    per_feature: Any = False
     normal: str | None = None
     importance_samples: int | None = None
     neighbors: int | None = None
@@ -220,7 +221,7 @@ class DecodeConfig:
     codes: str | None = None
     key: str | None = None
     out: str | None = None
-    overwrite: bool = False
+    overwrite: Any = False
     device: str = MISSING
     batch_size: int = MISSING
 
@@ -236,7 +237,7 @@ class DataConfig:
     likelihood: Any = MISSING
     output_dir: str = MISSING
     out: str | None = None
-    overwrite: bool = False
+    overwrite: Any = False
 
 
 @dataclass
@@ -247,7 +248,7 @@ class ExportConfig:
     output_dir: str = MISSING
     dataset: DataPlace = field(default_factory=DataPlace)
     out: str | None = None
-    overwrite: bool = False
+    overwrite: Any = False
     format: str | None = None
     part: str = MISSING
     plugins: list[str] = field(default_factory=list)
@@ -262,11 +263,11 @@ class ExploreConfig:
     output_dir: str = MISSING
     plugins: list[str] = field(default_factory=list)
     out: str | None = None
-    overwrite: bool = False
+    overwrite: Any = False
     device: str = MISSING
     split: str = MISSING
     examples: int | None = None
-    grids: bool = False
+    grids: Any = False
     largest: float = MISSING
     dataset: DataPlace = field(default_factory=DataPlace)
 

@@ -9,13 +9,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from aecli.computed import code_dim
 from aecli.errors import SettingError
 from aecli.text import first_line, one_line
 
@@ -38,7 +39,7 @@ DATA = "${oc.env:AECLI_DATA,null}"
 """What conf/ says of `dataset.root`, and with it the `.hydra/config.yaml` of a run."""
 
 CODE_DIM = re.compile(r"\$\{code_dim:(\d{1,9}),\$\{dataset\.shape\}\}")
-"""What conf/ says of `model.code_dim`, of a run that has not read its data yet."""
+"""What conf/ says of `model.code_dim`: its size follows from the data."""
 
 _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
 
@@ -189,8 +190,8 @@ def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
             return node
         if node == DATA:
             return os.environ.get("AECLI_DATA")
-        if sized := CODE_DIM.fullmatch(node):
-            return int(sized[1])
+        if CODE_DIM.fullmatch(node):
+            return size_of_code(node, tree)
         found = INTERPOLATION.fullmatch(node)
         if not found:
             raise SettingError(f"{where}: {one_line(node)}: only ${{key}} is followed in a file")
@@ -202,6 +203,19 @@ def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
         return follow(target, depth + 1)
 
     return follow(tree, 0)
+
+
+def size_of_code(text: str, tree: Mapping[str, Any]) -> int:
+    """Return what a text such as `CODE_DIM` stands for in a configuration.
+
+    Before the data was read, which says the shape, that is the size that it is at most.
+    """
+    sized = CODE_DIM.fullmatch(text)
+    assert sized is not None, "matched before"
+    dataset = tree.get("dataset")
+    shape = dataset.get("shape") if isinstance(dataset, Mapping) else None
+    is_shape = isinstance(shape, list) and all(type(size) is int for size in shape)
+    return code_dim(int(sized[1]), shape if is_shape else None)
 
 
 TAG = "tag:yaml.org,2002:"

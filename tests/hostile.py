@@ -15,7 +15,7 @@ from aecli.errors import SettingError
 from aecli.runs.checkpoint import KEY
 
 SECONDS, MEGABYTES = 2, 200
-"""What refusing a file may take (issue 14)."""
+"""What refusing a file may take."""
 STRANGE = (
     None, True, -1, 0, 1, 10**9, 2**31, 2**63, -(2**63), 10**400, 0.5, float("nan"), float("inf"),
     1e300,

@@ -26,6 +26,15 @@ def test_a_target_that_is_not_listed_is_not_called(target, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("key", ["model", "dataset", "pretraining"])
+def test_a_part_of_another_kind_is_refused(key):
+    config = OmegaConf.create({key: {"_target_": "aecli.priors.Standard"}})
+    with pytest.raises(
+        SettingError, match=rf"^{key}\._target_=aecli.priors.Standard: is no {key}$"
+    ):
+        build(config, key)
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [

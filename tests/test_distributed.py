@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from aecli import cli
 from aecli.data import Batches
 from aecli.runs.metrics_file import read_metrics
 from aecli.training.callbacks import KeepRandomState
@@ -77,6 +78,27 @@ def test_two_processes_end_as_one_with_the_same_batches(tmp_path, model, setting
 def points(run):
     """Return the values of all scalars, named by tag and step."""
     return {f"{tag} {step}": v for tag, found in scalars(run).items() for step, v in found}
+
+
+def test_the_words_that_lightning_adds_win_over_those_typed(monkeypatch):
+    typed = ("trainer=ddp", "hydra.run.dir=mine", "hydra.job.name=mine")
+    added = (
+        'hydra.run.dir="mine"',
+        "hydra.job.name=train_ddp_process_1",
+        "hydra.output_subdir=null",
+    )
+    line = ["aecli", "--config-name", "train", *typed, *added]
+    monkeypatch.setattr(sys, "argv", line)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    cli._check_words("train")
+    assert sys.argv == ["aecli", "--config-name", "train", "trainer=ddp", *added]
+
+
+@pytest.mark.slow
+def test_two_processes_train_in_a_directory_that_is_typed(tmp_path):
+    done = trained(tmp_path, "model=ae", *SHORT, *TOGETHER, "hydra.run.dir=mine")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_metrics(tmp_path / "mine")["processes"] == 2
 
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "aecli")

@@ -1,6 +1,7 @@
 """Priors against torch.distributions, quadrature and the exact likelihood of a Gaussian model."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -260,6 +261,12 @@ def test_impossible_settings_are_refused():
     config, _ = configure("model=vae", "prior=vamp", "network.batch_norm=true")
     with pytest.raises(SettingError, match=r"prior=vamp: .*network\.batch_norm=true"):
         build(config, "model")
+
+
+def test_an_encoder_of_ones_own_that_normalizes_a_batch_is_refused_too():
+    encoder = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten())
+    with pytest.raises(SettingError, match="prior=vamp: needs the encoder of an example by itself"):
+        Vamp((1, 8, 8), 3).attach(SimpleNamespace(encoder=encoder, posterior=None))
 
 
 def test_examples_for_the_prior_come_from_all_over_the_training_split():

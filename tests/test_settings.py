@@ -43,7 +43,7 @@ LENGTHS = {
     "optimizer.max_iter",
     "pretraining.epochs",
     "pretraining.iterations",
-    "eval.probe_steps",
+    "eval.probe.steps",
     "eval.importance_samples",
     "eval.gap_images",
     "eval.gradient_images",

@@ -112,6 +112,16 @@ SLIPS = [
     ("-m hydra.sweep.subdir=../x seed=0,1", "must be a name in the sweep's folder for each"),
     ("launcher=joblib", "aecli: launcher=joblib: has an effect in a sweep only; add -m"),
     ("-m launcher=joblib hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: must be a whole"),
+    (
+        "-m launcher=joblib 'hydra.launcher={n_jobs:0}'",
+        "hydra.launcher={n_jobs:0}: must be a whole",
+    ),
+    ("-m launcher=joblib hydra.launcher.batch_size=few", "batch_size=few: must be a whole number"),
+    ("-m launcher=joblib hydra.launcher.pre_dispatch=0", "pre_dispatch=0: must be a whole number"),
+    ("-m launcher=joblib hydra.launcher.timeout=-1", "launcher.timeout=-1: must be seconds, a num"),
+    ("-m launcher=joblib hydra.launcher.timeout=nan", "launcher.timeout=nan: must be seconds, a"),
+    ("-m launcher=joblib hydra.launcher.verbose=a", "hydra.launcher.verbose=a: must be a whole"),
+    ("-m launcher=joblib hydra.launcher.require=sharedmem", "require=sharedmem: has no effect"),
     ("launcher.n_jobs=2", "those of a launcher are typed as hydra.launcher.n_jobs=VALUE"),
     ("--config-name eval", "aecli: --config-name: no such flag; the first word is the command"),
     ("--package model", "aecli: --package: goes with --cfg job"),
@@ -123,8 +133,18 @@ SLIPS = [
     ("output_dir='${oc.env:NOPE}'", "the environment variable NOPE is not set"),
     ("early_stopping=5", "has the settings patience, min_delta; type early_stopping.patience="),
     ("early_stopping={patience:a}", "early_stopping={patience:a}: early_stopping.patience must"),
+    ("early_stopping={}", "aecli: early_stopping={}: is empty, so that it would set nothing"),
+    ("-m sweeper=optuna sweeper.space={}", "aecli: sweeper.space={}: is empty, so that it would"),
     ("network.hidden={a:1}", "aecli: network.hidden={a:1}: must be a list, such as [1,2]"),
     ("hydra.mode=foo", "aecli: hydra.mode=foo: must be one of RUN, MULTIRUN"),
+    ("-m sweeper=optuna sweeper.prune=3", "aecli: sweeper.prune=3: must be true or false"),
+    # The evaluation of an experiment, before its training.
+    ("experiment=hinton2006/pca eval.pictures=3", "aecli: eval.pictures=3: must be true or false"),
+    (
+        "experiment=hinton2006/pca eval.noise_levels=[2]",
+        "aecli: eval.noise_levels=[2.0]: must be a",
+    ),
+    ("experiment=hinton2006/pca eval.finetune={}", "aecli: eval.finetune={}: is empty, so that"),
     # Lists, as they were typed.
     ("dataset.classes=[[1]]", "dataset.classes=[[1]]: must be a list, such as [3,8]; each value"),
     ("dataset.classes=[3,3]", "aecli: dataset.classes=[3,3]: 3 stands there twice"),
@@ -144,6 +164,31 @@ def test_a_slip_gets_one_line(line, told, tmp_path):
     done = aecli("train", *words, *shlex.split(line), cwd=tmp_path)
     assert is_one_line(done), done.stderr
     assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "encode out=x.csv overwrite=3",
+        "data out=x.png overwrite=yes",
+        "score out=x.csv per_feature=1",
+        "sample overwrite=on",
+        "explore out=x.html grids=2",
+    ],
+)
+def test_nothing_but_true_and_false_is_true_or_false(line, tmp_path):
+    done = aecli(*line.split(), cwd=tmp_path)
+    assert done.stderr == f"aecli: {line.split()[-1]}: must be true or false\n"
+
+
+def test_an_experiment_of_ones_own_needs_an_evaluation_for_its_result(tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    published = "published: {metric: mse, value: 1.0, goal: null, source: me, evidence: read}"
+    file = tmp_path / "mine" / "experiment" / "own.yaml"
+    file.write_text(f"# @package _global_\n{published}\n")
+    done = aecli("train", *TINY, "--config-dir", "mine", "experiment=own", cwd=tmp_path)
+    assert is_one_line(done)
+    assert done.stderr.startswith("aecli: experiment=own: has a published result and no eval")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

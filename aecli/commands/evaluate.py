@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from aecli import figures
 from aecli.commands.latents_report import LatentsReport
 from aecli.data import Batches
-from aecli.errors import check_choice, check_int, check_seed
+from aecli.errors import check_bool, check_choice, check_int, check_seed
 from aecli.evaluation import metrics
 from aecli.evaluation.annealing import Annealing
 from aecli.evaluation.finetune import Finetuning
@@ -81,11 +81,10 @@ def evaluate(
 
     `seed` is that of what the estimates draw; `root`, `file` or `files` is where the data lies now.
     """
+    check_settings(settings)
     keep_freed_memory()
     theory = Theory(settings)
-    for key, least in (("batch_size", 1), ("importance_samples", 0), ("decoded_at_once", 1)):
-        check_int(f"eval.{key}", settings[key], least)
-    if check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST)) == LAST:
+    if settings.checkpoint == LAST:
         run = run.at(LAST)
     log.info("evaluating %s", shown(run.checkpoint))
     # Before the work: what would be refused after it.
@@ -151,6 +150,23 @@ def evaluate(
     return values
 
 
+def check_settings(settings: DictConfig) -> None:
+    """Raise `SettingError` for a value that no run can be evaluated with.
+
+    A training whose experiment evaluates itself asks at its start.
+    """
+    Theory(settings)
+    for key, least in (("batch_size", 1), ("importance_samples", 0), ("decoded_at_once", 1)):
+        check_int(f"eval.{key}", settings[key], least)
+    check_choice("eval.checkpoint", settings.checkpoint, (BEST, LAST))
+    check_choice("eval.protocol", settings.protocol, PROTOCOLS)
+    check_bool("eval.pictures", settings.pictures)
+    metrics.noises_of(settings.noise, settings.noise_levels)
+    Finetuning(**settings.finetune)
+    Probe(**settings.probe)
+    Annealing(**settings.ais)
+
+
 def _measure(
     loaded: Loaded, losses: SplitLosses, settings: DictConfig, seed: int
 ) -> dict[str, float]:
@@ -192,11 +208,9 @@ def _likelihood(
 def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[str, float]] | None:
     """Return what computes the test errors of the classifier that `eval.protocol` trains, if any.
 
-    Raises `SettingError` for a mistake in its settings.
+    Raises `SettingError` for classes or a number of images that the data does not have.
     """
-    protocol = check_choice("eval.protocol", settings.protocol, PROTOCOLS)
-    finetune = Finetuning(**settings.finetune)
-    probe = Probe(**settings.probe)
+    protocol = settings.protocol
     if protocol == "none":
         return None
     if not loaded.data.is_labelled:
@@ -207,8 +221,8 @@ def _classification(loaded: Loaded, settings: DictConfig) -> Callable[[], dict[s
         log.info("eval.protocol=%s: left out, the training split has one class only", protocol)
         return None
     if protocol == "finetune":
-        return lambda: finetune(loaded.model, data)
-    return lambda: probe(loaded.model, data, settings.batch_size)
+        return lambda: Finetuning(**settings.finetune)(loaded.model, data)
+    return lambda: Probe(**settings.probe)(loaded.model, data, settings.batch_size)
 
 
 def _print(

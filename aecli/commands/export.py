@@ -33,6 +33,8 @@ EXAMPLES = 100
 """On which what was written is compared with the run."""
 MOST = 1e-4
 """The largest difference that is let pass."""
+LEAST = 1e-12
+"""Of the largest value, by which a difference is divided: all may be 0."""
 AT_THE_EDGE = 0.05
 """The share of examples in which another latent may be active, one as near to the threshold."""
 
@@ -119,10 +121,13 @@ def compared(made: Coded, own: Coded) -> tuple[float, int]:
     are left out. Raises `SettingError` if they are many, or the difference is more than `MOST`.
     """
     apart = ((made.code > 0) != (own.code > 0)).any(dim=1)
-    difference = 0.0
-    for ran, wanted in zip(made, own, strict=True):
-        largest = (ran - wanted).abs()[~apart].amax() / wanted.abs().max() if not apart.all() else 1
-        difference = max(difference, float(largest))
+    difference = 1.0
+    if not apart.all():
+        each = [
+            (ran - wanted).abs()[~apart].amax() / wanted.abs().max().clamp_min(LEAST)
+            for ran, wanted in zip(made, own, strict=True)
+        ]
+        difference = float(torch.stack(each).max())  # with one that is no number, it is none
     if not difference <= MOST or apart.double().mean() > AT_THE_EDGE:
         raise SettingError(
             f"export: the codes of what was written differ from the run's by {difference:.2g}, in"

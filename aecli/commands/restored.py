@@ -13,6 +13,7 @@ from torch import Tensor
 from aecli import files
 from aecli.commands.places import file_for, folder_for, is_folder
 from aecli.data import Card, Scaled
+from aecli.data.files import PICTURES
 from aecli.errors import SettingError, shortened
 from aecli.rows import Columns, beside, new_rows
 from aecli.runs.load import Loaded
@@ -94,11 +95,7 @@ def _inside(name: str) -> PurePosixPath:
     """Return a relative path without an ending that leads nowhere else, for the id of an image."""
     parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part.strip("/.")]
     path = PurePosixPath(*parts) if parts else PurePosixPath("_")
-    return path.with_suffix("") if path.suffix.lower() in IMAGES else path
-
-
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-"""Endings that an image's name loses for that of the PNG file that is written."""
+    return path.with_suffix("") if path.suffix.lower() in PICTURES else path
 
 
 def pixels(x: Tensor, card: Card) -> np.ndarray:

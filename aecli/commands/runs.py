@@ -24,10 +24,9 @@ from aecli.runs.listed import (
     is_ours,
     listed,
 )
-from aecli.runs.paths import CONFIG, LOCK, SWEEP, lock, shown
+from aecli.runs.paths import CONFIG, LOCK, OUTPUTS, SWEEP, lock, shown
 from aecli.text import one_line
 
-OUTPUTS = "outputs"
 DAY = 24 * 60 * 60
 HEAD = ("model", "data set", "epochs", "val/loss", "size", "state", "run")
 TEXTS = {0, 1, 5, 6}

@@ -22,6 +22,7 @@ from aecli import figures, files
 from aecli.commands.restored import new_examples, place_for
 from aecli.errors import (
     SettingError,
+    check_bool,
     check_choice,
     check_int,
     check_list,
@@ -93,6 +94,7 @@ def main(config: DictConfig) -> None:
 def _check_settings(config: DictConfig) -> None:
     """Refuse a setting out of range, and one that the kind does not take."""
     takes = TAKES[config.kind]
+    check_bool("overwrite", config.overwrite)
     for key in dict.fromkeys(key for keys in TAKES.values() for key in keys):
         if config[key] is not None and key not in takes:
             fitting = ", ".join(kind for kind, keys in TAKES.items() if key in keys)
@@ -216,7 +218,7 @@ def manifold(loaded: Loaded, config: DictConfig) -> Samples:
     else:
         codes = torch.from_numpy(_training_codes(loaded))
         unit = torch.linspace(-config.span, config.span, config.steps)
-        axes = codes.mean(dim=0)[:, None] + codes.std(dim=0)[:, None] * unit
+        axes = codes.mean(dim=0)[:, None] + _deviation(codes)[:, None] * unit
     # Up in the picture is up in the second unit.
     axes[1] = axes[1].flip(0)
     second, first = torch.meshgrid(axes[1], axes[0], indexing="ij")
@@ -233,7 +235,7 @@ def traverse(loaded: Loaded, config: DictConfig) -> Samples:
     """
     model = loaded.model
     training = torch.from_numpy(_training_codes(loaded)).to(model.device)
-    mean, deviation = training.mean(dim=0), training.std(dim=0)
+    mean, deviation = training.mean(dim=0), _deviation(training)
     units = deviation.argsort(descending=True)[: config.n]
     numbers = config.images if config.images is not None else [0]
     if len(numbers) != 1:
@@ -301,6 +303,10 @@ def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
     check_choice("density", density, DENSITIES)
     components = 1 if density == "gaussian" else COMPONENTS
     codes = _training_codes(loaded).astype(np.float64)
+    if len(codes) < (least := max(2, components)):
+        raise SettingError(
+            f"density={density}: needs {least} training examples, and the run has {len(codes)}"
+        )
     # Full covariances of a code of 1,000 units would take minutes.
     span = PCA(min(SPANNED, *codes.shape), svd_solver="covariance_eigh")
     projected = span.fit_transform(codes)
@@ -308,6 +314,11 @@ def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
     drawn, _ = mixture.fit(projected).sample(n)
     np.random.default_rng(0).shuffle(drawn)  # they come sorted by component
     return torch.from_numpy(span.inverse_transform(drawn)).float().to(loaded.model.device)
+
+
+def _deviation(codes: Tensor) -> Tensor:
+    """Return the standard deviation of each unit of codes `(N, K)`, `(K,)`; 0 of a single one."""
+    return codes.std(dim=0, correction=min(1, len(codes) - 1))
 
 
 def _training_codes(loaded: Loaded) -> np.ndarray:

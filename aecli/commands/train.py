@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from aecli import __version__, files, plugins
 from aecli.build import build
-from aecli.commands.evaluate import evaluate
+from aecli.commands.evaluate import check_settings, evaluate
 from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
@@ -79,6 +79,13 @@ def run(config: DictConfig, directory: Path) -> float:
             log.info("done already: %s", shown(directory))
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
+    if config.published is not None:
+        if config.eval is None:
+            raise SettingError(
+                f"experiment={choices.get('experiment')}: has a published result and no eval to be"
+                " held against it; add /eval: standard to its defaults"
+            )
+        check_settings(config.eval)  # before the training: it may hold a mistake
     if not state.is_trained(config):
         train(config, directory, choices, state.last, pruning(typed) if in_sweep else ())
     if rank() > 0:

@@ -21,6 +21,7 @@ from aecli.runs.paths import (
     CONFIG,
     HYDRA,
     METRICS,
+    OUTPUTS,
     OVERRIDES,
     PICTURES,
     SAMPLES,
@@ -33,7 +34,6 @@ from aecli.runs.records import read_record
 from aecli.text import first_line
 from aecli.untrusted import read_yaml, resolved
 
-OUTPUTS = Path("outputs")
 FINE, MISSING, DAMAGED, UNTRUSTED = "ok", "–", "damaged", "not read"
 
 DESCRIPTION = """\
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     typed = [word for word in asked if word.startswith("plugins=")]
     for word in typed:
         plugins.trust(plugins.of_word(word))
-    paths = [Path(text) for text in asked if text not in typed] or [OUTPUTS]
+    paths = [Path(text) for text in asked if text not in typed] or [Path(OUTPUTS)]
     places = list(dict.fromkeys(place for path in paths for place in _places(path)))
     checked = [_check(place) for place in Tracked(places, "verifying")]
     table = Table(Column("run", overflow="fold"), "checkpoints", "settings", "metrics")

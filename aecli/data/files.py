@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 TIMEOUT = 30
 """Seconds without an answer after which a mirror is given up."""
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+"""Endings of pictures, in small letters."""
 
 
 def data_root(root: str | None) -> Path:

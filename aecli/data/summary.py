@@ -74,7 +74,9 @@ def _of_array(data: Any, mapping: mmap | None) -> Summary:
         rows = np.asarray(data[start : start + together])
         if rows.dtype.kind == "f":
             missing += int(np.isnan(rows).sum())
-        low, high = np.fmin(low, rows.min(axis=0)), np.fmax(high, rows.max(axis=0))
+        # Not min and max, of which one NaN hides the other values of a feature.
+        low = np.fmin(low, np.fmin.reduce(rows, axis=0))
+        high = np.fmax(high, np.fmax.reduce(rows, axis=0))
         total += float(np.nansum(rows, dtype=np.float64))
         hashes.append(np.fromiter(_hashes(rows), np.uint64, len(rows)))
         if mapping is not None:

@@ -63,7 +63,7 @@ class Finetuning:
     taken; statistics of batch normalization are those of the average over the labelled images.
 
     Args:
-        lr, momentum, weight_decay: of SGD, ≥ 0.
+        lr, momentum, weight_decay: of SGD, ≥ 0; the momentum below 1.
         batch_size: examples a step.
         max_epochs, patience: ≥ 1.
         precision: "32-true", "bf16-mixed", or "fastest": the one whose products are faster.
@@ -84,7 +84,9 @@ class Finetuning:
         average: float | None = None,
     ) -> None:
         self.lr = check_number("eval.finetune.lr", lr, low=0)
-        self.momentum = check_number("eval.finetune.momentum", momentum, low=0)
+        self.momentum = check_number(
+            "eval.finetune.momentum", momentum, low=0, high=1, open_high=True
+        )
         self.weight_decay = check_number("eval.finetune.weight_decay", weight_decay, low=0)
         self.batch_size = check_int("eval.finetune.batch_size", batch_size, 1)
         self.max_epochs = check_int("eval.finetune.max_epochs", max_epochs, 1)
@@ -121,6 +123,12 @@ class Finetuning:
             self.batch_size,
             lambda: derived_seed(run_seed, "fine-tuning", next(passes)),
         )
+        least, why = model.smallest_batch
+        if train.last < least:
+            raise SettingError(
+                f"eval.finetune.batch_size={self.batch_size}: every batch must have {least}"
+                f" examples ({why}); the last of {len(train.split)} examples has {train.last}"
+            )
         validation = data.batches("validation")
         precision = fastest_product(data.device) if self.precision == FASTEST else self.precision
         mixed = precision == MIXED

@@ -56,8 +56,7 @@ def spreads(
         own = batch.draws.of("gradients")
         with torch.no_grad():
             posterior = model.posterior(x)
-        # A draw at a time, so that it is the same however many images are in a batch.
-        noise = torch.cat([own.normal(posterior.mean, 1) for _ in range(draws)])
+        noise = own.normal(posterior.mean, draws)
         for place, image in enumerate(x):
             q = Posterior(*(part[place, None] for part in posterior))
             each = _estimates(model, image[None], q, noise[:, place, None], at_once)

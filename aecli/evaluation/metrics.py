@@ -105,13 +105,23 @@ def noises(
 
     `features` are those of a table's data card.
     """
+    made = noises_of(noise, levels, features)
+    for one in made.values():
+        one.to(model.device)
+        one.low, one.high = model.noise.low, model.noise.high
+    return made
+
+
+def noises_of(noise: str, levels: Sequence[float], features: Features = None) -> dict[float, Noise]:
+    """Return a noise of each level, on the CPU and for data in [0, 1].
+
+    Raises `SettingError` for a kind of noise that there is not, and a level that it cannot have.
+    """
     kind = NOISES[check_choice("eval.noise", noise, NOISES)]
     others = {"features": features} if kind is Masking else {}
 
     def of_level(key: str, level: float) -> Noise:
-        made = kind(check_number(key, level, low=0), **others).to(model.device)
-        made.low, made.high = model.noise.low, model.noise.high
-        return made
+        return kind(check_number(key, level, low=0), **others)
 
     key = "eval.noise_levels"
     made = check_list(key, levels, of_level, "[0.1,0.3]", may_be_empty=True, distinct=True)

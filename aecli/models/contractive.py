@@ -9,10 +9,9 @@ from torch.func import functional_call
 from aecli.errors import SettingError, check_number
 from aecli.models.autoencoder import Autoencoder
 from aecli.models.losses import Terms
+from aecli.networks import BATCH_NORMS
 from aecli.randomness import TORCH, Draws
 from aecli.sparsity import KL, Sigmoid
-
-NORMALIZES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class ContractiveAutoencoder(Autoencoder):
@@ -38,7 +37,7 @@ class ContractiveAutoencoder(Autoencoder):
     def __init__(self, contraction: float, **parts: Any) -> None:
         super().__init__(**parts)
         self.contraction = check_number("model.contraction", contraction, low=0)
-        if any(isinstance(module, NORMALIZES) for module in self.encoder.modules()):
+        if any(isinstance(module, BATCH_NORMS) for module in self.encoder.modules()):
             raise SettingError(
                 "network.batch_norm=true: an example's code would depend on the others of its"
                 " batch; model=contractive_ae takes only network.batch_norm=false"

@@ -16,7 +16,7 @@ class Terms(NamedTuple):
     """The parts of a loss: sums over the features, means over the batch, nats. Scalars."""
 
     loss: Tensor
-    """nll + penalty (+ β · kl): what is minimized."""
+    """What is minimized: nll + penalty (+ β · kl), of an `IWAE` penalty − bound."""
     nll: Tensor
     """−log p(x|z), or what stands for it where the likelihood is no density."""
     penalty: Tensor

@@ -6,11 +6,12 @@ A network is a plan; `build` makes the two modules for a code size. Examples are
 
 from aecli.networks.conv import Conv
 from aecli.networks.mlp import MLP, TiedLinear
-from aecli.networks.plan import ACTIVATIONS, EncoderDecoder, Network, last_bias
+from aecli.networks.plan import ACTIVATIONS, BATCH_NORMS, EncoderDecoder, Network, last_bias
 from aecli.networks.resnet import ResNet
 
 __all__ = [
     "ACTIVATIONS",
+    "BATCH_NORMS",
     "MLP",
     "Conv",
     "EncoderDecoder",

@@ -28,6 +28,8 @@ FEWEST_HALVINGS, SMALLEST_SIDE = 2, 8
 FIRST_CHANNELS, MOST_CHANNELS = 32, 256
 """Of the first halving, doubled at each, and of the last ones."""
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Batch normalization in all its forms: in training an output depends on the whole batch."""
 GLOROT, DATA = "glorot", "data"
 WIDEST = 1
 """Standard deviation of a start's weights: wider, a network's outputs leave float32."""

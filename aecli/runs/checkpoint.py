@@ -21,7 +21,6 @@ from aecli.data.files import holds
 from aecli.data.records import card_of
 from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
-from aecli.pretraining import Pretraining
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
 from aecli.runs.paths import CONFIG, HYDRA
@@ -133,8 +132,13 @@ def stored_beside(directory: Path) -> Stored:
     config = directory / CONFIG
     try:
         choices = parts(read_yaml(directory / HYDRA)["hydra"]["runtime"]["choices"])
-        plain = resolved(read_yaml(config), one_line(config))
+        written = read_yaml(config)
+        plain = resolved(written, one_line(config))
         found = _checked(directory, pack(OmegaConf.create(plain), choices), weights=None)
+        if plain["dataset"].get("shape") is None:
+            # The data has not been read: what follows from its shape is still to follow it.
+            known = {key: found.config[key] for key in ("dataset", "plugins")}
+            found = found._replace(config=OmegaConf.create(written | known))
         return _trainable(found)
     except SettingError:
         raise
@@ -243,14 +247,14 @@ def _trainable(found: Stored) -> Stored:
 
 def _check_kinds(config: DictConfig, where: str, weights: Mapping[str, Any] | None) -> None:
     """Refuse a configuration that describes no run, or a model other than that of the weights."""
-    kinds = {"model": Autoencoder, "dataset": DataModule, "pretraining": Pretraining}
     with torch.device("meta"), torch.random.fork_rng(devices=[]):  # shapes alone: no memory taken
-        built = {key: build(config, key) for key in kinds}
-    for key, kind in kinds.items():
-        if not isinstance(built[key], kind):
-            raise SettingError(f"{where}: its {key} is none of aecli")
+        # Without a shape the data, which says what a model is built for, has not been read.
+        if weights is not None or config.dataset.get("shape") is not None:
+            model = build(config, "model")
+        for key in ("dataset", "pretraining"):
+            build(config, key)
     if weights is not None:
-        check_weights(built["model"], weights, where)
+        check_weights(model, weights, where)
 
 
 def check_weights(model: Autoencoder, weights: Any, where: str) -> None:

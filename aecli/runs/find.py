@@ -9,12 +9,19 @@ from pathlib import Path
 
 from aecli.config import is_sweep
 from aecli.errors import SettingError
-from aecli.runs.paths import BEST, LAST, checkpoint_path, newest, number_of, run_of, shown
+from aecli.runs.paths import (
+    BEST,
+    LAST,
+    OUTPUTS,
+    checkpoint_path,
+    newest,
+    number_of,
+    run_of,
+    shown,
+)
 
 log = logging.getLogger(__name__)
 
-OUTPUTS = "outputs"
-"""Where runs lie if nothing else is said."""
 LEVELS = 4
 """Of folders below a folder in which runs are looked for: outputs/sweeps/DATE/JOB has three."""
 

@@ -21,6 +21,8 @@ from aecli.files import numbered, refuse_links
 from aecli.text import one_line
 from aecli.untrusted import read_bytes
 
+OUTPUTS = "outputs"
+"""Where runs lie if nothing else is said."""
 CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 METRICS = "metrics.json"
 CONFIG, OVERRIDES, HYDRA = (Path(".hydra") / f"{n}.yaml" for n in ("config", "overrides", "hydra"))

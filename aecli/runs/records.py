@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -12,20 +11,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
-from aecli.computed import code_dim
 from aecli.errors import SettingError
 from aecli.overrides import key_of
 from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import CONFIG, OVERRIDES, number_of
 from aecli.text import first_line, one_line
 from aecli.tree import leaves
-from aecli.untrusted import read_yaml
+from aecli.untrusted import CODE_DIM, read_yaml, size_of_code
 
 log = logging.getLogger(__name__)
 
 SEED = "seed"
-CODE_DIM = re.compile(r"\$\{code_dim:(\d{1,9}),\$\{dataset\.shape\}\}")
-"""The size of a code that follows from the data."""
 ELSEWHERE = (
     "output_dir",
     "resume",
@@ -240,10 +236,9 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
         root = key.partition(".")[0]
         if root in ELSEWHERE or key in PLACES or key.startswith(SOURCE):
             continue
-        if isinstance(value, str) and (found := CODE_DIM.fullmatch(value)):
-            shape = (config.get("dataset") or {}).get("shape")
-            if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
-                yield key, code_dim(int(found[1]), shape)
+        if isinstance(value, str) and CODE_DIM.fullmatch(value):
+            if (config.get("dataset") or {}).get("shape"):
+                yield key, size_of_code(value, config)
         elif not (isinstance(value, str) and "${" in value):  # it follows another setting
             yield key, _value(value)
 

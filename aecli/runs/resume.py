@@ -57,7 +57,7 @@ class State:
 
     def is_trained(self, config: DictConfig) -> bool:
         """Return whether the training has ended; an experiment's evaluation may be missing."""
-        # An early stop, or max_steps, ends a training before its last epoch.
+        # An early stop, or max_time, ends a training before its last epoch.
         asked = self.metrics.get("asked_epochs", inf)
         return "epochs" in self.metrics and asked >= config.trainer.max_epochs
 

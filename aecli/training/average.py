@@ -15,15 +15,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from typing_extensions import override
 
-from aecli.data import DataModule
 from aecli.distributed import total
 from aecli.errors import SettingError
 from aecli.models import Autoencoder, Dictionary
+from aecli.networks import BATCH_NORMS
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import check_weights
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-"""Batch normalization, in all its forms."""
+from aecli.training.callbacks import data_of
 
 
 def averages(config: DictConfig, model: Autoencoder) -> list["RunningAverage"]:
@@ -123,7 +121,7 @@ class RunningAverage(Callback):
         self.trained = {name: value.clone() for name, value in self.model.state_dict().items()}
         for parameter, average in zip(self.parameters, self.average, strict=True):
             parameter.copy_(average)
-        if any(isinstance(module, NORMS) for module in self.model.modules()):
+        if any(isinstance(module, BATCH_NORMS) for module in self.model.modules()):
             self._normalize(trainer)
 
     def _normalize(self, trainer: Trainer) -> None:
@@ -131,7 +129,7 @@ class RunningAverage(Callback):
 
         All other buffers, and the random numbers that the training goes on with, stay as they are.
         """
-        data = cast(DataModule, trainer.datamodule)  # type: ignore[attr-defined]
+        data = data_of(trainer)
         precision = trainer.precision_plugin
         batches = islice(data.train_dataloader(), int(trainer.num_training_batches))
         before = {buffer: buffer.clone() for buffer in self.model.buffers()}
@@ -139,7 +137,7 @@ class RunningAverage(Callback):
             torch.manual_seed(derived_seed(data.run_seed, "average", trainer.global_rank))
             update_bn((precision.convert_input(b.x) for b in batches), _Pass(self.model))
         for module in self.model.modules():
-            if isinstance(module, NORMS):
+            if isinstance(module, BATCH_NORMS):
                 for buffer in module.buffers(recurse=False):
                     del before[buffer]
                     if buffer.is_floating_point():

@@ -21,15 +21,14 @@ from aecli.runs.rebuilt import rebuilt
 from aecli.training.arguments import NOT_LIGHTNINGS
 from aecli.training.callbacks import (
     BestEpoch,
-    Events,
     KeepConfiguration,
     KeepRandomState,
     StopOnSigterm,
-    TensorBoardPages,
 )
 from aecli.training.loop import EpochLoop
 from aecli.training.progress_bar import Progress
 from aecli.training.speed import Arithmetic
+from aecli.training.tensorboard import Events, TensorBoardPages
 
 MONITOR = "val/loss"
 

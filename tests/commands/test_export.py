@@ -238,3 +238,15 @@ def test_another_latent_at_the_edge_is_let_pass_if_it_is_rare():
     other[:10, 2] = 0
     with pytest.raises(SettingError, match="in 10 of 100 examples by another latent"):
         export.compared(made, own)
+
+
+def test_an_output_that_is_no_number_is_a_difference():
+    own = Coded(torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0]]))
+    assert export.compared(own, own) == (0.0, 0)
+    with pytest.raises(SettingError, match="differ from the run's by nan"):
+        export.compared(Coded(own.code, torch.tensor([[torch.nan]])), own)
+
+
+def test_codes_that_are_all_0_agree():
+    own = Coded(torch.zeros(1, 2), torch.zeros(1, 1))
+    assert export.compared(own, own) == (0.0, 0)

@@ -36,6 +36,21 @@ def test_images_go_to_a_folder_and_rows_to_a_table(home):
     assert frame["height"].between(100, 250).all()
 
 
+def test_a_run_of_one_training_example_has_codes_without_a_deviation(tmp_path):
+    words = ("model=ae", "model.code_dim=2", "network.hidden=[8]", "pictures_every=0")
+    one = ("dataset.train_size=1", "dataset.batch_size=1", "trainer.max_epochs=1")
+    assert aecli("train", *words, *one, "hydra.run.dir=one", cwd=tmp_path).returncode == 0
+    for kind in ("traverse", "manifold"):
+        done = aecli("sample", "run=one", f"kind={kind}", "steps=3", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        with np.load(tmp_path / "one" / "samples" / f"{kind}.npz") as arrays:
+            assert np.isfinite(arrays["codes"]).all()
+    for density, least in (("gaussian", 2), ("gmm", 10)):
+        done = aecli("sample", "run=one", f"density={density}", cwd=tmp_path)
+        told = f"density={density}: needs {least} training examples, and the run has 1"
+        assert done.stderr == f"aecli: {told}\n"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

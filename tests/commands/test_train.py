@@ -146,6 +146,8 @@ def test_eval_writes_metrics_and_pictures(runs, variant, capsys):
         ("eval.train_size=99999", "eval.train_size: .*=99999: must leave examples"),
         ("eval.finetune.lr=-1", "eval.finetune.lr=-1.0: must be a number"),
         ("eval.checkpoint=first", "eval.checkpoint=first: must be one of best, last"),
+        ("eval.finetune.momentum=1", r"momentum=1.0: must be a number in \[0, 1\["),
+        ("eval.pictures=3", "eval.pictures=3: must be true or false"),
     ],
 )
 def test_eval_tells_a_mistake_before_it_measures(runs, caplog, override, message):

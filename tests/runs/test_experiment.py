@@ -178,6 +178,13 @@ def test_finetuning_refuses_what_cannot_be(key, value):
         Finetuning(**(SETTINGS | {key: value}))
 
 
+def test_finetuning_refuses_batches_that_cannot_be_normalized():
+    model, data = digits("network.batch_norm=true")
+    finetune = Finetuning(**(SETTINGS | {"batch_size": 1}))
+    with pytest.raises(SettingError, match=r"batch_size=1: every batch must have 2 examples"):
+        finetune(model, data)
+
+
 @pytest.mark.parametrize("normalized", ["true", "false"])
 def test_an_average_of_the_weights_is_taken_in_their_place(normalized, monkeypatch):
     model, data = digits(f"network.batch_norm={normalized}", "network.hidden=[9]")

@@ -258,6 +258,24 @@ def test_resume_on_the_command_line(tmp_path):
     assert len(list((tmp_path / "outputs" / "ae-digits").iterdir())) == 2
 
 
+def test_a_run_that_has_not_read_its_data_goes_on_with_a_code_that_fits_it(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(100, 6)).astype(np.float32))
+    words = ("model=ae", "network.hidden=[8]", "dataset=array", "dataset.file=x.npy")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aecli.commands.train.set_up", interrupted)
+        assert aecli("train", *words, "trainer.max_epochs=1", cwd=tmp_path).returncode == 130
+    done = aecli("train", "resume=latest", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    assert (
+        stored(checkpoint).config.model.code_dim == 3
+    )  # half of the columns, as in an unbroken run
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

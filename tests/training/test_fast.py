@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from aecli.build import build
 from aecli.commands.train import train
-from aecli.training.callbacks import Events
+from aecli.training.tensorboard import Events
 from tests.commandline import aecli
 from tests.conftest import DICTIONARIES, SPARSITIES, STEPWISE, configure, options
 

@@ -13,11 +13,10 @@ from aecli.commands.compare.meaning import Conflict, conflicts, usual_metric
 from aecli.commands.words import Parser
 from aecli.errors import SettingError
 from aecli.runs import records
-from aecli.runs.paths import shown
+from aecli.runs.paths import OUTPUTS, shown
 from aecli.runs.records import Record, some
 from aecli.text import one_line
 
-OUTPUTS = Path("outputs")
 PAGE = "index.html"
 LONGEST_NOTE = 5_000
 """Characters of a line below the table: it may hold a long path."""
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     output = _new_folder(asked.output)
     filters = [text for text in asked.runs if "=" in text and not os.path.lexists(text)]
     specs = [text for text in asked.runs if text not in filters]
-    directories = records.find(specs, OUTPUTS)
+    directories = records.find(specs, Path(OUTPUTS))
     read = records.read(directories)
     if not read:
         raise SettingError(f"none of {len(directories)} runs has finished; nothing to compare")
