@@ -7,20 +7,21 @@ export class Sweep {
     Object.assign(this, { state, slider, name, value });
     const { keys } = state.data;
     const { models } = state;
-    name.textContent = keys.length ? keys.join(", ") : "run";
+    name.textContent = keys.length === 1 ? `${keys[0]} =` : "model:";
     slider.max = models.length - 1;
     slider.addEventListener("input", () => {
       state.chooseModel(slider.valueAsNumber);
       this.show();
     });
-    const head = [name.textContent, "code units in use", "KL, nats", "squared error per feature"];
+    const first = keys.length === 1 ? keys[0] : "model";
+    const head = [first, "code units in use", "KL, nats", "squared error per feature"];
     this.rows = models.map(({ label, units, figures }, number) => {
       const cells = [
         `${figures.active} of ${units}`,
         figures.kl === null ? "–" : short(figures.kl),
         short(figures.mse),
       ];
-      const button = made("button", { type: "button", text: label.join(", ") });
+      const button = made("button", { type: "button", text: label });
       button.addEventListener("click", () => {
         slider.value = number;
         state.chooseModel(number);
@@ -43,7 +44,7 @@ export class Sweep {
   show() {
     const { number, model } = this.state;
     this.slider.value = number;
-    this.value.textContent = model.label.join(", ");
+    this.value.textContent = model.label;
     this.slider.setAttribute(
       "aria-valuetext",
       `${this.name.textContent} ${this.value.textContent}`,
