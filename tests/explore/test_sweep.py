@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from aecli.commands import explore
 from aecli.errors import SettingError
-from aecli.explore.sweep import sweep
+from aecli.explore.sweep import Sweep, sweep
+from aecli.runs.find import Run
 from tests.explore.made import loaded
 
 
@@ -75,3 +77,13 @@ def test_runs_of_other_test_examples_are_refused(tmp_path, word):
 def test_other_batches_and_binary_images_are_the_same_test_examples(tmp_path):
     lines = [["dataset.batch_size=7"], ["model=ae", "dataset.train_size=100"]]
     assert len(sweep(runs(tmp_path, *lines)).runs) == 2
+
+
+def test_a_page_is_called_after_the_folder_that_all_runs_lie_in(tmp_path):
+    run = loaded(tmp_path, "model=ae")
+    near, far = (
+        replace(run, run=Run(tmp_path / name, tmp_path / name / "best.ckpt"))
+        for name in ("tour/digits/ae/1", "tour/digits/sweeps/now/0")
+    )
+    assert explore._place(Sweep([near, far], [], ["", ""])) == tmp_path / "tour" / "digits"
+    assert explore._place(Sweep([near], [], [""])) == near.run.directory

@@ -4,16 +4,16 @@ import { made, short } from "./pictures.js";
 
 export class Sweep {
   constructor(state, { slider, name, value, table }) {
-    Object.assign(this, { state, slider, name, value });
+    Object.assign(this, { state, slider, name, value, place: table.parentElement });
     const { keys } = state.data;
     const { models } = state;
-    name.textContent = keys.length === 1 ? `${keys[0]} =` : "model:";
+    name.textContent = keys.length === 1 ? `${keys[0]} =` : "Settings:";
     slider.max = models.length - 1;
     slider.addEventListener("input", () => {
       state.chooseModel(slider.valueAsNumber);
       this.show();
     });
-    const first = keys.length === 1 ? keys[0] : "model";
+    const first = keys.length === 1 ? keys[0] : "settings";
     const head = [first, "code units in use", "KL, nats", "squared error per feature"];
     this.rows = models.map(({ label, units, figures }, number) => {
       const cells = [
@@ -53,6 +53,8 @@ export class Sweep {
       if (n === number) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     });
+    // In sight, where the table is longer than its place; the page itself stays where it is.
+    this.place.scrollTop = this.rows[number].offsetTop - this.place.clientHeight / 2;
   }
 
   update() {}
