@@ -83,7 +83,7 @@ def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure 
             style = {"marker": "o"} if len(line.values) == 1 else {}
             style["linestyle"] = "-" if line.is_validation else ":"
             axes.plot(line.epochs, line.values, color=_colour(line.group), **style)
-        axes.set(xlabel="epoch", ylabel=_unit(name, groups))
+        axes.set(xlabel="epoch", ylabel=unit_of(name, groups))
         axes.set_title(chart_label(name.removeprefix("val/")))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in places[len(panels) :]:
@@ -101,8 +101,9 @@ def _colour(group: int) -> str:
     return COLOURS[group % len(COLOURS)]
 
 
-def _unit(metric: str, groups: Sequence[Group]) -> str:
+def unit_of(metric: str, groups: Sequence[Group]) -> str:
     """Return the unit of a part of the loss, "" if the groups differ in it."""
+    metric = metric.replace("train/", "val/", 1)
     if metric in ("val/kl", "val/elbo"):
         return "nats per example"
     if metric not in PARTS:

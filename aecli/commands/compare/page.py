@@ -137,7 +137,8 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
         return []
     names = dict.fromkeys(name for line in lines for name in line["metrics"])
     chosen = metric if metric in names else next(iter(names))
-    data = json.dumps({"metric": chosen, "names": sorted(names), "lines": lines})
+    units = {name: charts.unit_of(name, groups) for name in names}
+    data = json.dumps({"metric": chosen, "names": sorted(names), "units": units, "lines": lines})
     data = data.replace("<", "\\u003c")  # so that the element ends where it should
     return [
         '<section aria-labelledby="curves"><h2 id="curves">Curves</h2>',
