@@ -104,14 +104,15 @@ def check_same_data(runs: Sequence[Loaded]) -> None:
             if value != first.get(key):
                 raise SettingError(
                     f"run={shown(run.run.directory)}: has other test examples than"
-                    f" {shown(runs[0].run.directory)} (dataset.{key} differs); a page shows runs"
-                    " of the same"
+                    f" {shown(runs[0].run.directory)} ({key} differs); a page shows runs of the"
+                    " same"
                 )
 
 
 def _data(run: Loaded) -> dict[str, Any]:
-    dataset = {key: value for key, value in plain(run.config.dataset).items() if key not in ALONE}
-    return {"option": run.choices["dataset"], **dataset}
+    dataset = plain(run.config.dataset).items()
+    kept = {f"dataset.{key}": value for key, value in dataset if key not in ALONE}
+    return {"dataset": run.choices["dataset"], **kept}
 
 
 def _settings(run: Loaded, *, hidden: bool = False) -> dict[str, Value]:
