@@ -22,6 +22,7 @@ from aecli.signals import (
     raise_on_signals,
     signal_behind,
 )
+from aecli.terminal import end_bars
 from aecli.text import printable
 
 COMMANDS = {
@@ -128,6 +129,9 @@ def main() -> None:
             number = signal.SIGTERM
         advice = str(stopped) or _advice(word)  # a command may say itself how to go on
         status, line = _ending(word, number, advice)
+        end_bars()
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # a terminal shows ^C where it was typed
         sys.stderr.write(line)
         sys.exit(status)
     finally:
@@ -315,6 +319,7 @@ def _run_plain(command: str, words: list[str]) -> None:
 
 def _fail(code: int, message: str) -> NoReturn:
     if rank() == 0:
+        end_bars()
         print(f"aecli: {printable(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 

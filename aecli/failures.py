@@ -4,6 +4,7 @@ import sys
 from contextlib import suppress
 
 from aecli.distributed import launched, rank
+from aecli.terminal import end_bars
 from aecli.text import printable
 
 
@@ -25,6 +26,7 @@ def report(failure: str) -> None:
         job = f"job {hydra.job.num}: "
         with suppress(files.WriteError):  # on a full disk, the line below is all there is
             files.write(Path(hydra.runtime.output_dir) / ERROR, f"{printable(failure)}\n")
+    end_bars()
     print(f"aecli: {job}{printable(failure)}", file=sys.stderr)  # noqa: T201
 
 

@@ -33,6 +33,8 @@ MOST_COLOURS = 20
 MOST_UNITS = 600
 TEXT, MARGIN = 14, 6
 """Pixels: the size of what is written around a grid, and the space around that."""
+CELL, LETTERS = 0.6, 10 / 72
+"""Inches: the side of an example in labelled rows, and the size of the rows' names."""
 
 
 def as_images(examples: Tensor) -> Tensor:
@@ -138,20 +140,31 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), TEXT)
 
 
-def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Figure:
-    """Return a figure with rows of N examples, each by its name, N the same for all."""
+def labelled_rows(rows: Sequence[tuple[str, Tensor]], title: str = "") -> Figure:
+    """Return a figure with rows of N examples, each by its name, N the same for all.
+
+    Names and title take a margin of their own: the examples of two figures have one size, and lie
+    one below the other, whatever the rows are called.
+    """
     names, images = zip(*rows, strict=True)
     count = len(images[0])
     picture = _bytes(grid(torch.cat(images), columns=count))
     if picture.ndim == 2:
         picture = np.stack([picture] * 3, axis=-1)
-    figure = Figure(figsize=(1.2 + 0.6 * count, 0.6 * len(rows)), layout="constrained")
+    height, width = picture.shape[:2]
+    longest = max(_font().getlength(line) for name in names for line in name.split("\n"))
+    left, top = max(1.1, 0.2 + longest / TEXT * LETTERS), 0.35 if title else 0.0
+    across = CELL * count
+    down = across * height / width
+    size = (left + across + 0.1, top + down)
+    figure = Figure(figsize=size)
     axes = figure.subplots()
+    figure.subplots_adjust(left / size[0], 0, (left + across) / size[0], down / size[1])
     axes.imshow(picture)
-    height = picture.shape[0] / len(rows)
-    axes.set_yticks([height * (row + 0.5) for row in range(len(rows))], names)
+    axes.set_yticks([height * (row + 0.5) / len(rows) for row in range(len(rows))], names)
     axes.set_xticks([])
     axes.tick_params(length=0)
+    axes.set_title(chart_label(title), fontsize=11, loc="left")
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure
@@ -270,19 +283,25 @@ def histogram(values: Mapping[str, np.ndarray], axis: str, mark: float | None = 
     return figure
 
 
-def firing_rates(rates: np.ndarray, rows: int) -> Figure:
-    """Return a histogram of the firing rates `(n,)` of latents on so many rows, dead ones apart."""
+def firing_rates(rates: np.ndarray, rows: int, title: str) -> Figure:
+    """Return a histogram of the firing rates `(n,)` of latents on so many rows; dead ones apart."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     alive = rates[rates > 0]
     edges = np.logspace(np.log10(0.7 / rows), 0, 50)
-    axes.hist(alive, bins=list(edges), label=f"active ({len(alive):,})")
+    axes.hist(alive, bins=list(edges), color=COLOURS[0])
     dead = len(rates) - len(alive)
-    if dead:
-        axes.plot([], [], " ", label=f"dead on these {rows:,} rows ({dead:,})")
-    axes.set(xscale="log", xlabel="firing rate: share of the rows", ylabel="latents")
-    axes.legend()
+    counted = f"{len(alive):,} of {len(rates):,} latents fire; {dead:,} {_are(dead)} dead"
+    axes.set_title(f"{chart_label(title)}\n{counted} (never active on the {rows:,} test rows)")
+    axes.title.set_fontsize(11)
+    axes.set(xscale="log", ylabel="number of latents")
+    axes.set_xlabel("firing rate: the share of the rows on which a latent is active")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def histograms(values: Mapping[str, np.ndarray], title: str) -> Figure:

@@ -29,6 +29,7 @@ from aecli.overrides import checked
 from aecli.plugins import trust
 from aecli.runs.paths import CONFIG, HYDRA, OVERRIDES, discard_refused, lock
 from aecli.sweeps.hydra_callbacks import directory_of
+from aecli.terminal import Console
 from aecli.text import SafeFormatter
 
 COMMAND = "train"
@@ -126,7 +127,7 @@ def _logged(directory: Path, shown: bool) -> Iterator[None]:
     kept.setFormatter(SafeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handlers: list[logging.Handler] = [kept]
     if shown and not ours.hasHandlers():
-        printed = logging.StreamHandler(sys.stdout)
+        printed = Console(sys.stdout)
         printed.setFormatter(SafeFormatter("%(message)s"))
         handlers.append(printed)
     try:

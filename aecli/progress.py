@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from aecli.terminal import OPEN, end_bar
+
 log = logging.getLogger(__name__)
 
 TRACKED_EVERY = 10.0
@@ -59,10 +61,14 @@ class Tracked:
         return self._bar() if is_terminal() else self._lines()
 
     def _bar(self) -> Iterator[Any]:
-        with tqdm(self.items, desc=self.what, dynamic_ncols=True, leave=False) as bar:
+        bar = tqdm(self.items, desc=self.what, dynamic_ncols=True, leave=False)
+        OPEN.append(bar)
+        try:
             for item in bar:
                 yield item
                 bar.set_postfix_str(self.note, refresh=False)
+        finally:
+            end_bar(bar)
 
     def _lines(self) -> Iterator[Any]:
         log.info(self.what)

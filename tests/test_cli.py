@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from aecli import cli
 from aecli.cli import COMMANDS, PLAIN_COMMANDS
 from tests.commandline import COMMAND, aecli, aecli_process, started
 from tests.conftest import EXPERIMENTS, VARIANTS, options
@@ -226,3 +227,23 @@ def test_a_refused_training_leaves_no_run_that_latest_would_take(tmp_path):
     assert len(list((tmp_path / "outputs" / "ae-digits").iterdir())) == 1
     done = aecli("train", "resume=latest", "trainer.max_epochs=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("is_terminal", "before"), [(True, "\n"), (False, "")])
+def test_the_line_of_an_interruption_stands_below_what_was_typed(
+    monkeypatch, capsys, is_terminal, before
+):
+    """A terminal shows ^C where the cursor was."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt("; to go on: aecli tour 3")
+
+    monkeypatch.setattr(cli, "_run_plain", interrupted)
+    monkeypatch.setattr(cli, "exit_on_signals", lambda ending: None)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["aecli", "tour"])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == f"{before}aecli: interrupted; to go on: aecli tour 3\n"

@@ -37,6 +37,31 @@ def test_figures_have_pixels():
         assert 0 <= pixels.min() < pixels.max() <= 1
 
 
+def test_examples_lie_one_below_the_other_whatever_the_rows_are_called():
+    images = torch.rand(5, 1, 8, 8)
+    short, long = (
+        figures.pixels_of(figures.labelled_rows([("input", images), (name, images)]))
+        for name in ("output", "corrupted")
+    )
+    assert short.shape == long.shape
+    right = slice(round(1.15 * 110), None)  # of the names
+    assert (short[..., right] == long[..., right]).all()
+    titled = figures.labelled_rows([("salt_and_pepper 0.3", images)], "ae on $x$")
+    assert titled.axes[0].get_title(loc="left")
+    name = titled.axes[0].get_yticklabels()[0]
+    figures.pixels_of(titled)
+    assert name.get_window_extent().x0 >= 0
+
+
+def test_the_rates_say_how_many_latents_are_dead():
+    rates = np.array([0.0, 0.5, 0.25, 1.0])
+    (axes,) = figures.firing_rates(rates, 360, "topk_sae on digits").axes
+    told = "3 of 4 latents fire; 1 is dead (never active on the 360 test rows)"
+    assert axes.get_title() == f"topk_sae on digits\n{told}"
+    assert axes.get_legend() is None
+    assert sum(bar.get_height() for bar in axes.patches) == 3
+
+
 def test_filters_keep_zero_at_mid_grey_and_use_the_whole_range():
     weights = torch.tensor([0.0, -2.0, 1.0]).view(1, 1, 1, 3)
     picture = figures.filters(weights, columns=1)

@@ -50,6 +50,7 @@ FLOORS = (
         "rows",
         "pictures",
         "archive",
+        "terminal",
         "text",
         "untrusted",
         "randomness",

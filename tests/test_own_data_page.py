@@ -106,5 +106,5 @@ def test_the_ways_in_and_out_run_as_typed(page, section, tmp_path):
     typed(trains["dataset=array"], tmp_path)
     typed(trains["dataset=activations"], tmp_path)
     made = [word.removeprefix("out=") for words in lines for word in words if "out=" in word]
-    assert len(made) >= 5
+    assert len(made) >= (2 if page == README else 5)
     assert all((tmp_path / name).exists() for name in made)

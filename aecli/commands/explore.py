@@ -1,6 +1,7 @@
 """`aecli explore`: a run as one page, to be opened in a browser."""
 
 import logging
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,11 @@ def _examples(
 
 
 def _place(runs: Sweep) -> Path:
-    """Return the directory of a run, or that of a sweep."""
-    where = runs.runs[0].run.directory
-    return where if len(runs.runs) == 1 else where.parent
+    """Return the directory of a run, or the one that several lie in, such as a sweep's."""
+    directories = [run.run.directory.absolute() for run in runs.runs]
+    if len(set(directories)) == 1:
+        return runs.runs[0].run.directory
+    return Path(commonpath(directories))
 
 
 def _name_of_data(run: Loaded) -> str:

@@ -11,7 +11,7 @@ from aecli import files
 from aecli.commands.passes import opened
 from aecli.commands.places import file_for, folder_for
 from aecli.data import Card
-from aecli.errors import SettingError, check_choice
+from aecli.errors import SettingError, check_choice, refused
 from aecli.models import Dictionary
 from aecli.runs.dictionary_folders import (
     FORMS,
@@ -83,7 +83,10 @@ def main(config: DictConfig) -> None:
 
 def _export_dictionary(config: DictConfig) -> None:
     """Write a dictionary as a folder of the tool that `format=` names."""
-    name = check_choice("format", config.format, FORMS)
+    name = config.format
+    if not isinstance(name, str) or name not in FORMS:
+        folders, endings = ", ".join(FORMS), ", ".join((*FORMATS, FOLDER))
+        raise refused("format", name, f"one of {folders}, or left out: {endings} follow from out=")
     form = FORMS[name]
     if config.part != "all":
         raise SettingError(f"part={config.part}: goes with {' and '.join(FORMATS)}, not format=")

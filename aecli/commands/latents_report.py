@@ -61,13 +61,15 @@ class LatentsReport:
         table.title = f"latents by their firing rates, on {rows:,} rows"
         for name, count in counts.items():
             table.add_row(name, f"{count:,}")
-        picture = figures.pixels_of(figures.firing_rates(rates.numpy(), rows))
+        choices = self.loaded.choices
+        title = f"{choices['model']} on {choices['dataset']}"
+        picture = figures.pixels_of(figures.firing_rates(rates.numpy(), rows, title))
         logarithms = rates.clamp_min(0.5 / rows).log10()
-        pages = self._pages(rates, rows, counts, batches)
+        pages = self._pages(title, rates, rows, counts, batches)
         return Latents({"rows": rows, **counts}, table, picture, logarithms, pages)
 
     def _pages(
-        self, rates: Tensor, rows: int, counts: dict[str, int], batches: Items
+        self, title: str, rates: Tensor, rows: int, counts: dict[str, int], batches: Items
     ) -> dict[str, bytes]:
         model, settings = self.loaded.model, self.settings
         if self.origins is None or not isinstance(model, Dictionary):
@@ -77,7 +79,5 @@ class LatentsReport:
         found = shown(model, tracked, numbers, settings.top_rows)
         places = sorted({active.place for latent in found for active in latent.rows})
         origins = {place: self.origins.of(place) for place in places}
-        choices = self.loaded.choices
-        title = f"{choices['model']} on {choices['dataset']}"
         page = Page(title, rows, counts, found, origins)
         return {f"{NAME}.html": page.html(), f"{NAME}.csv": page.csv()}

@@ -372,5 +372,6 @@ def _next_lines(config: DictConfig, directory: Path) -> str:
         f"next:\n"
         f"  aecli eval {run}{typed}\n"
         f"  aecli sample {run} kind={kind}{typed}\n"
+        f"  aecli explore {run} out=explore.html{typed}\n"
         f"  tensorboard --logdir {quote(config.output_dir)}"
     )

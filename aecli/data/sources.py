@@ -10,7 +10,7 @@ from torch import Tensor
 from aecli.data.files import fetch, find
 from aecli.data.idx import read_idx
 from aecli.data.records import Card, Records, Scaled
-from aecli.errors import SettingError
+from aecli.errors import SettingError, shortened
 
 
 class Digits:
@@ -20,7 +20,15 @@ class Digits:
     """
 
     def read(self, root: str | None, card: Card | None) -> Records:
-        """Return 1,437 training and 360 test images; `root` is not needed."""
+        """Return 1,437 training and 360 test images.
+
+        Raises `SettingError` for a `root`: there is no file of them to look for.
+        """
+        if root is not None:
+            raise SettingError(
+                f"dataset.root={shortened(root)}: must be null, since dataset=digits comes with"
+                " scikit-learn; files of your own are read by dataset=images or dataset=array"
+            )
         from sklearn.datasets import load_digits
 
         pixels, labels = load_digits(return_X_y=True)

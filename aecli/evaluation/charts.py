@@ -161,6 +161,7 @@ def generated(found: Generated, title: str) -> Figure:
         shares = f"precision {precision:.2f}, recall {recall:.2f}"
         rows.append((f"{label}\n{numbers}\n{shares}", found.examples[name][:SHOWN]))
     figure = figures.labelled_rows(rows)
+    figure.set_layout_engine("constrained")
     figure.set_size_inches(10.5, 0.73 * len(rows) + 0.5)
     (axes,) = figure.axes
     axes.tick_params(labelsize=7)

@@ -30,11 +30,12 @@ def drawn(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
     for level, corruption in metrics.noises(model, noise, levels, loaded.card.features).items():
         corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
         rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
-    pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows))}
+    what = f"{loaded.choices['model']} on {loaded.choices['dataset']}"
+    title = f"{what}: {_examples(len(batch.original))}, and what the model makes of them"
+    pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows, title))}
     if len(loaded.data.splits["test"]) * model.code_dim > MAPPED:
         return pictures
     codes, numbers = metrics.codes(model, loaded.data.batches("test"))
-    what = f"{loaded.choices['model']} on {loaded.choices['dataset']}"
     weights, shows, together = _filters(model, codes, batch.original.shape[1:])
     grid = figures.filters(weights, columns=10, together=together)
     pictures["filters"] = figures.framed(grid, f"{what}: {shows}")
@@ -44,7 +45,7 @@ def drawn(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
         np.arange(len(codes[first])) if labels is None else np.argsort(labels[first], kind="stable")
     )
     names = ["" for _ in order] if labels is None else [one_line(labels[row], 12) for row in order]
-    title = f"{what}: the codes of {len(order)} test examples"
+    title = f"{what}: the codes of {_examples(len(order))}, a row each"
     figure = figures.activations(batch.original[order], codes[order], names, title)
     pictures["activations"] = figures.pixels_of(figure)
     if min(codes.shape) >= 2:
@@ -58,6 +59,10 @@ def drawn(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
         figure = figures.code_map(points, labels, title, axes, prior)
         pictures["codes"] = figures.pixels_of(figure)
     return pictures
+
+
+def _examples(count: int) -> str:
+    return "a test example" if count == 1 else f"{count} test examples"
 
 
 class Filters(NamedTuple):

@@ -1,5 +1,6 @@
 """Several runs in one page: in which setting they differ, and whether they go together."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from aecli.runs.records import shown as as_typed
 from aecli.text import one_line
 from aecli.tree import leaves
 from aecli.untrusted import read_yaml
+
+log = logging.getLogger(__name__)
 
 ALONE = ("batch_size", "train_size", "binarize", "binarize_seed", "root", "file")
 """Settings of a data set that leave the test examples as they are."""
@@ -28,27 +31,69 @@ class Sweep(NamedTuple):
     runs: list[Loaded]
     keys: list[str]
     """The settings in which they differ; none of them: they are told by their names."""
-    labels: list[list[str]]
-    """The values of these settings, of each run."""
+    labels: list[str]
+    """Of each run: the value of the only key, or KEY=VALUE of several, or its name."""
 
 
 def sweep(runs: Sequence[Loaded]) -> Sweep:
-    """Return the runs in order of the settings in which they differ.
+    """Return the runs in order of the settings in which they differ: numbers by their size.
 
-    Raises `SettingError` for runs of different data.
+    Of several runs that are the same one, the first is there. Raises `SettingError` for runs of
+    different data.
     """
     check_same_data(runs)
+    runs = _distinct(runs)
     settings = [_settings(run) for run in runs]
-    keys = _differing(settings, set().union(*map(_typed, runs)))
-    ranks = {key: ordered({of.get(key) for of in settings}) for key in keys}
+    typed = [_typed(run) for run in runs]
+    keys = _differing(settings, set().union(*typed))
+    ranks = {key: _in_order([of.get(key) for of in settings]) for key in keys}
     order = sorted(
         range(len(runs)), key=lambda n: [ranks[key].index(settings[n].get(key)) for key in keys]
     )
-    if keys:
-        labels = [[as_typed(settings[n].get(key)) for key in keys] for n in order]
-    else:
-        labels = [[one_line(runs[n].run.directory.name)] for n in order]
-    return Sweep([runs[n] for n in order], keys, labels)
+    labels = _labels(settings, typed, keys) if keys else [_name(run) for run in runs]
+    return Sweep([runs[n] for n in order], keys, [labels[n] for n in order])
+
+
+def _distinct(runs: Sequence[Loaded]) -> list[Loaded]:
+    """Return the runs without those that have the settings and the steps of an earlier one."""
+    found: dict[frozenset[Any], Loaded] = {}
+    for run in runs:
+        identity = frozenset((_settings(run, hidden=True) | {"step": run.step}).items())
+        if (first := found.setdefault(identity, run)) is not run:
+            same = f"the same settings as {shown(first.run.directory)}"
+            log.info("left out: %s has %s", shown(run.run.directory), same)
+    return list(found.values())
+
+
+def _in_order(values: Sequence[Value]) -> list[Value]:
+    """Return the values of a setting: numbers by size, others as the runs have them."""
+    distinct = list(dict.fromkeys(values))
+    is_text = [isinstance(value, str) for value in distinct]
+    return distinct if any(is_text) else ordered(distinct)
+
+
+def _labels(
+    settings: Sequence[Mapping[str, Value]], typed: Sequence[set[str]], keys: Sequence[str]
+) -> list[str]:
+    """Return what tells each run apart: of several settings those typed for it, if it has any."""
+    if len(keys) == 1:
+        return [as_typed(of.get(keys[0])) for of in settings]
+    for wanted in (typed, [set(keys)] * len(settings)):
+        labels = [
+            " ".join(
+                f"{key}={as_typed(of[key])}"
+                for key in keys
+                if key in words and of.get(key) is not None
+            )
+            for of, words in zip(settings, wanted, strict=True)
+        ]
+        if all(labels) and len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _name(run: Loaded) -> str:
+    return one_line(f"{run.run.directory.name}/{run.run.checkpoint.stem}")
 
 
 def check_same_data(runs: Sequence[Loaded]) -> None:
@@ -59,23 +104,25 @@ def check_same_data(runs: Sequence[Loaded]) -> None:
             if value != first.get(key):
                 raise SettingError(
                     f"run={shown(run.run.directory)}: has other test examples than"
-                    f" {shown(runs[0].run.directory)} (dataset.{key} differs); a page shows runs"
-                    " of the same"
+                    f" {shown(runs[0].run.directory)} ({key} differs); a page shows runs of the"
+                    " same"
                 )
 
 
 def _data(run: Loaded) -> dict[str, Any]:
-    dataset = {key: value for key, value in plain(run.config.dataset).items() if key not in ALONE}
-    return {"option": run.choices["dataset"], **dataset}
+    dataset = plain(run.config.dataset).items()
+    kept = {f"dataset.{key}": value for key, value in dataset if key not in ALONE}
+    return {"dataset": run.choices["dataset"], **kept}
 
 
-def _settings(run: Loaded) -> dict[str, Value]:
+def _settings(run: Loaded, *, hidden: bool = False) -> dict[str, Value]:
+    """Return the settings of a run by the keys that are typed, and `hidden` ones, too."""
     found: dict[str, Value] = {}
     for key, value in leaves(plain(run.config)):
         parts = key.split(".")
         follows = parts[0] == "model" and len(parts) > 2 and parts[1] in PARTS
         elsewhere = parts[0] in ELSEWHERE or key in PLACES or key.startswith(SOURCE)
-        if not (follows or elsewhere or parts[-1].startswith(HIDDEN)):
+        if not (follows or elsewhere or (parts[-1].startswith(HIDDEN) and not hidden)):
             is_list = isinstance(value, list)
             found[key] = f"[{','.join(map(str, value))}]" if is_list else value
     return found | {key: str(value) for key, value in run.choices.items()}

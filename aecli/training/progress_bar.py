@@ -9,6 +9,7 @@ from tqdm import tqdm
 from typing_extensions import override
 
 from aecli.progress import is_terminal
+from aecli.terminal import OPEN, end_bar
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Progress(Callback):
                 mininterval=REDRAWN_EVERY,
                 leave=False,
             )
+            OPEN.append(self._bar)
 
     @override
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -63,7 +65,7 @@ class Progress(Callback):
     @override
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._bar is not None:
-            self._bar.close()
+            end_bar(self._bar)
             self._bar = None
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli.commands.compare import charts, main
+from aecli.commands.compare import code_maps as code_maps_module
 from aecli.commands.compare.code_maps import code_maps
 from aecli.commands.compare.groups import Group
 from aecli.commands.train import train
@@ -126,21 +127,37 @@ def test_codes_that_are_damaged_are_left_out(sweep, text, caplog):
     assert "codes of 0_a" in caplog.text
 
 
-def test_the_input_of_all_models_is_drawn_once():
+def test_the_input_of_all_models_is_drawn_once_above_them():
     draw = np.random.default_rng(0)
     row = lambda: draw.integers(0, 255, size=(charts.ROW, 90, 3), dtype=np.uint8)  # noqa: E731
-    given, other = row(), row()
-    pictures = [
-        ("a", np.concatenate([given, row()])),
-        ("b", np.concatenate([given, row()])),
-        ("c", np.concatenate([other, row()])),
-        ("d", np.concatenate([given, row(), row()])),
-    ]
-    images = [(name, charts.Image.fromarray(pixels)) for name, pixels in pictures]
-    kept = {name: image.height // charts.ROW for name, image in charts._without_repeated(images)}
-    assert kept == {"a": 2, "b": 1, "c": 2, "d": 2}
-    (_, b) = charts._without_repeated(images)[1]
-    np.testing.assert_array_equal(np.asarray(b), pictures[1][1][charts.ROW :])
+    given = row()
+    pictures = {
+        "a": np.concatenate([given, row()]),
+        "b": np.concatenate([given, row()]),
+        "noisy": np.concatenate([given, row(), row()]),
+    }
+    images = [(name, charts.Image.fromarray(pixels)) for name, pixels in pictures.items()]
+    kept = charts._without_repeated(images)
+    heights = {name: image.height // charts.ROW for name, image in kept}
+    assert list(heights.items()) == [("", 1), ("a", 1), ("b", 1), ("noisy", 2)]
+    np.testing.assert_array_equal(np.asarray(kept[0][1]), given)
+    np.testing.assert_array_equal(np.asarray(kept[2][1]), pictures["b"][charts.ROW :])
+    other = charts.Image.fromarray(np.concatenate([row(), row()]))
+    assert charts._without_repeated([*images, ("other", other)]) == [*images, ("other", other)]
+
+
+def test_pictures_are_in_the_order_of_the_runs(sweep, tmp_path, monkeypatch):
+    """The table has the best first; a picture of β = 0.01, 1, 20 goes from one end to the other."""
+    drawn = {}
+    monkeypatch.setattr(charts, "grid", lambda groups, keys: drawn.update(grid=groups))
+    monkeypatch.setattr(code_maps_module, "code_maps", lambda groups, _: drawn.update(maps=groups))
+    main(["--metric", "val/loss", "--output", "mine"])
+    assert [group.records[0].directory.name for group in drawn["grid"]] == ["0_a", "2_c"]
+    assert drawn["maps"] == drawn["grid"]
+    losses = [group.values("val/loss")[0] for group in drawn["grid"]]
+    assert losses != sorted(losses)
+    first = (tmp_path / "mine" / "table.csv").read_text().splitlines()[1]
+    assert str(min(losses)) in first
 
 
 def test_curves_have_the_parts_of_the_loss_over_whole_epochs(sweep):

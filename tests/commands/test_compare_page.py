@@ -73,6 +73,7 @@ def test_it_holds_all_and_fetches_nothing(page):
     assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg|http-equiv", "", text)
     data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
     assert data["metric"] == "val/loss"
+    assert data["units"]["val/loss"] == "nats per example"
     assert [line["metrics"]["val/loss"][-1][0] for line in data["lines"]] == [3.0] * 4
     assert "best by val/loss" in text
     settings = [a["data-filter"] for _, a in found.elements if "data-filter" in a]

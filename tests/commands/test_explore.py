@@ -73,8 +73,8 @@ def test_several_runs_are_one_page(home):
     assert done.returncode == 0, done.stderr
     data = data_of((home / "s.html").read_text())
     assert data["keys"] == ["model"]
-    assert [model["label"] for model in data["models"]] == [["ae"], ["vae"]]
-    assert [model["prior"] for model in data["models"]] == [None, "normal"]
+    assert [model["label"] for model in data["models"]] == ["vae", "ae"]  # as typed
+    assert [model["prior"] for model in data["models"]] == ["normal", None]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ def test_a_graph_of_a_run_with_one_test_example_takes_several(tmp_path):
     assert len(code) == 5
 
 
+ANOTHER_FORMAT = (
+    "format=onnx: must be one of saelens, sparsify, or left out:"
+    r" \.onnx, \.pt2, \.safetensors follow from out="
+)
+
+
 @pytest.mark.parametrize("part", ["encoder", "decoder", "all"])
 def test_a_graph_that_agrees_is_written(run, tmp_path, caplog, part):
     caplog.set_level("INFO", "aecli")
@@ -191,7 +197,7 @@ def umask():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"format": "onnx", "out": "a"}, "format=onnx: must be one of saelens, sparsify"),
+        ({"format": "onnx", "out": "a"}, ANOTHER_FORMAT),
         ({"format": "saelens"}, "out=null: must be a path, such as out=my_sae/"),
         ({"format": "saelens", "out": "a.onnx"}, r"out=a\.onnx: format=saelens writes a folder"),
         ({"format": "saelens", "out": "a", "part": "encoder"}, "part=encoder: goes with"),

@@ -12,7 +12,7 @@ from aecli.commands.evaluate import _without_common_end
 from aecli.commands.evaluate import main as evaluate
 from aecli.commands.sample import KINDS
 from aecli.commands.sample import main as sample
-from aecli.commands.train import train
+from aecli.commands.train import _next_lines, train
 from aecli.errors import SettingError
 from aecli.runs.find import find
 from aecli.runs.load import load
@@ -340,3 +340,16 @@ def test_a_start_that_the_pretraining_replaces_is_refused(tmp_path, word):
     done = aecli("train", *words, "pretraining=rbm", word, cwd=tmp_path)
     told = f"aecli: {word}: pretraining draws weights and biases of its own; leave it null\n"
     assert (done.returncode, done.stderr) == (1, told)
+
+
+def test_it_ends_with_what_to_type_next(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config, _ = configure("model=ae", "network.hidden=[8]")
+    lines = _next_lines(config, tmp_path / "outputs" / "ae").splitlines()
+    assert lines == [
+        "next:",
+        "  aecli eval run=outputs/ae",
+        "  aecli sample run=outputs/ae kind=reconstruct",
+        "  aecli explore run=outputs/ae out=explore.html",
+        "  tensorboard --logdir outputs",
+    ]

@@ -25,6 +25,13 @@ CONFIGS = [
 ]
 
 
+def test_digits_are_read_from_no_other_place():
+    with pytest.raises(
+        SettingError, match=r"^dataset\.root=/x: must be null, since dataset=digits"
+    ):
+        Digits().read("/x", None)
+
+
 def test_digits():
     records = Digits().read(None, None)
     assert {name: len(rows) for name, rows in records.splits.items()} == {
@@ -57,7 +64,7 @@ def test_digits_are_stable():
     one = Digits().read(None, None)
     torch.manual_seed(2)
     np.random.seed(2)
-    two = Digits().read("/nowhere", None)
+    two = Digits().read(None, None)
     assert torch.equal(one.data, two.data)
     assert torch.equal(one.labels, two.labels)
 

@@ -34,6 +34,6 @@ def loaded(folder, *words):
 def page(*runs, **settings):
     """Return the text of the page of some runs."""
     config = composed("explore", *(f"{key}={value}" for key, value in settings.items()))
-    sweep = Sweep(list(runs), ["setting"], [[f"run {n}"] for n in range(len(runs))])
+    sweep = Sweep(list(runs), ["setting"], [f"run {n}" for n in range(len(runs))])
     with torch.no_grad():
         return explore.made(sweep, config)[0].decode()

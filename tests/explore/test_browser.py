@@ -233,6 +233,31 @@ def test_the_sweeps_slider_goes_from_model_to_model(tmp_path, shown):
     assert current.text.startswith("run 0 ")
 
 
+def test_of_many_models_the_one_that_is_shown_is_in_sight_and_the_map_is_too(tmp_path, shown):
+    browser = shown(*[loaded(tmp_path, "model=vae", "model.code_dim=2") for _ in range(30)])
+    slider = browser.find_element(By.ID, "sweep-slider")
+    assert browser.find_element(By.ID, "map").rect["y"] < 800
+    in_sight = """
+        const row = document.querySelector('#sweep-table [aria-current]').getBoundingClientRect();
+        const place = document.querySelector('#sweep .scrolls').getBoundingClientRect();
+        return row.top >= place.top && row.bottom <= place.bottom"""
+    for key in (Keys.END, Keys.HOME):
+        slider.send_keys(key)
+        assert browser.execute_script(in_sight)
+
+
+def test_a_unit_that_says_nothing_has_no_bar(tmp_path, shown):
+    browser = shown(loaded(tmp_path, "model=vae", "model.code_dim=2"))
+    widths = """
+        const { state } = explore;
+        state.model.carried = state.model.carried.map((_, unit) => arguments[unit]);
+        state.tell('model');
+        state.update();
+        return Array.from(document.querySelectorAll('#units .bar'), bar => bar.style.width)"""
+    assert browser.execute_script(widths, 0.0002, 0) == ["0.2%", "0%"]
+    assert "100%" in browser.execute_script(widths, 3, 1.5)
+
+
 def test_a_row_is_typed_and_comes_out_in_the_users_units(tmp_path, shown):
     run = table(tmp_path, "model=ae")
     browser = shown(run, split="train")

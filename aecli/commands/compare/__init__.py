@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aecli import files
 from aecli.commands.compare import groups, tables
-from aecli.commands.compare.groups import Group, Repeated
+from aecli.commands.compare.groups import MOST, Group, Repeated
 from aecli.commands.compare.meaning import Conflict, conflicts, usual_metric
 from aecli.commands.words import Parser
 from aecli.errors import SettingError
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> None:
     ]
     print("\n".join(one_line(note, LONGEST_NOTE) for note in notes))  # noqa: T201
     if output is not None:
-        _write(output, ranked, keys, metric, table, notes)
+        _write(output, ranked, _in_turn(found, ranked), keys, metric, table, notes)
 
 
 def _parser() -> Parser:
@@ -129,6 +129,12 @@ def _records(found: Sequence[Group]) -> list[Record]:
     return [record for group in found for record in group.records]
 
 
+def _in_turn(found: Sequence[Group], ranked: Sequence[Group]) -> list[Group]:
+    """Return the best groups in the order of their runs, as `-m model.beta=0.1,1,10` names them."""
+    best = {id(group) for group in ranked[:MOST]}
+    return [group for group in found if id(group) in best]
+
+
 def _notes(
     ranked: Sequence[Group],
     metric: str,
@@ -164,6 +170,7 @@ def _notes(
 def _write(
     folder: Path,
     ranked: Sequence[Group],
+    in_turn: Sequence[Group],
     keys: Sequence[str],
     metric: str,
     table: Sequence[Sequence[str]],
@@ -178,8 +185,8 @@ def _write(
     pictures = {
         "curves.png": charts.curves(ranked, keys, metric),
         "settings.png": charts.against_settings(ranked, typed or keys, metric),
-        "grid.png": charts.grid(ranked, keys),
-        "codes.png": code_maps(ranked, keys),
+        "grid.png": charts.grid(in_turn, keys),
+        "codes.png": code_maps(in_turn, keys),
     }
     drawn = {name: figure for name, figure in pictures.items() if figure is not None}
     with files.new_folder(folder) as new:

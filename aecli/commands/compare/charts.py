@@ -20,7 +20,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aecli.colours import COLOURS
-from aecli.commands.compare.groups import Group
+from aecli.commands.compare.groups import MOST, Group
 from aecli.errors import SettingError
 from aecli.runs.records import Record, Value, ordered, shown
 from aecli.text import chart_label, first_line, one_line
@@ -28,8 +28,6 @@ from aecli.untrusted import size_of
 
 log = logging.getLogger(__name__)
 
-MOST = 12
-"""Groups in a picture, the best ones, and settings with a panel: more are not legible."""
 MOST_RUNS = 50
 """Runs of which curves are drawn."""
 LARGEST = 64 * 1024**2
@@ -85,7 +83,7 @@ def curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> Figure 
             style = {"marker": "o"} if len(line.values) == 1 else {}
             style["linestyle"] = "-" if line.is_validation else ":"
             axes.plot(line.epochs, line.values, color=_colour(line.group), **style)
-        axes.set(xlabel="epoch", ylabel=_unit(name, groups))
+        axes.set(xlabel="epoch", ylabel=unit_of(name, groups))
         axes.set_title(chart_label(name.removeprefix("val/")))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in places[len(panels) :]:
@@ -103,8 +101,9 @@ def _colour(group: int) -> str:
     return COLOURS[group % len(COLOURS)]
 
 
-def _unit(metric: str, groups: Sequence[Group]) -> str:
+def unit_of(metric: str, groups: Sequence[Group]) -> str:
     """Return the unit of a part of the loss, "" if the groups differ in it."""
+    metric = metric.replace("train/", "val/", 1)
     if metric in ("val/kl", "val/elbo"):
         return "nats per example"
     if metric not in PARTS:
@@ -164,19 +163,27 @@ def grid(groups: Sequence[Group], keys: Sequence[str]) -> Figure | None:
 
 
 def _without_repeated(rows: Sequence[tuple[str, Image.Image]]) -> list[tuple[str, Image.Image]]:
-    """Cut the rows off a picture with which the first one begins, too: the input is the same."""
-    (first_name, first), *others = rows
-    kept = [(first_name, first)]
-    for name, image in others:
-        same = 0
-        if image.width == first.width:
-            height = min(image.height, first.height)
-            pixels, known = (np.asarray(one)[:height] for one in (image, first))
-            differs = (pixels != known).any(axis=(1, 2))
-            same = int(differs.argmax()) if differs.any() else 0
-        cut = min(same, (same + SLACK) // ROW * ROW)
-        kept.append((name, image.crop((0, cut, image.width, image.height))))
-    return kept
+    """Take the rows with which all pictures begin, their input, out of them, and put them first.
+
+    Of a picture that begins with other ones, all is left as it is.
+    """
+    first = rows[0][1]
+    cut = min((_same_rows(image, first) for _, image in rows[1:]), default=0)
+    if not cut:
+        return list(rows)
+    kept = [(name, image.crop((0, cut, image.width, image.height))) for name, image in rows]
+    return [("", first.crop((0, 0, first.width, cut))), *kept]
+
+
+def _same_rows(image: Image.Image, first: Image.Image) -> int:
+    """Return the height of the rows with which two pictures begin alike; both keep another."""
+    if image.width != first.width:
+        return 0
+    height = min(image.height, first.height)
+    pixels, known = (np.asarray(one)[:height] for one in (image, first))
+    differs = (pixels != known).any(axis=(1, 2))
+    same = int(differs.argmax()) if differs.any() else 0
+    return min(same, (same + SLACK) // ROW * ROW)
 
 
 def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
@@ -187,7 +194,7 @@ def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
     )
     for axes, (name, image) in zip(panels[:, 0], rows, strict=True):
         axes.imshow(image)
-        axes.set_title(name, fontsize="small", loc="left")
+        axes.set_title(name, fontsize="medium", loc="left")
         axes.axis("off")
     return figure
 

@@ -10,6 +10,8 @@ from aecli.runs.records import HIDDEN, SEED, Record, Value, more_is_better
 
 ALWAYS = ("model.code_dim",)
 """Settings that are shown where they differ, even if nobody typed them: presets set them."""
+MOST = 12
+"""Groups in a picture, the best ones, and settings with a panel: more are not legible."""
 
 
 class Group(NamedTuple):

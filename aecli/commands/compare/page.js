@@ -137,7 +137,7 @@ function draw() {
       shown(epoch);
   }
   element("text", { x: (LEFT + width) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, chart)
-    .textContent = `${name} over epochs`;
+    .textContent = `${name}${data.units[name] && ` (${data.units[name]})`} over epochs`;
   for (const line of lines) {
     const path = line.metrics[name].map(([epoch, value]) => `${x(epoch)},${y(value)}`);
     element("path", { ...look(line), d: `M${path.join("L")}` }, chart);

@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from aecli.commands.compare import charts
-from aecli.commands.compare.groups import Group, varied
+from aecli.commands.compare.groups import MOST, Group, varied
 from aecli.runs.records import Record, ordered, shown
 from aecli.text import one_line
 
@@ -125,8 +125,8 @@ def _cell(text: str, is_number: bool) -> str:
 def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[str]:
     """Return the data of the curves, which the script draws: the runs of the best groups."""
     lines: list[dict[str, Any]] = []
-    for number, group in enumerate(groups[: charts.MOST]):
-        runs = group.records[: charts.MOST_RUNS // min(len(groups), charts.MOST)]
+    for number, group in enumerate(groups[:MOST]):
+        runs = group.records[: charts.MOST_RUNS // min(len(groups), MOST)]
         for record in runs:
             name = _group_name(group, keys)
             if len(runs) > 1:
@@ -137,7 +137,8 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
         return []
     names = dict.fromkeys(name for line in lines for name in line["metrics"])
     chosen = metric if metric in names else next(iter(names))
-    data = json.dumps({"metric": chosen, "names": sorted(names), "lines": lines})
+    units = {name: charts.unit_of(name, groups) for name in names}
+    data = json.dumps({"metric": chosen, "names": sorted(names), "units": units, "lines": lines})
     data = data.replace("<", "\\u003c")  # so that the element ends where it should
     return [
         '<section aria-labelledby="curves"><h2 id="curves">Curves</h2>',
@@ -162,7 +163,7 @@ def _history(record: Record) -> Series:
 
 def _pictures(groups: Sequence[Group], keys: Sequence[str]) -> list[str]:
     lines = []
-    for number, group in enumerate(groups[: charts.MOST]):
+    for number, group in enumerate(groups[:MOST]):
         picture = charts.reconstructions(group.records[0])
         if picture is not None:
             name = escape(_group_name(group, keys))
@@ -193,9 +194,9 @@ def _settings(groups: Sequence[Group]) -> list[str]:
         buttons = [
             f'<button type="button" data-filter="{_text(key)}={escape(shown(value))}">'
             f"{escape(shown(value))}</button>"
-            for value in values[: charts.MOST]
+            for value in values[:MOST]
         ]
-        more = f" and {len(values) - charts.MOST} more" if len(values) > charts.MOST else ""
+        more = f" and {len(values) - MOST} more" if len(values) > MOST else ""
         row = f'<th scope="row">{_text(key)}</th><td>{" ".join(buttons)}{more}</td>'
         lines.append(f"<tr>{row}</tr>")
     if not lines:

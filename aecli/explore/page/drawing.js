@@ -113,7 +113,9 @@ export class MapDrawing {
       context.arc(...centre, deviations * scale, 0, 2 * Math.PI);
       context.stroke();
       context.setLineDash([]);
-      this.write(`${deviations}σ`, centre[0], centre[1] - deviations * scale + 4, "muted");
+      // Not on an axis, where its numbers stand.
+      const [right, up] = [0.5, Math.sqrt(0.75)].map((part) => part * deviations * scale);
+      this.write(`${deviations}σ`, centre[0] + right, centre[1] - up + 4, "muted");
     }
   }
 

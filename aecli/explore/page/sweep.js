@@ -4,23 +4,24 @@ import { made, short } from "./pictures.js";
 
 export class Sweep {
   constructor(state, { slider, name, value, table }) {
-    Object.assign(this, { state, slider, name, value });
+    Object.assign(this, { state, slider, name, value, place: table.parentElement });
     const { keys } = state.data;
     const { models } = state;
-    name.textContent = keys.length ? keys.join(", ") : "run";
+    name.textContent = keys.length === 1 ? `${keys[0]} =` : "Settings:";
     slider.max = models.length - 1;
     slider.addEventListener("input", () => {
       state.chooseModel(slider.valueAsNumber);
       this.show();
     });
-    const head = [name.textContent, "code units in use", "KL, nats", "squared error per feature"];
+    const first = keys.length === 1 ? keys[0] : "settings";
+    const head = [first, "code units in use", "KL, nats", "squared error per feature"];
     this.rows = models.map(({ label, units, figures }, number) => {
       const cells = [
         `${figures.active} of ${units}`,
         figures.kl === null ? "–" : short(figures.kl),
         short(figures.mse),
       ];
-      const button = made("button", { type: "button", text: label.join(", ") });
+      const button = made("button", { type: "button", text: label });
       button.addEventListener("click", () => {
         slider.value = number;
         state.chooseModel(number);
@@ -43,7 +44,7 @@ export class Sweep {
   show() {
     const { number, model } = this.state;
     this.slider.value = number;
-    this.value.textContent = model.label.join(", ");
+    this.value.textContent = model.label;
     this.slider.setAttribute(
       "aria-valuetext",
       `${this.name.textContent} ${this.value.textContent}`,
@@ -52,6 +53,8 @@ export class Sweep {
       if (n === number) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     });
+    // In sight, where the table is longer than its place; the page itself stays where it is.
+    this.place.scrollTop = this.rows[number].offsetTop - this.place.clientHeight / 2;
   }
 
   update() {}

@@ -33,7 +33,8 @@ export class Units {
     const { state } = this;
     const { model } = state;
     const units = this.showsAll ? model.order : model.order.slice(0, FEW);
-    const most = Math.max(...model.carried, 1e-9);
+    // A unit that says nothing has no full bar, not even where no other says more.
+    const most = Math.max(...model.carried, model.kl ? 10 * NOTHING : 1e-9);
     this.rows = units.map((unit) => this.row(unit, most));
     this.list.replaceChildren(...this.rows.map(({ element }) => element));
     this.drawn.hidden = model.prior !== "normal";

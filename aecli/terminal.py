@@ -1,0 +1,43 @@
+"""Bars and lines on a terminal. Imports no torch, no tqdm.
+
+Without it, what is left of a bar stands before a line: "  3%|▎   | 3/100aecli: no such file".
+"""
+
+import logging
+from typing import Protocol
+
+
+class Bar(Protocol):
+    """What tqdm makes."""
+
+    def clear(self) -> None:
+        """Remove it from the terminal, until it moves again."""
+
+    def close(self) -> None:
+        """Remove it for good."""
+
+
+OPEN: list[Bar] = []
+"""The bars that are there."""
+
+
+class Console(logging.StreamHandler):
+    """Writes a line where a bar is, which is drawn anew below it when it next moves."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        for bar in OPEN:
+            bar.clear()
+        super().emit(record)
+
+
+def end_bar(bar: Bar) -> None:
+    """Remove a bar."""
+    OPEN[:] = [other for other in OPEN if other is not bar]
+    bar.close()
+
+
+def end_bars() -> None:
+    """Remove the bars of what has failed or was interrupted."""
+    while OPEN:
+        OPEN.pop().close()
