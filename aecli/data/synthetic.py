@@ -58,8 +58,8 @@ class Stream:
             here = slice(*torch.searchsorted(firings.row, edges).tolist())
             row, feature, value = (part[here] for part in firings)
             parts.append((x[first:last], row + (number * BLOCK - start), feature, value))
-        x, *firings = map(torch.cat, zip(*parts, strict=True))
-        return Drawn(x, Firings(*firings))
+        x, row, feature, value = map(torch.cat, zip(*parts, strict=True))
+        return Drawn(x, Firings(row, feature, value))
 
     def _drawn(self, number: int) -> Drawn:
         """Return a block; the last one is kept, as the next rows may be its, too."""
@@ -160,9 +160,9 @@ class OwnSplitting(Splitting):
 class SyntheticData(DataModule):
     """Rows x `(d,)` that are sparse sums of known features: see `TrueDictionary`.
 
-    They are drawn on the way, BLOCK together, each by a seed and its place, so that a pass can
-    begin anywhere. Each pass of a training has rows of its own, by the run's seed and the epoch. The
-    validation and the test split are the same in every run of a `seed`; so is the "train" split
+    They are drawn on the way, `BLOCK` together, each by a seed and its place, so that a pass can
+    begin anywhere. Each pass of a training has rows of its own, by the run's seed and the epoch.
+    The validation and the test split are the same in every run of a `seed`; so is the "train" split
     that other commands look at.
 
     Args:

@@ -1,7 +1,7 @@
 """A known dictionary of features, and sparse sums of them: data of which the answer is known."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from aecli.randomness import derived_seed
 from aecli.size import check_fits
 
 PROJECTIONS = 2
-"""Steps towards a tight frame; after one the sum of squared products is within 10⁻⁴ of the least."""
+"""Steps towards a tight frame; after one Σ (f_i · f_j)² is within 10⁻⁴ of the least."""
 SELDOM = 0.02
 """A probability: less likely places are found without a draw for each."""
 OWN_LEAST = 0.01
@@ -40,9 +40,11 @@ class TrueDictionary:
     - Features: random unit rows, made a tight frame, Fᵀ F = (N/d) I, which has the least
       Σ_{i≠j} (f_i · f_j)² there can be (Benedetto & Fickus 2003). SAELens descends that sum for 100
       steps and comes as near. ‖b‖ is `bias`.
-    - Rates, by Zipf's law: p_i = lowest + (highest − lowest) · (i^−a − N^−a) / (1 − N^−a), i = 1 … N.
+    - Rates, by Zipf's law: p_i = lowest + (highest − lowest) · (i^−a − N^−a) / (1 − N^−a), where
+      i = 1 … N.
     - Correlation, by a Gaussian copula: c_i > 0 where g_i > Φ⁻¹(1 − p̃_i), g = A ε + s ⊙ η, with
-      ε ~ N(0, I_r), η ~ N(0, I_N), A `(N, r)` ~ N(0, scale²) once and for all, s_i² = 1 − ‖A_i‖².
+      ε ~ N(0, I_r), η ~ N(0, I_N), A `(N, r)` ~ N(0, scale²) drawn once and for all, and
+      s_i² = 1 − ‖A_i‖².
     - Trees: the first features are the roots, those after them their children, level by level. A
       child can be active only where its parent is. Of the children of an `exclusive` parent that
       would be active at once, one is, each as likely. That they are still active about p_i of the
@@ -122,22 +124,31 @@ class TrueDictionary:
                 f" {self.in_trees:,}, and dataset.true_features={count}",
             )
         check_fits(f"dataset.true_features={count}", 40 * count * (width + self.rank))
-        self._make()
 
     def _drawn(self, name: str, *shape: int) -> Tensor:
         """Return draws from N(0, 1), float64, that the seed and a name give."""
         generator = Generator().manual_seed(derived_seed(self.seed, name))
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    def _make(self) -> None:
-        """Draw what is drawn once and for all; in float64, so that it depends on no rounding."""
-        count, width = self.count, self.width
-        self.features = tight_frame(self._drawn("features", count, width)).float()
-        """f, `(N, d)`."""
-        self.bias = (self.bias_norm * F.normalize(self._drawn("bias", width), dim=0)).float()
-        """b, `(d,)`."""
-        shared = self.scale * self._drawn("correlation", count, self.rank)
-        own = 1 - shared.square().sum(dim=1)
+    @cached_property
+    def features(self) -> Tensor:
+        """The unit features f, `(N, d)`."""
+        return tight_frame(self._drawn("features", self.count, self.width)).float()
+
+    @cached_property
+    def bias(self) -> Tensor:
+        """What is added to each row, b, `(d,)`."""
+        return (self.bias_norm * F.normalize(self._drawn("bias", self.width), dim=0)).float()
+
+    @cached_property
+    def shared(self) -> Tensor:
+        """What each feature has of the shared Gaussians, A, `(N, r)`."""
+        return (self.scale * self._drawn("correlation", self.count, self.rank)).float()
+
+    @cached_property
+    def own(self) -> Tensor:
+        """The standard deviation s of each feature's own part, `(N,)`."""
+        own = 1 - self.shared.square().sum(dim=1)
         if own.min() < OWN_LEAST:
             raise refused(
                 "dataset.correlation_scale",
@@ -145,34 +156,49 @@ class TrueDictionary:
                 f"smaller, since scale² times dataset.correlation_rank={self.rank} is the part of"
                 " each feature that is shared: well below 1",
             )
-        self.shared, self.own = shared.float(), own.sqrt().float()
-        self.mean = torch.linspace(*self.magnitudes, count)
-        first, second = self.deviation
-        self.spread = (first + second * self._drawn("deviation", count)).abs().float()
-        chosen = self._drawn("exclusive", self.parents).argsort()
-        self.excludes = torch.zeros(self.parents, dtype=torch.bool)
-        self.excludes[chosen[: int(self.exclusive * self.parents)]] = True
-        self.rates = self._rates()
-        """p, `(N,)`, float64."""
+        return own.sqrt()
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """The mean magnitudes m, `(N,)`."""
+        first, last = self.magnitudes
+        return torch.linspace(first, last, self.count)
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """The standard deviations σ of the magnitudes, `(N,)`."""
+        mean, deviation = self.deviation
+        return (mean + deviation * self._drawn("deviation", self.count)).abs().float()
+
+    @cached_property
+    def excludes(self) -> Tensor:
+        """Whether the children of each parent exclude each other, `(parents,)`."""
+        order = self._drawn("exclusive", self.parents).argsort()
+        return order.argsort() < int(self.exclusive * self.parents)
+
+    @cached_property
+    def rates(self) -> Tensor:
+        """The share of the rows that each feature shall be active on, p, `(N,)`, float64."""
+        powers = torch.arange(1, self.count + 1, dtype=torch.float64) ** -self.exponent
+        share = (powers - powers[-1]) / (1 - powers[-1]) if self.count > 1 else powers
+        return self.lowest + (self.highest - self.lowest) * share
+
+    @cached_property
+    def thresholds(self) -> Tensor:
+        """Above which its Gaussian makes a feature active, whose parent is, `(N,)`."""
         tried = self.rates.clone()
         if self.trees:
             children = slice(self.trees, self.in_trees)
             given = self.rates[children].view(-1, self.branching) / self.rates[: self.parents, None]
             others = (given.sum(dim=1, keepdim=True) - given) * self.excludes[:, None]
             tried[children] = (given * (1 + others)).flatten().clamp_max(1)
-        self.thresholds = torch.special.ndtri(1 - tried).float()
-        """Above which g makes a feature active, whose parent is."""
-        self._shared_by_children = self.shared[self.trees : self.in_trees].view(self.parents, -1)
-        least = torch.special.ndtri(torch.tensor(SELDOM))
-        self._reach = (self.thresholds + self.own * least)[self.in_trees :]
-        """Above which A ε makes a feature in no tree active more often than `SELDOM`."""
+        return torch.special.ndtri(1 - tried).float()
 
-    def _rates(self) -> Tensor:
-        powers = torch.arange(1, self.count + 1, dtype=torch.float64) ** -self.exponent
-        if self.count == 1:
-            return torch.tensor([self.highest], dtype=torch.float64)
-        share = (powers - powers[-1]) / (1 - powers[-1])
-        return self.lowest + (self.highest - self.lowest) * share
+    @cached_property
+    def _reach(self) -> Tensor:
+        """Above which A ε makes a feature in no tree active more often than `SELDOM`."""
+        least = torch.special.ndtri(torch.tensor(SELDOM))
+        return (self.thresholds + self.own * least)[self.in_trees :]
 
     def draw(self, rows: int, generator: Generator) -> Firings:
         """Return what is active in some rows, drawn by a generator of the processor's."""
@@ -180,10 +206,11 @@ class TrueDictionary:
         roots, alone = slice(0, self.trees), slice(self.in_trees, None)
         g = torch.randn(rows, self.trees, generator=generator).mul_(self.own[roots])
         g += common @ self.shared[roots].T
-        tops = self._sized(*(g > self.thresholds[roots]).nonzero(as_tuple=True), generator)
+        row, feature = (g > self.thresholds[roots]).nonzero(as_tuple=True)
+        above = self._sized(row, feature, generator)
         row, place = self._seldom(common @ self.shared[alone].T, generator)
-        levels, above = [tops, self._sized(row, place + self.in_trees, generator)], tops
-        for level in range(self.depth if self.trees else 0):
+        levels = [above, self._sized(row, place + self.in_trees, generator)]
+        for _ in range(self.depth if self.trees else 0):
             above = self._children(above, common, generator)
             levels.append(above)
         row, feature, value = map(torch.cat, zip(*levels, strict=True))
@@ -222,7 +249,8 @@ class TrueDictionary:
         """Return which children of active features are active."""
         shape = len(above.feature), self.branching
         number = self.trees + above.feature[:, None] * self.branching + torch.arange(shape[1])
-        shared = self._shared_by_children[above.feature].view(*shape, self.rank)
+        by_parent = self.shared[self.trees : self.in_trees].view(self.parents, -1)
+        shared = by_parent[above.feature].view(*shape, self.rank)
         g = torch.randn(shape, generator=generator).mul_(self.own[number])
         g += (shared @ common[above.row, :, None]).squeeze(2)
         value = self._magnitude(number, generator)
@@ -279,7 +307,3 @@ def successes(count: int, rate: float, generator: Generator) -> Tensor:
         last = int(places[-1])
     every = torch.cat(found)
     return every[every < count]
-
-
-def _those(firings: Firings, which: Tensor) -> Firings:
-    return Firings(*(part[which] for part in firings))
