@@ -1,6 +1,6 @@
 """Rows of a known dictionary's features, drawn as they are needed: of any number."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,14 +18,15 @@ from aecli.data.ranges import Ranges
 from aecli.data.records import Card, Records
 from aecli.data.splits import Examples, Split, Splitting
 from aecli.data.true_dictionary import Firings, TrueDictionary
-from aecli.errors import SettingError, check_int, check_seed, check_shape
+from aecli.errors import SettingError, check_int, check_seed
 from aecli.randomness import derived_seed
 
 BLOCK = 256
 """Rows that are drawn together."""
 LOOKED_AT = 1024
 """Training rows that show what values there are."""
-MOST_ROWS = 1 << 40
+MOST_HELD_OUT = 10_000_000
+"""Rows of validation or test."""
 
 
 class Drawn(NamedTuple):
@@ -166,31 +167,27 @@ class SyntheticData(DataModule):
     that other commands look at.
 
     Args:
-        shape: `[d]`, numbers of a row.
         rows: training rows of an epoch.
         validation_size, test_size: rows of these splits.
         batch_size: rows a step.
         seed: of the dictionary and of these splits.
+        shape, features: found in the data.
         binarize: none; these rows are not binarized.
-        features: found in other data.
         dictionary: the other arguments of `TrueDictionary`.
     """
 
     def __init__(
         self,
-        shape: Any,
         rows: int,
         validation_size: int,
         test_size: int,
         batch_size: int = 1024,
         seed: int = 0,
-        binarize: str = "none",
+        shape: Sequence[int] | None = None,
         features: Any = None,
+        binarize: str = "none",
         **dictionary: Any,
     ) -> None:
-        width = check_shape("dataset.shape", shape)
-        if len(width) != 1:
-            raise SettingError(f"dataset.shape={list(width)}: must be one number, such as [128]")
         if binarize != "none":
             raise SettingError(f"dataset.binarize={binarize}: features are not binarized")
         check_int("dataset.batch_size", batch_size, 1)  # a whole pass would be no batch
@@ -201,12 +198,12 @@ class SyntheticData(DataModule):
             )
         sizes = {"train": rows}
         for name, size in (("validation", validation_size), ("test", test_size)):
-            sizes[name] = check_int(f"dataset.{name}_size", size, 1)
+            sizes[name] = check_int(f"dataset.{name}_size", size, 1, MOST_HELD_OUT)
         check_seed("dataset.seed", seed)
-        known = TrueDictionary(width=width[0], seed=seed, **dictionary)
+        known = TrueDictionary(seed=seed, **dictionary)
         source = SyntheticFeatures(known, sizes, seed)
         super().__init__(
-            source, None, width, batch_size, validation_size, test_size=test_size, split_seed=seed
+            source, None, shape, batch_size, validation_size, test_size=test_size, split_seed=seed
         )
         self.dictionary = known
         self.splitting = OwnSplitting(validation_size, test_size, None, None, seed)

@@ -60,13 +60,13 @@ class TrueDictionary:
     Args:
         true_features: N.
         width: d.
-        rate_exponent: a > 0.
+        rate_exponent: a ≥ 0.01.
         highest_rate, lowest_rate: p of the first and the last feature, in (0, 1].
         correlation_rank: r ≥ 1.
         correlation_scale: ≥ 0; the correlation of g_i and g_j is about ± scale² √r.
         trees: roots, 0 … N.
-        branching: children of a parent, ≥ 1.
-        depth: levels below the roots, ≥ 1.
+        branching: children of a parent, 1 … 1000.
+        depth: levels below the roots, 1 … 20.
         exclusive: share of the parents whose children exclude each other, in [0, 1].
         magnitudes: m of the first and of the last feature, above 0.
         deviation: mean and standard deviation of what σ is the absolute value of, ≥ 0.
@@ -95,8 +95,8 @@ class TrueDictionary:
         seed: int,
     ) -> None:
         self.count = count = check_int("dataset.true_features", true_features, 1)
-        self.width, self.seed = width, seed
-        self.exponent = check_number("dataset.rate_exponent", rate_exponent, 0, open_low=True)
+        self.width, self.seed = check_int("dataset.width", width, 1), seed
+        self.exponent = check_number("dataset.rate_exponent", rate_exponent, 0.01)
         self.highest = check_number("dataset.highest_rate", highest_rate, 0, 1, open_low=True)
         self.lowest = check_number("dataset.lowest_rate", lowest_rate, 0, 1, open_low=True)
         if lowest_rate > highest_rate:
@@ -107,8 +107,8 @@ class TrueDictionary:
         self.rank = check_int("dataset.correlation_rank", correlation_rank, 1, 10_000)
         self.scale = check_number("dataset.correlation_scale", correlation_scale, 0)
         self.trees = check_int("dataset.trees", trees, 0)
-        self.branching = check_int("dataset.branching", branching, 1)
-        self.depth = check_int("dataset.depth", depth, 1, 64)
+        self.branching = check_int("dataset.branching", branching, 1, 1000)
+        self.depth = check_int("dataset.depth", depth, 1, 20)
         self.exclusive = check_number("dataset.exclusive", exclusive, 0, 1)
         above, from_0 = partial(check_number, low=0, open_low=True), partial(check_number, low=0)
         self.magnitudes = check_list("dataset.magnitudes", magnitudes, above, "[5,4]", length=2)
@@ -117,11 +117,9 @@ class TrueDictionary:
         levels = [trees * branching**level for level in range(depth + 1)]
         self.parents, self.in_trees = sum(levels[:-1]), sum(levels)
         if self.in_trees > count:
-            raise refused(
-                "dataset.trees",
-                trees,
-                f"fewer: {trees} trees of {self.in_trees // max(1, trees):,} features are"
-                f" {self.in_trees:,}, and dataset.true_features={count}",
+            raise SettingError(
+                f"dataset.trees={trees}, dataset.branching={branching}, dataset.depth={depth}: are"
+                f" trees of {self.in_trees:,} features, and dataset.true_features={count}"
             )
         check_fits(f"dataset.true_features={count}", 40 * count * (width + self.rank))
 
@@ -192,7 +190,7 @@ class TrueDictionary:
             given = self.rates[children].view(-1, self.branching) / self.rates[: self.parents, None]
             others = (given.sum(dim=1, keepdim=True) - given) * self.excludes[:, None]
             tried[children] = (given * (1 + others)).flatten().clamp_max(1)
-        return torch.special.ndtri(1 - tried).float()
+        return -torch.special.ndtri(tried).float()
 
     @cached_property
     def _reach(self) -> Tensor:
