@@ -117,16 +117,16 @@ def test_magnitudes_fall_from_the_first_to_the_last_and_a_childs_go_with_its_par
     for root in range(3):
         values = codes[:, root][codes[:, root] > 0]
         assert values.mean() == pytest.approx(
-            fixed[root], abs=5 * float(spread[root]) / len(values) ** 0.5
+            float(fixed[root]), abs=5 * float(spread[root]) / len(values) ** 0.5
         )
-        assert values.std() == pytest.approx(spread[root], rel=0.05)
+        assert values.std() == pytest.approx(float(spread[root]), rel=0.05)
         child = 3 + 2 * root
         both = codes[:, [root, child]][codes[:, child] > 0]
         own = both[:, 1] / both[:, 0] * fixed[root]
         assert own.mean() == pytest.approx(
             fixed[child], abs=5 * float(spread[child]) / len(own) ** 0.5
         )
-        assert own.std() == pytest.approx(spread[child], rel=0.1)
+        assert own.std() == pytest.approx(float(spread[child]), rel=0.1)
 
 
 def test_rows_are_sums_of_the_features_and_the_bias():
