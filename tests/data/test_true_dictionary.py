@@ -97,6 +97,20 @@ def test_a_child_is_active_only_with_its_parent_and_about_as_often_as_it_shall(e
     assert close(active[:, alone].double().mean(dim=0), dictionary.rates[alone])
 
 
+def test_a_child_shares_gaussians_with_its_parent():
+    dictionary = made(trees=10, depth=1)
+    share = (drawn(dictionary) > 0).double().mean(dim=0)
+    shared, thresholds = dictionary.shared.double(), dictionary.thresholds.double()
+    for child in (10, 15, 16, 29):
+        parent = (child - 10) // 2
+        correlation = float(shared[parent] @ shared[child])
+        expected = multivariate_normal.cdf(
+            [-thresholds[parent], -thresholds[child]], cov=[[1, correlation], [correlation, 1]]
+        )
+        assert close(share[child], expected)
+    assert (share[10:30] - dictionary.rates[10:30]).abs().max() > 0.005, "by the correlation"
+
+
 def test_of_some_parents_only_the_children_exclude_each_other():
     dictionary = made(true_features=70, trees=10, depth=2, exclusive=0.3)
     assert int(dictionary.excludes.sum()) == 9  # of 30
@@ -116,17 +130,17 @@ def test_magnitudes_fall_from_the_first_to_the_last_and_a_childs_go_with_its_par
     assert 0.4 < spread.mean() < 0.6
     for root in range(3):
         values = codes[:, root][codes[:, root] > 0]
-        assert values.mean() == pytest.approx(
+        assert float(values.mean()) == pytest.approx(
             float(fixed[root]), abs=5 * float(spread[root]) / len(values) ** 0.5
         )
-        assert values.std() == pytest.approx(float(spread[root]), rel=0.05)
+        assert float(values.std()) == pytest.approx(float(spread[root]), rel=0.05)
         child = 3 + 2 * root
         both = codes[:, [root, child]][codes[:, child] > 0]
         own = both[:, 1] / both[:, 0] * fixed[root]
-        assert own.mean() == pytest.approx(
-            fixed[child], abs=5 * float(spread[child]) / len(own) ** 0.5
+        assert float(own.mean()) == pytest.approx(
+            float(fixed[child]), abs=5 * float(spread[child]) / len(own) ** 0.5
         )
-        assert own.std() == pytest.approx(float(spread[child]), rel=0.1)
+        assert float(own.std()) == pytest.approx(float(spread[child]), rel=0.1)
 
 
 def test_rows_are_sums_of_the_features_and_the_bias():
