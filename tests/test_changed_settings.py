@@ -79,7 +79,12 @@ NO_NUMBERS = {
     "+trainer.max_time": "has a test below",
 }
 """Settings that leave the numbers of a tiny training on a processor as they are, and why."""
-READ_ELSEWHERE = ("dataset=activations", "dataset=array", "dataset=table")
+READ_ELSEWHERE = (
+    "dataset=activations",
+    "dataset=array",
+    "dataset=synthetic_features",
+    "dataset=table",
+)
 """What their settings change is tested where files are read: in tests/data/."""
 
 

@@ -92,6 +92,9 @@ class Setting(NamedTuple):
         if self.option == "dataset=activations":
             words += [f"dataset.files={shard()}"] if self.key != "dataset.files" else []
             words += ["dataset.batch_size=20"] if self.key != "dataset.batch_size" else []
+        if self.option == "dataset=synthetic_features":
+            words = [word for word in words if not word.startswith("dataset.")]
+            words += [word for word in DRAWN if not word.startswith(f"{self.key}=")]
         if self.option in ("dataset=table", "likelihood=mixed"):
             words += ["dataset=table"] if group == "likelihood" else []
             words += [f"dataset.file={table()}"] if self.key != "dataset.file" else []
@@ -105,6 +108,15 @@ class Setting(NamedTuple):
         return [self.option, *words] if self.option else words
 
 
+DRAWN = (
+    "dataset.true_features=90",
+    "dataset.width=6",
+    "dataset.trees=1",
+    "dataset.rows=60",
+    "dataset.validation_size=50",
+    "dataset.batch_size=20",
+)
+"""A small known dictionary, and few rows."""
 OF_A_DICTIONARY = {f"sparsity={name}" for name in OF_DICTIONARIES}
 OF_A_DICTIONARY |= {f"model={name}" for name in DICTIONARIES}
 

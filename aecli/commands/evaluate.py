@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures
 from aecli.commands.latents_report import LatentsReport
-from aecli.data import Batches
+from aecli.data import Batches, SyntheticData
 from aecli.errors import check_bool, check_choice, check_int, check_seed
 from aecli.evaluation import metrics
 from aecli.evaluation.annealing import Annealing
@@ -24,8 +24,9 @@ from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.pictures import drawn
 from aecli.evaluation.probe import Probe
 from aecli.evaluation.rate_distortion import draw_rate_distortion
+from aecli.evaluation.recovery import recovery
 from aecli.evaluation.theory import Theory
-from aecli.models import VAE
+from aecli.models import VAE, Dictionary
 from aecli.models.losses import SplitLosses
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
@@ -46,6 +47,8 @@ SIDE_BY_SIDE = (
     "explained_variance",
     "l0",
     "dead_share",
+    "mcc",
+    "f1",
     "probe_error",
     "finetune_error",
     "gap_sampled",
@@ -184,6 +187,10 @@ def _measure(
         settings.noise_levels,
         loaded.card.features,
     )
+    if isinstance(model, Dictionary) and isinstance(data, SyntheticData):
+        parts = data.drawn("test", settings.batch_size)
+        tracked = Tracked(parts, "comparing with the known dictionary")
+        values |= recovery(model, data.dictionary.features, tracked)
     if model.has_prior:
         values |= _likelihood(cast(VAE, model), test, settings, annealing)
     return values | (classify() if classify else {})
@@ -271,6 +278,12 @@ def _unit(name: str, settings: DictConfig) -> str:
         "explained_variance": "of the variance",
         "norm_ratio": "1: unbiased",
         "cosine": "mean over images",
+        "mcc": "mean |cosine|, of pairs",
+        "mmcs": "mean largest cosine",
+        "uniqueness": "true features per latent",
+        "f1": "of the firing, mean over latents",
+        "precision": "of the firing, mean over latents",
+        "recall": "of the firing, mean over latents",
         "dead_share": "of the units",
         "active_units": "latents",
     }.get(name, "")

@@ -9,6 +9,7 @@ from aecli.data.module import DataModule
 from aecli.data.records import Card, Records, Scaled, Source
 from aecli.data.sources import Digits, IDXFiles
 from aecli.data.splits import Examples, Split
+from aecli.data.synthetic import Drawn, SyntheticData
 from aecli.data.table import TableData
 from aecli.data.table_card import TableCard
 
@@ -21,6 +22,7 @@ __all__ = [
     "Card",
     "DataModule",
     "Digits",
+    "Drawn",
     "Examples",
     "IDXFiles",
     "ImageCard",
@@ -29,6 +31,7 @@ __all__ = [
     "Scaled",
     "Source",
     "Split",
+    "SyntheticData",
     "TableCard",
     "TableData",
 ]

@@ -51,14 +51,14 @@ class MixedBatches(Batches):
         self.done = 0
         card = self.split.examples.card
         with ThreadPoolExecutor(1) as thread:
-            ahead = _ahead(groups, thread)
-            group = next(ahead).on(self.device)
+            coming = ahead(groups, thread)
+            group = next(coming).on(self.device)
             for start, end in pairwise(edges):
                 own = torch.arange(start, end).tensor_split(parts)[rank]
                 pieces = []
                 while len(own):
                     if int(own[0]) >= group.end:
-                        group = next(ahead).on(self.device)
+                        group = next(coming).on(self.device)
                     here, own = own.tensor_split([group.end - int(own[0])])
                     places = group.order[here - group.start].to(self.device)
                     pieces.append(group.rows.index_select(0, places))
@@ -99,7 +99,7 @@ def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _ahead(items: Iterator[T], thread: ThreadPoolExecutor) -> Iterator[T]:
+def ahead(items: Iterator[T], thread: ThreadPoolExecutor) -> Iterator[T]:
     """Yield the same items; the next one is made by a thread while one is used."""
     waiting = thread.submit(next, items, None)
     while (item := waiting.result()) is not None:

@@ -34,6 +34,9 @@ FREE = {
 }
 """Settings that a published number does not depend on: where things lie, and what is drawn."""
 
+FOUND = ("dataset.shape", "dataset.features")
+"""Settings that are null until the data is read."""
+
 EVIDENCE = {
     "read": "read there",
     "quoted": "as quoted by somebody else",
@@ -114,6 +117,8 @@ def changes(name: str, config: DictConfig) -> Iterator[str]:
     # What is interpolated is compared where it is set.
     copies = tuple(key for key, value in own.items() if str(value).startswith("${"))
     for key in sorted(own.keys() | now.keys()):
+        if key in FOUND and own.get(key) is None:
+            continue
         copied = key in copies or key.startswith(tuple(f"{copy}." for copy in copies))
         if own.get(key) != now.get(key) and key not in FREE and not copied:
             yield f"{key}={now[key]}" if key in now else f"{key} left out"

@@ -37,7 +37,21 @@ PLACES, SOURCE = ("dataset.root", "dataset.source"), "dataset.source."
 """Where the data lies. The option of `dataset` says which it is."""
 HIDDEN = "_"
 """What the last part of a key begins with that nobody types, such as `model._target_`."""
-HIGHER_IS_BETTER = ("elbo", "bound", "psnr", "ssim", "active_units")
+HIGHER_IS_BETTER = (
+    "elbo",
+    "bound",
+    "psnr",
+    "ssim",
+    "active_units",
+    "explained_variance",
+    "cosine",
+    "mcc",
+    "mmcs",
+    "uniqueness",
+    "f1",
+    "precision",
+    "recall",
+)
 """Metrics of which more is better; of all others less is."""
 
 MOST_OWN = 20

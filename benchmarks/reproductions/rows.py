@@ -53,6 +53,10 @@ ROWS = {
     "tucker2018/dreg5": Row(1, {"burda2015/iwae5": 0.0}),
     "tomczak2018/vae": Row(1),
     "tomczak2018/vamp": Row(1, {"tomczak2018/vae": 1.0}),
+    "synthsaebench/batch_topk_l25": Row(1, {"synthsaebench/l1_l25": 0.0}),
+    "synthsaebench/matryoshka_l25": Row(1, {"synthsaebench/batch_topk_l25": 0.0}),
+    "synthsaebench/jumprelu_l25": Row(1, {"synthsaebench/l1_l25": 0.0}),
+    "synthsaebench/l1_l25": Row(1),
 }
 
 ADDED: Mapping[str, Any] = {"model.gradient": "plain", "prior._target_": "Standard"}

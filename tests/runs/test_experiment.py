@@ -30,7 +30,7 @@ def test_every_experiment_is_whole(name):
     assert published.source
     assert published.evidence in EVIDENCE
     known = ("sse", "marginal_nll", "probe_error", "probe_accuracy", "finetune_error",
-             "finetune_accuracy", "elbo")  # fmt: skip
+             "finetune_accuracy", "elbo", "f1")  # fmt: skip
     assert published.metric in known
     method = published.metric.partition("_")[0]
     if method in ("probe", "finetune"):
@@ -72,6 +72,16 @@ def test_the_same_setting_typed_is_no_change():
     epochs = configure(f"experiment={name}")[0].trainer.max_epochs
     config, _ = configure(f"experiment={name}", "model=vae", f"trainer.max_epochs={epochs}")
     assert list(changes(name, config)) == []
+
+
+def test_what_was_found_in_the_data_is_no_change():
+    name = "synthsaebench/batch_topk_l25"
+    config, _ = configure(f"experiment={name}")
+    config.dataset.shape = [768]
+    assert list(changes(name, config)) == []
+    config, _ = configure(f"experiment={name}", "dataset.width=8")
+    config.dataset.shape = [8]
+    assert list(changes(name, config)) == ["dataset.width=8"]
 
 
 @pytest.fixture

@@ -154,6 +154,13 @@ def test_a_run_on_activations_is_resumed_within_an_epoch(tmp_path, monkeypatch):
     check_resumed_within(tmp_path, monkeypatch, (*words, "model.code_dim=2"), 1, 13)
 
 
+def test_a_run_on_rows_that_are_drawn_is_resumed_within_an_epoch(tmp_path, monkeypatch):
+    data = ("dataset=synthetic_features", "dataset.true_features=90", "dataset.width=6")
+    sizes = ("dataset.trees=1", "dataset.rows=1500", "dataset.validation_size=50")
+    words = ("model=batch_topk_sae", "model.code_dim=20", "sparsity.k=3", "dataset.batch_size=90")
+    check_resumed_within(tmp_path, monkeypatch, (*data, *sizes, *words), 1, 13)
+
+
 def test_a_run_on_a_mapped_array_is_resumed_bitwise(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "IN_MEMORY", 0)
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((120, 6), dtype="f4"))

@@ -84,8 +84,9 @@ def test_a_setting_that_was_added_is_known_by_the_value_of_before(conf, monkeypa
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_run_has_the_settings_of_its_experiment(tmp_path, name):
-    ran = of_run(run(tmp_path, name, "seed=3", "dataset.root=/tmp", epochs=0))
     now, published = of_experiment(name)
+    places = ["dataset.root=/tmp"] if name.partition("/")[0] != "synthsaebench" else []
+    ran = of_run(run(tmp_path, name, "seed=3", *places, epochs=0))
     assert ran == now
     assert published.metric == now["published.metric"]
     assert not any(str(tmp_path) in str(value) or "/tmp" in str(value) for value in ran.values())
