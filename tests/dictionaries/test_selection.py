@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aecli.dictionaries import products
-from aecli.dictionaries.collectors import Above, Largest, LargestOfBatch
+from aecli.dictionaries.collectors import Above, Largest, LargestOfBatch, LargestOfSome
 from aecli.dictionaries.products import Encoder, above, largest
 
 
@@ -26,10 +26,10 @@ def dense(encoder):
 def run(collector, encoder):
     for a in encoder.chunks():
         collector.add(a)
-    places, values = collector.found()
+    found = collector.found()
     if not encoder.is_exact:
-        values = encoder.at(places)
-    return collector.chosen(places, values)
+        found = found._replace(values=encoder.at(found.places))
+    return collector.chosen(found)
 
 
 @pytest.mark.parametrize("columns", [5, 64, 100, 1000, 4096, 6144])
@@ -53,11 +53,12 @@ def test_above_finds_what_a_comparison_finds(columns, floor):
     assert torch.equal(values, a[a > floor])
 
 
-@pytest.mark.parametrize("among", [None, 3, 100, 128])
+@pytest.mark.parametrize("among", [None, 3, 100, 128, 600, 1024])
 def test_the_largest_of_each_row_in_chunks(among):
     source = encoder()
     latents = None if among is None else torch.randperm(1024)[:among]
-    places, values = run(Largest(20, source, latents), source)
+    some = Largest(20, source) if among is None else LargestOfSome(20, source, latents, None)
+    places, values = run(some, source)
     a = dense(source)
     if latents is not None:
         mask = torch.full((1024,), -torch.inf)

@@ -124,7 +124,7 @@ def test_matryoshka_adds_the_errors_of_its_prefixes(x):
     outputs = [code[:, :m] @ atoms[:m] + model.b_dec for m in (16, 32, 64)]
     agree(model, model.terms(x).loss, sum(squares(x - output) for output in outputs))
     torch.testing.assert_close(model.terms(x).nll, squares(x - outputs[-1]))
-    torch.testing.assert_close(model.coded(x).output, outputs[-1])
+    torch.testing.assert_close(model.reconstruct(x), outputs[-1])
 
 
 class Rectangle(torch.autograd.Function):
