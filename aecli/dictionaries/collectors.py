@@ -67,19 +67,22 @@ class Largest(Collector):
         self.k = min(k, most)
         slack = 0 if encoder.is_exact else 8 + self.k // SLACK
         self.looked_at = min(self.k + slack, most)
-        self._values: list[Tensor] = []
-        self._index: list[Tensor] = []
+        self._values = encoder.x.new_empty(len(encoder.x), self.looked_at)
+        self._index = torch.empty_like(self._values, dtype=torch.int32)
+        self._done = 0
 
     def add(self, a: Tensor) -> None:
         """Look at the next rows."""
-        values, index = largest(a, self.looked_at)
-        self._values.append(values.float())
-        self._index.append(index.int())
+        self._add(*largest(a, self.looked_at))
+
+    def _add(self, values: Tensor, index: Tensor) -> None:
+        rows = slice(self._done, self._done + len(values))
+        self._values[rows], self._index[rows] = values, index
+        self._done = rows.stop
 
     def found(self) -> Found:
         """Return the places of the largest numbers."""
-        index = torch.cat(self._index)
-        return Found(Places.of_each(index, self.latents), torch.cat(self._values).flatten())
+        return Found(Places.of_each(self._index, self.latents), self._values.flatten())
 
     def chosen(self, found: Found) -> Found:
         """Return the k largest of each row."""
@@ -92,7 +95,7 @@ class Largest(Collector):
 
 
 class LargestOfSome(Largest):
-    """Of some latents the k largest pre-activations of each row, those above 0: often few are.
+    """Of some latents the k largest pre-activations of each row.
 
     It may write to what it looks at, so that it has to be the last one to look.
 
@@ -121,14 +124,8 @@ class LargestOfSome(Largest):
             return
         a = a.index_select(1, self._some).add_(self._added[self._some])
         a[:, self._count :] = -torch.inf
-        super().add(a)
-        self._index[-1] = self._some[self._index[-1]].int()
-
-    def chosen(self, found: Found) -> Found:
-        """Return those of the k largest of each row that are above 0."""
-        places, values = super().chosen(found)
-        kept = values > 0
-        return Found(places.where(kept), values[kept])
+        values, index = largest(a, self.looked_at)
+        self._add(values, self._some[index])
 
 
 class Above(Collector):

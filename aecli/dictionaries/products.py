@@ -11,11 +11,10 @@ from aecli.dictionaries.places import Places
 
 CHUNK = 1 << 24
 """Pre-activations that are held at once."""
-PART = 4096
+PART = 2048
 """Bags in a part of a batch, whose gradients are added to those of the parts before.
 
-What a step holds beside them grows with it; each part costs a pass over them, at n = 65,536 and
-4,096 rows 0.4 % of the encoder's product.
+What a step holds beside them grows with it; each part costs a pass over them.
 """
 BLOCKS = (4, 8, 32, 64, 128)
 """Of columns; the maxima of 16 take longer than those of 4 or 32 (torch 2.13, AVX-512)."""
@@ -33,6 +32,7 @@ class Encoder:
         dtype: of the products. If it is not that of the weight, a selection is made from products
             of fewer bits, and takes the exact numbers at the places that it chooses.
         pre_bias: b_dec, `(d,)`; None for 0.
+        scratch: memory that may be written to while a is computed; None for new memory.
     """
 
     x: Tensor
@@ -40,6 +40,7 @@ class Encoder:
     bias: Tensor
     dtype: torch.dtype = torch.float32
     pre_bias: Tensor | None = None
+    scratch: Tensor | None = None
 
     @property
     def is_exact(self) -> bool:
@@ -52,9 +53,17 @@ class Encoder:
         The caller may write to it.
         """
         weight, bias = self._rounded
-        buffer = weight.new_empty(min(self.rows, len(self.x)), len(weight))
+        buffer = self._buffer()
         for part in self._around(self.rows):
             yield torch.addmm(bias, part.to(self.dtype), weight.T, out=buffer[: len(part)])
+
+    def _buffer(self) -> Tensor:
+        rows, latents = min(self.rows, len(self.x)), len(self.weight)
+        if self.scratch is not None:
+            numbers = self.scratch.view(-1).view(self.dtype)
+            if len(numbers) >= rows * latents:
+                return numbers[: rows * latents].view(rows, latents)
+        return self.weight.new_empty(rows, latents, dtype=self.dtype)
 
     def chunk(self, number: int) -> Tensor:
         """Return one of the `chunks` anew."""
@@ -97,8 +106,8 @@ def largest(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k largest numbers of each row of `(C, n)` and their columns, `(C, k)` both.
 
     As `torch.topk` does, in no order. Of blocks of columns the k with the largest maxima hold the k
-    largest: of blocks of s, n/s maxima and k·s numbers are looked at in place of n, and the latter by
-    blocks again.
+    largest numbers: n/s maxima and k·s numbers are looked at for blocks of s, in place of n. Of the
+    k·s it is done again.
     """
     rows, columns = a.shape
     size = _block(columns, k)

@@ -162,7 +162,7 @@ class Dictionary(Autoencoder):
             x: the rows.
             target: what is reconstructed, rows of the same size; None for x.
             fit: what the rows and their reconstructions are added to.
-            memory: where the gradients of W_enc and W_dec are written.
+            memory: where the gradients of W_enc and W_dec are written; before, anything may be.
         """
         kind = x.device.type
         mixed = self.training and torch.is_autocast_enabled(kind)
@@ -173,7 +173,8 @@ class Dictionary(Autoencoder):
     def _coded(
         self, x: Tensor, target: Tensor, dtype: torch.dtype, fit: Fit | None, memory: Memory
     ) -> Coded:
-        main, dead = self._selected(x, dtype)
+        # The gradients' memory is free until there are some.
+        main, dead = self._selected(x, dtype, None if memory is None else memory[0])
         with torch.no_grad():
             code = self.sparsity.activation(main.values, main.places, self.b_enc)
         size = max(1, PART // (self.sparsity.levels + (dead is not None)))
@@ -201,7 +202,7 @@ class Dictionary(Autoencoder):
         self, part: Part, whole: Whole, gradients: Gradients | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return a part's share of nll and penalty, and its x̂; add its gradients."""
-        main, rows = part.main, len(part.x)
+        main = part.main
         if self.sparsity.levels > 1:
             level = self.sparsity.level_of(main.places.index)
             main = in_levels(main, level, self.sparsity.levels)
@@ -212,7 +213,7 @@ class Dictionary(Autoencoder):
         every_code = code if part.dead is None else torch.cat([code, dead_a.relu()])
         sums = decoded(every_code, self.W_dec, places)
         of_main, of_dead = sums.tensor_split([main.places.bags])
-        levels = of_main.unflatten(0, (-1, rows))
+        levels = of_main.unflatten(0, (-1, len(part.x)))
         levels = levels if len(levels) == 1 else levels.cumsum(dim=0)
         output = levels[-1] + self.b_dec
         nll = F.mse_loss(output, part.target, reduction="sum") / whole.rows
@@ -238,18 +239,19 @@ class Dictionary(Autoencoder):
                 output = part.main.places.sums(part.code, self.W_dec) + self.b_dec
                 spread.add(part.target - output)
             share = spread.share()
-        if self.sparsity.has_unit_rows:
-            norms = torch.ones_like(self.b_enc)
-        else:
+        norms = torch.ones_like(self.b_enc)
+        if not self.sparsity.has_unit_rows:
             norms = torch.linalg.vector_norm(self.W_dec, dim=1)
         return Whole(rows, self.sparsity.of_batch(code, rows), norms, share)
 
     @torch.no_grad()
-    def _selected(self, x: Tensor, dtype: torch.dtype) -> tuple[Found, Found | None]:
+    def _selected(
+        self, x: Tensor, dtype: torch.dtype, scratch: Tensor | None = None
+    ) -> tuple[Found, Found | None]:
         """Return the places that a step looks at, and those of its dead latents, if there are."""
         shift = self.sparsity.shift
         bias = self.b_enc if shift is None else self.b_enc - shift
-        encoder = Encoder(x, self.W_enc, bias, dtype, self.b_dec)
+        encoder = Encoder(x, self.W_enc, bias, dtype, self.b_dec, scratch)
         collectors: list[Collector] = [self.sparsity.collector(encoder)]
         # Whoever looks for dead latents waits for the device.
         may_be_dead = self.training and self.aux_weight > 0 and self._most_idle >= self.dead_after
