@@ -114,7 +114,6 @@ class _Attached(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("the gradients of a dictionary's loss can be taken only once")
         gradients, ctx.gradients = ctx.gradients, None
-        if grad.device.type != "cpu" or grad != 1:  # elsewhere nobody waits to see whether it is 1
-            for gradient in gradients:
-                gradient *= grad
+        for gradient in gradients:
+            gradient *= grad
         return None, None, *gradients

@@ -54,7 +54,7 @@ def in_levels(found: Found, level: Tensor, levels: int) -> Found:
 
 
 def beside(found: Found, dead: Found | None) -> Found:
-    """Return what was found, and then, in other bags, what was found of the dead latents above 0."""
+    """Return what was found, and in further bags what was found of the dead latents above 0."""
     if dead is None:
         return Found(replace(found.places), found.values)  # a copy: what it finds out goes with it
     kept = dead.values > 0  # often few are; of a few rows at a time, since a copy is made

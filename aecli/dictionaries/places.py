@@ -101,9 +101,10 @@ class Places:
         firsts = range(0, self.rows, size)
         if len(firsts) < 2:
             return [self]
-        known = self.each is not None
-        # Else one look for all.
-        cuts = [i * self.each for i in firsts] if known else self.ends[:-1:size].tolist()
+        if self.each is not None:
+            cuts = [first * self.each for first in firsts]
+        else:  # one look for all
+            cuts = self.ends[:-1:size].tolist()
         parts = []
         for first, (start, stop) in zip(firsts, pairwise([*cuts, len(self)]), strict=True):
             rows = min(size, self.rows - first)
