@@ -37,6 +37,7 @@ FEATURES, ATOMS, ACTIVE = 576, 8192, 40
 GOALS = {
     "topk": 1.3,
     "topk, 10 % dead": 1.3,
+    "topk, half dead": 1.3,
     "topk in bfloat16": 0.65,
     "topk over dense autograd": 0.25,
     "batch_topk": 1.8,

@@ -1,4 +1,10 @@
-"""Where the places of a code are found, in pre-activations that come a few rows at a time."""
+"""Where the places of a code are found, in pre-activations that come a few rows at a time.
+
+A step of `TopK` waits for nothing on a GPU while no latent is dead. The others wait where the size
+of a tensor depends on numbers: `Above` and `LargestOfBatch` for how many places a chunk has, the
+latter for its floors, too; AuxK for how many latents are dead, and how many of their
+pre-activations are above 0; `Places.split`, of a batch in several parts, for where they are cut.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

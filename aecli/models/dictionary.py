@@ -56,6 +56,9 @@ class Dictionary(Autoencoder):
     The loss is a sum over features, a mean over rows, as everywhere here. The paper's is the same
     divided by V: 1 means "predicts the mean" there.
 
+    A batch's loss and gradients are added up over parts of some rows, see `Gradients`: what a step
+    holds beside them does not grow with B, but for the places, 8 bytes each.
+
     With `trainer.precision=bf16-mixed` the selection is made from products in bfloat16, of some
     places more than needed; all that follows is exact, in float32.
 
@@ -150,11 +153,7 @@ class Dictionary(Autoencoder):
         return (self.rows_since_active >= self.dead_after).nonzero().squeeze(1)
 
     def coded(
-        self,
-        x: Tensor,
-        target: Tensor | None = None,
-        fit: Fit | None = None,
-        memory: Memory = None,
+        self, x: Tensor, target: Tensor | None = None, fit: Fit | None = None, memory: Memory = None
     ) -> Coded:
         """Return what a step makes of rows x `(B, d)`; in training with the auxiliary loss.
 
@@ -310,8 +309,8 @@ class Dictionary(Autoencoder):
     def _free_memory(self) -> Memory:
         """Return memory for the gradients, the same for all steps, on a processor.
 
-        The system would map new memory for each, which takes more time than to fill it. None while
-        gradients lie there that a step of the optimizer has not used yet.
+        To map new memory takes more time than to fill it. None while gradients lie there that the
+        optimizer has not used yet.
         """
         if self.device.type != "cpu" or self.W_enc.grad is not None:
             return None

@@ -235,10 +235,13 @@ def test_the_loss_is_the_same_without_gradients(x, variant):
 def test_a_loss_that_is_scaled_has_scaled_gradients_once(x):
     model = dictionary("topk")
     plain = gradients(model.terms(x).loss, model)
-    loss = 0.5 * model.terms(x).loss
-    halved = gradients(loss, model)
+    halved = gradients(0.5 * model.terms(x).loss, model)
     for name, grad in plain.items():
         torch.testing.assert_close(2 * halved[name], grad)
+    loss = model.terms(x).loss
+    gradients(loss, model)
+    with pytest.raises(RuntimeError, match="only once"):
+        gradients(loss, model)
 
 
 def test_gradients_take_the_memory_of_the_step_before_once_it_is_free(x):
@@ -253,8 +256,8 @@ def test_gradients_take_the_memory_of_the_step_before_once_it_is_free(x):
         optimizer.zero_grad()  # after the loss, as Lightning does
         loss.backward()
         places.add((model.W_enc.grad.data_ptr(), model.W_dec.grad.data_ptr()))
+        assert places == {tuple(part.data_ptr() for part in model._memory)}  # no copy
         optimizer.step()
-    assert len(places) == 1
     model = dictionary("topk")
     model.steady = True
     for _ in range(2):  # accumulated: the second may not be written over the first
