@@ -37,6 +37,7 @@ FEATURES, ATOMS, ACTIVE = 576, 8192, 40
 GOALS = {
     "topk": 1.3,
     "topk, 10 % dead": 1.3,
+    "topk, half dead": 1.3,
     "topk in bfloat16": 0.65,
     "topk over dense autograd": 0.25,
     "batch_topk": 1.8,
@@ -75,7 +76,7 @@ class Stepper:
         self.model: Dictionary = build(composed("train", *words), "model").train()
         self.x, self.mixed = examples(rows), mixed
         self.model.start_at(self.x[:4096])
-        self.model._steady = True
+        self.model.steady = True
         self.optimizer = self.model.configure_optimizers()
         self.dead = torch.randperm(latents)[: int(dead * latents)]
 

@@ -1,20 +1,48 @@
 """The auxiliary loss of dead latents."""
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
+from aecli.distributed import total
 
-def auxiliary_loss(decoded: Tensor, error: Tensor, count: Tensor, spread: Tensor) -> Tensor:
-    """Return mean_B ‖ê − e‖² / mean ‖e − ē‖² (AuxK; Gao et al. 2024, arXiv 2406.04093, §A.2).
+
+class ErrorSpread:
+    """Σ ‖e − ē‖² of the errors e of all rows of a batch, over all processes; ē is their mean.
 
     Args:
-        decoded: ê, decoded from dead latents alone, without the pre-bias, `(B, d)`.
-        error: e = x − x̂, `(B, d)`, a constant here.
-        count, spread: the rows and Σ ‖e − ē‖² of the whole batch, ē its mean error. Where that is
-            0 or not finite, so is the loss.
+        like: has d numbers, and the rows' device.
     """
-    share = torch.where(spread > 0, count / spread, 0.0).nan_to_num(0.0, 0.0, 0.0)
-    return share * (decoded - error).square().sum(dim=1).mean()
+
+    def __init__(self, like: Tensor) -> None:
+        self._sums = like.new_zeros(len(like) + 2, dtype=torch.float64)
+
+    def add(self, error: Tensor) -> None:
+        """Add the errors of some rows, `(R, d)`."""
+        error = error.double()
+        self._sums[:-2] += error.sum(dim=0)
+        self._sums[-2] += error.square().sum()
+        self._sums[-1] += len(error)
+
+    def share(self) -> Tensor:
+        """Return the rows over the spread; 0 where this is not finite."""
+        sums = total(self._sums)
+        mean, squares, rows = sums[:-2], sums[-2], sums[-1]
+        spread = squares - mean.square().sum() / rows
+        return torch.where(spread > 0, rows / spread, 0.0).nan_to_num(0.0, 0.0, 0.0)
+
+
+def auxiliary_loss(decoded: Tensor, error: Tensor, share: Tensor) -> Tensor:
+    """Return Σ ‖ê − e‖² / mean ‖e − ē‖² (AuxK; Gao et al. 2024, arXiv 2406.04093, §A.2).
+
+    A sum over some rows, which the caller divides by those of the batch.
+
+    Args:
+        decoded: ê, decoded from dead latents alone, without the pre-bias, `(R, d)`.
+        error: e = x − x̂, `(R, d)`, a constant here.
+        share: of the whole batch, see `ErrorSpread`.
+    """
+    return share.to(error) * F.mse_loss(decoded, error, reduction="sum")
 
 
 @torch.no_grad()

@@ -1,22 +1,45 @@
-"""Where the places of a code are found, in pre-activations that come a few rows at a time."""
+"""Where the places of a code are found, in pre-activations that come a few rows at a time.
+
+A step of `TopK` waits for nothing on a GPU while no latent is dead. The others wait where the size
+of a tensor depends on numbers: `Above` and `LargestOfBatch` for how many places a chunk has, the
+latter for its floors, too; AuxK for how many latents are dead, and how many of their
+pre-activations are above 0; `Places.split`, of a batch in several parts, for where they are cut.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from aecli.dictionaries.places import Places
-from aecli.dictionaries.products import Encoder, above, largest
+from aecli.dictionaries.products import LARGE, Encoder, above, largest
 from aecli.distributed import gathered, total
 from aecli.distributed import largest as largest_of_all
 from aecli.size import check_fits
 
 SLACK = 4
 """Of products of few bits one place more is looked at exactly for each of so many, and 8 more."""
+MANY_OF_ALL = 0.25
+"""Share of the latents from which on a copy of their columns takes more time than all columns."""
 MANY, BYTES = 1 << 23, 80
 """Places whose memory is looked after, and what a step holds for each."""
 ENOUGH, PLENTY = 1.25, 2.0
 """Numbers of a chunk that are held, at least and about, by those that would be its share."""
+
+
+class Found(NamedTuple):
+    """What was found in pre-activations."""
+
+    places: Places
+    values: Tensor
+    """The pre-activations there, `(M,)`."""
+
+    def split(self, size: int) -> list["Found"]:
+        """Return what was found of `size` rows after the other."""
+        parts = self.places.split(size)
+        return list(map(Found, parts, self.values.split([len(part) for part in parts])))
 
 
 class Collector(ABC):
@@ -27,84 +50,108 @@ class Collector(ABC):
         """Look at the pre-activations of the next rows, `(C, n)`; leave them as they are."""
 
     @abstractmethod
-    def found(self) -> tuple[Places, Tensor]:
-        """Return the places, and the pre-activations there, `(M,)`."""
+    def found(self) -> Found:
+        """Return the places, and the pre-activations there."""
 
-    def chosen(self, places: Places, values: Tensor) -> tuple[Places, Tensor]:
+    def chosen(self, found: Found) -> Found:
         """Return those places that stay by the exact pre-activations there."""
-        return places, values
+        return found
 
 
 class Largest(Collector):
-    """The k largest pre-activations of each row, of all latents or of some.
+    """The k largest pre-activations of each row.
 
     Args:
         k: how many.
         encoder: of the pre-activations.
-        among: the latents to choose from, `(D,)`; None for all.
-        shift: is added to the pre-activations of each latent, `(n,)`; None for nothing.
+        latents: to choose from; None for n.
     """
 
-    def __init__(
-        self, k: int, encoder: Encoder, among: Tensor | None = None, shift: Tensor | None = None
-    ) -> None:
+    def __init__(self, k: int, encoder: Encoder, latents: int | None = None) -> None:
         self.latents = len(encoder.weight)
-        self.among, self.shift = among, shift
-        most = self.latents if among is None else len(among)
+        most = self.latents if latents is None else latents
         self.k = min(k, most)
         slack = 0 if encoder.is_exact else 8 + self.k // SLACK
         self.looked_at = min(self.k + slack, most)
-        self._values: list[Tensor] = []
-        self._index: list[Tensor] = []
-        if among is not None and most % 8:  # blocks of 8
-            among = torch.cat([among, among[:1].expand(8 - most % 8)])
-        self._columns = among
+        self._values = encoder.x.new_empty(len(encoder.x), self.looked_at)
+        self._index = torch.empty_like(self._values, dtype=torch.int32)
+        self._done = 0
 
     def add(self, a: Tensor) -> None:
         """Look at the next rows."""
-        if self._columns is not None and self.among is not None:
-            a = a.index_select(1, self._columns)
-            if self.shift is not None:
-                a += self.shift[self._columns]
-            a[:, len(self.among) :] = -torch.inf
-        values, index = largest(a, self.looked_at)
-        self._values.append(values)
-        self._index.append(index.int() if self.among is None else self.among[index].int())
+        self._add(*largest(a, self.looked_at))
 
-    def found(self) -> tuple[Places, Tensor]:
+    def _add(self, values: Tensor, index: Tensor) -> None:
+        rows = slice(self._done, self._done + len(values))
+        self._values[rows], self._index[rows] = values, index
+        self._done = rows.stop
+
+    def found(self) -> Found:
         """Return the places of the largest numbers."""
-        index = torch.cat(self._index)
-        return Places.of_each(index, self.latents), torch.cat(self._values).flatten().float()
+        return Found(Places.of_each(self._index, self.latents), self._values.flatten())
 
-    def chosen(self, places: Places, values: Tensor) -> tuple[Places, Tensor]:
-        """Return the k largest of each row; of some latents, those above 0: often few are."""
-        if self.looked_at > self.k:
-            best, order = values.view(places.rows, -1).topk(self.k, dim=1, sorted=False)
-            index = places.index.view(places.rows, -1).gather(1, order)
-            places, values = Places.of_each(index, self.latents), best.flatten()
-        if self.among is None:
-            return places, values
-        kept = values > 0
-        return places.where(kept), values[kept]
+    def chosen(self, found: Found) -> Found:
+        """Return the k largest of each row."""
+        if self.looked_at == self.k:
+            return found
+        places, values = found
+        best, order = values.view(places.rows, -1).topk(self.k, dim=1, sorted=False)
+        index = places.index.view(places.rows, -1).gather(1, order)
+        return Found(Places.of_each(index, self.latents), best.flatten())
+
+
+class LargestOfSome(Largest):
+    """Of some latents the k largest pre-activations of each row.
+
+    It may write to what it looks at, so that it has to be the last one to look.
+
+    Args:
+        k: how many.
+        encoder: of the pre-activations.
+        some: the latents to choose from, `(D,)`.
+        shift: is added to the pre-activations of each latent, `(n,)`; None for nothing.
+    """
+
+    def __init__(self, k: int, encoder: Encoder, some: Tensor, shift: Tensor | None) -> None:
+        super().__init__(k, encoder, len(some))
+        # Of few their columns are copied; of many the others' are put out of the way.
+        self._some = None if len(some) > MANY_OF_ALL * self.latents else some
+        self._count = len(some)
+        if self._some is not None:  # in whole blocks
+            self._some = torch.cat([some, some[:1].expand(-len(some) % LARGE)])
+        added = encoder.bias.new_zeros(self.latents) if shift is None else shift
+        out = torch.full_like(added, -torch.inf).index_copy_(0, some, added.index_select(0, some))
+        self._added = out.to(encoder.dtype)
+
+    def add(self, a: Tensor) -> None:
+        """Look at the next rows; write to them."""
+        if self._some is None:
+            super().add(a.add_(self._added))
+            return
+        a = a.index_select(1, self._some).add_(self._added[self._some])
+        a[:, self._count :] = -torch.inf
+        values, index = largest(a, self.looked_at)
+        self._add(values, self._some[index])
 
 
 class Above(Collector):
     """All pre-activations above a floor.
 
     Args:
-        floor: the floor.
+        floor: the floor; as a tensor on the encoder's device nobody waits for it.
         encoder: of the pre-activations.
     """
 
-    def __init__(self, floor: float, encoder: Encoder) -> None:
+    def __init__(self, floor: float | Tensor, encoder: Encoder) -> None:
         self.latents, self.floor = len(encoder.weight), floor
-        self.margin = encoder.margin
+        self.is_exact = encoder.is_exact
+        self._least = floor if self.is_exact else floor - encoder.margin
         self._found: list[tuple[Tensor, Tensor, Tensor]] = []
         self._places = self._rows = 0
 
     def add(self, a: Tensor) -> None:
         """Look at the next rows."""
-        self._found.append(above(a, self.floor - self.margin))
+        self._found.append(above(a, self._least))
         self._places, self._rows = self._places + len(self._found[-1][2]), self._rows + len(a)
         if self._places > MANY:
             active = self._places // self._rows
@@ -113,16 +160,16 @@ class Above(Collector):
             )
             check_fits(what, BYTES * self._places)
 
-    def found(self) -> tuple[Places, Tensor]:
+    def found(self) -> Found:
         """Return the places above the floor."""
         return joined(self._found, self.latents)
 
-    def chosen(self, places: Places, values: Tensor) -> tuple[Places, Tensor]:
+    def chosen(self, found: Found) -> Found:
         """Return the places above the floor."""
-        if not self.margin:
-            return places, values
-        kept = values > self.floor
-        return places.where(kept), values[kept]
+        if self.is_exact:
+            return found
+        kept = found.values > self.floor
+        return Found(found.places.where(kept), found.values[kept])
 
 
 class LargestOfBatch(Collector):
@@ -162,7 +209,7 @@ class LargestOfBatch(Collector):
         few = min(a.shape[1], int(1.5 * PLENTY * self.k))
         return _least(largest(a, few)[0].flatten(), int(PLENTY * self.k * len(a)))
 
-    def found(self) -> tuple[Places, Tensor]:
+    def found(self) -> Found:
         """Return the places that may be among the largest."""
         while True:
             least = self.least(torch.cat([values for _, _, values in self._found]))
@@ -178,17 +225,40 @@ class LargestOfBatch(Collector):
         count = self.k * int(total(self.encoder.x.new_tensor(float(len(self.encoder.x)))))
         return _least(torch.cat(gathered(values)), count)
 
-    def chosen(self, places: Places, values: Tensor) -> tuple[Places, Tensor]:
+    def chosen(self, found: Found) -> Found:
         """Return the places of the largest."""
+        places, values = found
         least = self.least(values)
         kept = values >= least if least > 0 else values > 0
-        return places.where(kept), values[kept]
+        return Found(places.where(kept), values[kept])
 
 
-def joined(found: list[tuple[Tensor, Tensor, Tensor]], latents: int) -> tuple[Places, Tensor]:
+def collected(
+    encoder: Encoder, collectors: Sequence[Collector], shift: Tensor | None
+) -> list[Found]:
+    """Return what collectors find, with the exact pre-activations there.
+
+    `shift` `(n,)` is what the encoder's bias was lessened by, if anything.
+    """
+    for a in encoder.chunks():
+        for collector in collectors:
+            collector.add(a)
+    every = []
+    for collector in collectors:
+        found = collector.found()
+        if not encoder.is_exact:
+            found = found._replace(values=encoder.at(found.places))
+        places, values = collector.chosen(found)
+        if shift is not None:
+            values = values + shift.index_select(0, places.index)
+        every.append(Found(places, values))
+    return every
+
+
+def joined(found: list[tuple[Tensor, Tensor, Tensor]], latents: int) -> Found:
     """Return the places and the numbers of chunks of rows as `above` found them."""
     counts, index, values = map(torch.cat, zip(*found, strict=True))
-    return Places.of_counts(index, counts, latents), values.float()
+    return Found(Places.of_counts(index, counts, latents), values.float())
 
 
 def _least(values: Tensor, count: int) -> float:

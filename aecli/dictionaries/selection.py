@@ -13,10 +13,14 @@ from aecli.dictionaries.products import Encoder
 
 @dataclass(frozen=True)
 class Step:
-    """What a step has computed of B rows, of which M places are looked at."""
+    """What a step has computed of R rows of a batch of B, of which M places are looked at."""
 
+    rows: int
+    """B: what is a mean over the rows of the batch is here a sum over R of them, over B."""
+    of_batch: Tensor | None
+    """What `Selection.of_batch` has made of the whole batch."""
     target: Tensor
-    """The target, `(B, d)`."""
+    """The target, `(R, d)`."""
     pre_bias: Tensor
     """b_dec, `(d,)`."""
     places: Places
@@ -25,9 +29,11 @@ class Step:
     code: Tensor
     """z there, `(M,)`."""
     levels: Tensor
-    """What is decoded from the latents of each level and those before it, `(levels, B, d)`."""
+    """What is decoded from the latents of each level and those before it, `(levels, R, d)`."""
     decoder: Tensor
-    """W_dec, `(n, d)`."""
+    """W_dec, `(n, d)`, a constant here."""
+    norms: Tensor
+    """The norms of its rows, `(n,)`, by which a gradient reaches it."""
     variance: Tensor
     """V = E‖x − x̄‖² of the training rows, a scalar."""
 
@@ -36,7 +42,8 @@ class Selection(nn.Module, ABC):
     """Base class: of the pre-activations a `(B, n)` of a dictionary, which stay, and as what.
 
     `collector` finds the places that a step looks at, `activation` gives z there, `penalty` what
-    joins the loss. In training and in an evaluation they may differ: see `nn.Module.training`.
+    joins the loss: both of some rows of the batch after the other. In training and in an evaluation
+    they may differ: see `nn.Module.training`.
     """
 
     has_unit_rows = True
@@ -73,8 +80,15 @@ class Selection(nn.Module, ABC):
         """
         return a.relu()
 
+    def of_batch(self, code: Tensor, rows: int) -> Tensor | None:
+        """Return what `penalty` has to know of a whole batch, of z `(M,)` and B; here nothing.
+
+        It is called once for each batch, without gradients.
+        """
+        return None
+
     def penalty(self, step: Step) -> Tensor:
-        """Return what joins the loss, a mean over the rows; here 0."""
+        """Return what joins the loss, a sum over the rows of the step, over B; here 0."""
         return step.target.new_zeros(())
 
     def of_split(self, penalty: float, l0: float, variance: float) -> float:

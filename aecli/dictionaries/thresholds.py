@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from aecli.dictionaries.collectors import Above, Collector
@@ -99,7 +100,7 @@ class JumpReLU(Selection):
 
     def collector(self, encoder: Encoder) -> Collector:
         """Return what finds a > θ, and in training a > θ − ε/2."""
-        return Above(-0.5 * float(self.width) if self.training else 0.0, encoder)
+        return Above(-0.5 * self.width if self.training else 0.0, encoder)
 
     def dense(self, a: Tensor, bias: Tensor) -> Tensor:
         """Return a where it is above θ."""
@@ -110,12 +111,9 @@ class JumpReLU(Selection):
         return _Jump.apply(a, self.threshold.index_select(0, places.index), self.width)
 
     def l0(self, step: Step) -> Tensor:
-        """Return the latents active in the mean of the rows, over all processes."""
+        """Return the active latents of the step's rows, over B."""
         thresholds = self.threshold.index_select(0, step.places.index)
-        own = _Heaviside.apply(step.a, thresholds, self.width).sum()
-        rows = step.target.new_tensor(float(len(step.target)))
-        mean = own / rows
-        return mean + (total(own) / total(rows) - mean).detach()
+        return _Heaviside.apply(step.a, thresholds, self.width).sum() / step.rows
 
     def penalty(self, step: Step) -> Tensor:
         """Return λ · V · L0."""
@@ -152,9 +150,21 @@ class JumpReLUToTarget(JumpReLU):
         """Return the settings, as they are printed."""
         return f"k={self.k}, weight={self.weight:g}, bandwidth={self.bandwidth:g}"
 
+    def of_batch(self, code: Tensor, rows: int) -> Tensor:
+        """Return L0, over all processes."""
+        active = (code != 0).sum()
+        active, count = total(torch.stack([active, torch.full_like(active, rows)]))
+        return active / count
+
     def penalty(self, step: Step) -> Tensor:
-        """Return λ · V · (L0/k − 1)²."""
-        return self.weight * step.variance * (self.l0(step) / self.k - 1).square()
+        """Return λ · V · (L0/k − 1)², with L0 of the whole batch, for the step's share of its rows.
+
+        Its gradient is that by the step's part of L0: those of all steps add up to the batch's.
+        """
+        assert step.of_batch is not None
+        excess, own = step.of_batch / self.k - 1, self.l0(step)
+        of_rows = excess.square() * (len(step.target) / step.rows)
+        return self.weight * step.variance * (of_rows + 2 * excess / self.k * (own - own.detach()))
 
     def of_split(self, penalty: float, l0: float, variance: float) -> float:
         """Return λ · V · (L0/k − 1)² of the whole split."""
@@ -207,10 +217,10 @@ class Gated(Selection):
     def penalty(self, step: Step) -> Tensor:
         """Return what makes the gate sparse, and what lets it learn."""
         positive = step.a.relu()
-        output = decoded(positive, step.decoder.detach(), step.places, on_sphere=False)
-        output = output.unflatten(0, (-1, len(step.target))).sum(dim=0)
-        error = (step.target - step.pre_bias.detach() - output).square().sum(dim=1).mean()
-        return self.weight * positive.sum() / len(step.target) + error
+        output = decoded(positive, step.decoder, step.places)
+        around = step.target - step.pre_bias.detach()
+        error = F.mse_loss(output, around, reduction="sum")
+        return (self.weight * positive.sum() + error) / step.rows
 
     @torch.no_grad()
     def start(self, encoder: Encoder, bias: Tensor, variance: Tensor) -> None:
@@ -261,8 +271,8 @@ class NormL1(Selection):
 
     def penalty(self, step: Step) -> Tensor:
         """Return λ mean_B Σ_i z_i ‖W_dec,i‖."""
-        norms = torch.linalg.vector_norm(step.decoder, dim=1)
-        cost = (step.code * norms.index_select(0, step.places.index)).sum() / len(step.target)
+        norms = step.norms.index_select(0, step.places.index)
+        cost = (step.code * norms).sum() / step.rows
         return self.weight * (self.warmth if self.training else 1.0) * cost
 
     @torch.no_grad()

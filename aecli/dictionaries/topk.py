@@ -1,6 +1,7 @@
 """The k largest pre-activations: of each row, or as many of a batch."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -72,10 +73,9 @@ class BatchTopK(TopK):
 
     def collector(self, encoder: Encoder) -> Collector:
         """Return what finds the B·k largest; in an evaluation those above θ."""
-        threshold = float(self.threshold)
         if self.training:
-            return LargestOfBatch(self.k, encoder, NEARLY * threshold)
-        return Above(threshold, encoder)
+            return LargestOfBatch(self.k, encoder, NEARLY * float(self.threshold))
+        return Above(self.threshold, encoder)
 
     def dense(self, a: Tensor, bias: Tensor) -> Tensor:
         """Return a where it is above θ."""
@@ -134,16 +134,16 @@ class Matryoshka(BatchTopK):
         return torch.searchsorted(self.bounds, index, right=True, out_int32=True)
 
     def penalty(self, step: Step) -> Tensor:
-        """Return the squared errors of all prefixes but the last, mean over the rows."""
+        """Return the squared errors of all prefixes but the last."""
         around = step.target - step.pre_bias
-        return (around - step.levels[:-1]).square().sum(dim=(0, 2)).mean()
+        return (around - step.levels[:-1]).square().sum() / step.rows
 
 
 @torch.no_grad()
 def threshold_of(k: int, encoder: Encoder) -> float:
     """Return the number above which k pre-activations of a row are in the mean; at least 0."""
-    some = Encoder(encoder.x[:START_AT], encoder.weight, encoder.bias)
+    some = replace(encoder, x=encoder.x[:START_AT])
     collector = LargestOfBatch(k, some)
     for a in some.chunks():
         collector.add(a)
-    return collector.least(collector.found()[1])
+    return collector.least(collector.found().values)

@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor, nn
 
 from aecli.data import Batch
-from aecli.dictionaries.auxiliary import auxiliary_loss, geometric_median
-from aecli.dictionaries.collectors import Collector, Largest
-from aecli.dictionaries.places import Places, decoded, encoded
-from aecli.dictionaries.products import Encoder
+from aecli.dictionaries.auxiliary import ErrorSpread, auxiliary_loss, geometric_median
+from aecli.dictionaries.collectors import Collector, Found, Largest, LargestOfSome, collected
+from aecli.dictionaries.gradients import Gradients, Leaves, Memory, Weights
+from aecli.dictionaries.parts import Part, Whole, beside, in_levels, split
+from aecli.dictionaries.places import Places, decoded
+from aecli.dictionaries.products import PART, Encoder
 from aecli.dictionaries.selection import Selection, Step
 from aecli.distributed import processes, total
 from aecli.errors import SettingError, check_int, check_number, check_shape
@@ -30,7 +32,6 @@ from aecli.sparsity import Sparsity
 START_ROWS = 32_768
 """Training rows that the start is found on."""
 DEAD_AFTER = 10_000_000
-Memory = tuple[Tensor | None, Tensor | None]
 PROBES = 256
 """Random unit rows by which the encoder's scale is set."""
 
@@ -54,6 +55,9 @@ class Dictionary(Autoencoder):
 
     The loss is a sum over features, a mean over rows, as everywhere here. The paper's is the same
     divided by V: 1 means "predicts the mean" there.
+
+    A batch's loss and gradients are added up over parts of some rows, see `Gradients`: what a step
+    holds beside them does not grow with B, but for the places, 8 bytes each.
 
     With `trainer.precision=bf16-mixed` the selection is made from products in bfloat16, of some
     places more than needed; all that follows is exact, in float32.
@@ -109,7 +113,7 @@ class Dictionary(Autoencoder):
         self.register_buffer("rows_since_active", torch.zeros(code_dim, dtype=torch.int64))
         self.register_buffer("variance", torch.ones(()))
         self._fit: Fit | None = None
-        self._memory: Memory | None = None
+        self._memory: Memory = None
         self._most_idle = float("inf")
         """At least the rows that any latent was not active on; known without a look."""
 
@@ -135,7 +139,7 @@ class Dictionary(Autoencoder):
         places, values = active.found()
         came_back = places.sums(values.relu(), self.W_dec)
         self.W_enc.div_(torch.linalg.vector_norm(came_back, dim=1).mean())
-        encoder = Encoder(rows - self.b_dec, self.W_enc, self.b_enc)
+        encoder = Encoder(rows, self.W_enc, self.b_enc, pre_bias=self.b_dec)
         self.sparsity.start(encoder, self.b_enc, self.variance)
 
     @property
@@ -144,96 +148,121 @@ class Dictionary(Autoencoder):
         return False
 
     @property
-    def _may_be_dead(self) -> bool:
-        """Whether AuxK has to look for dead latents, for which it waits for the device."""
-        return self.training and self.aux_weight > 0 and self._most_idle >= self.dead_after
-
-    @property
     def dead(self) -> Tensor:
         """The latents that count as dead, `(D,)`."""
         return (self.rows_since_active >= self.dead_after).nonzero().squeeze(1)
 
     def coded(
-        self, x: Tensor, target: Tensor | None = None, memory: Memory = (None, None)
+        self, x: Tensor, target: Tensor | None = None, fit: Fit | None = None, memory: Memory = None
     ) -> Coded:
         """Return what a step makes of rows x `(B, d)`; in training with the auxiliary loss.
 
         Args:
             x: the rows.
             target: what is reconstructed, rows of the same size; None for x.
-            memory: where the gradients of W_enc and W_dec are written.
+            fit: what the rows and their reconstructions are added to.
+            memory: where the gradients of W_enc and W_dec are written; before, anything may be.
         """
         kind = x.device.type
         mixed = self.training and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if mixed else self.W_enc.dtype
         with torch.autocast(kind, enabled=False):
-            return self._coded(x, x if target is None else target, dtype, memory)
+            return self._coded(x, x if target is None else target, dtype, fit, memory)
 
-    def _coded(self, x: Tensor, target: Tensor, dtype: torch.dtype, memory: Memory) -> Coded:
-        rows, around = len(x), x - self.b_dec.detach()
-        main, revived = self._selected(around, dtype)
-        places, values = main
-        if revived is not None:
-            places, values = main.places.beside(revived.places), torch.cat([values, revived.values])
-        of_encoder, of_decoder = memory
-        a = encoded(values, around, self.W_enc, self.b_enc, self.b_dec, places, of_encoder)
-        a, dead_a = a.tensor_split([len(main.places)])
+    def _coded(
+        self, x: Tensor, target: Tensor, dtype: torch.dtype, fit: Fit | None, memory: Memory
+    ) -> Coded:
+        # The gradients' memory is free until there are some.
+        main, dead = self._selected(x, dtype, None if memory is None else memory[0])
+        with torch.no_grad():
+            code = self.sparsity.activation(main.values, main.places, self.b_enc)
+        size = max(1, PART // (self.sparsity.levels + (dead is not None)))
+        parts = split(size, x, target, main, code, dead)
+        whole = self._whole(len(x), code, parts)
+        gradients = None
+        if torch.is_grad_enabled() and self.W_enc.requires_grad:
+            others = tuple(self.sparsity.parameters())
+            weights = Weights(self.W_enc, self.W_dec, self.b_enc, self.b_dec, others)
+            norms = None if self.sparsity.has_unit_rows else whole.norms
+            gradients = Gradients(weights, norms, memory)
+        nll, penalty = x.new_zeros(()), x.new_zeros(())
+        for part in parts:
+            with torch.set_grad_enabled(gradients is not None):
+                own_nll, own_penalty, output = self._of_part(part, whole, gradients)
+            nll += own_nll
+            penalty += own_penalty
+            if fit is not None:
+                fit.add(part.target, output, part.main.places.index, part.code)
+        loss = nll + penalty
+        loss = loss if gradients is None else gradients.attached_to(loss)
+        return Coded(Terms(loss, nll, penalty, None, code), main.places, code)
+
+    def _of_part(
+        self, part: Part, whole: Whole, gradients: Gradients | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a part's share of nll and penalty, and its x̂; add its gradients."""
+        main = part.main
+        if self.sparsity.levels > 1:
+            level = self.sparsity.level_of(main.places.index)
+            main = in_levels(main, level, self.sparsity.levels)
+        places, values = beside(main, part.dead)
+        every_a = values.detach().requires_grad_(gradients is not None)
+        a, dead_a = every_a.tensor_split([len(main.places)])
         code = self.sparsity.activation(a, main.places, self.b_enc)
-        on_sphere = self.sparsity.has_unit_rows
-        every = code if revived is None else torch.cat([code, dead_a.relu()])
-        sums = decoded(every, self.W_dec, places, on_sphere=on_sphere, memory=of_decoder)
-        sums, of_dead = sums.tensor_split([main.places.bags])
-        levels = sums.unflatten(0, (-1, rows))
+        every_code = code if part.dead is None else torch.cat([code, dead_a.relu()])
+        sums = decoded(every_code, self.W_dec, places)
+        of_main, of_dead = sums.tensor_split([main.places.bags])
+        levels = of_main.unflatten(0, (-1, len(part.x)))
         levels = levels if len(levels) == 1 else levels.cumsum(dim=0)
         output = levels[-1] + self.b_dec
-        nll = F.mse_loss(output, target, reduction="sum") / rows
-        parts = (main.places, a, code, levels, self.W_dec, self.variance)
-        penalty = self.sparsity.penalty(Step(target, self.b_dec, *parts))
-        if revived is not None:
-            penalty = penalty + self._auxiliary(of_dead, target - output.detach())
-        terms = Terms(nll + penalty, nll, penalty, None, main.places.code(code.detach()))
-        return Coded(terms, output, main.places, code.detach())
+        nll = F.mse_loss(output, part.target, reduction="sum") / whole.rows
+        seen = (main.places, a, code, levels, self.W_dec.detach(), whole.norms, self.variance)
+        step = Step(whole.rows, whole.of_batch, part.target, self.b_dec, *seen)
+        penalty = self.sparsity.penalty(step)
+        if whole.share is not None:
+            error = part.target - output.detach()
+            weight = self.aux_weight * self.variance / whole.rows
+            penalty = penalty + weight * auxiliary_loss(of_dead, error, whole.share)
+        if gradients is not None:
+            leaves = Leaves(every_a, every_code, sums)
+            gradients.add(nll + penalty, leaves, places, part.x - self.b_dec.detach())
+        return nll.detach(), penalty.detach(), output.detach()
 
     @torch.no_grad()
-    def _selected(self, around: Tensor, dtype: torch.dtype) -> tuple["Found", "Found | None"]:
+    def _whole(self, rows: int, code: Tensor, parts: list[Part]) -> Whole:
+        """Return what the parts have to know of the whole batch."""
+        share = None
+        if parts[0].dead is not None:
+            spread = ErrorSpread(self.b_dec)
+            for part in parts:
+                output = part.main.places.sums(part.code, self.W_dec) + self.b_dec
+                spread.add(part.target - output)
+            share = spread.share()
+        norms = torch.ones_like(self.b_enc)
+        if not self.sparsity.has_unit_rows:
+            norms = torch.linalg.vector_norm(self.W_dec, dim=1)
+        return Whole(rows, self.sparsity.of_batch(code, rows), norms, share)
+
+    @torch.no_grad()
+    def _selected(
+        self, x: Tensor, dtype: torch.dtype, scratch: Tensor | None = None
+    ) -> tuple[Found, Found | None]:
         """Return the places that a step looks at, and those of its dead latents, if there are."""
         shift = self.sparsity.shift
         bias = self.b_enc if shift is None else self.b_enc - shift
-        encoder = Encoder(around, self.W_enc, bias, dtype)
+        encoder = Encoder(x, self.W_enc, bias, dtype, self.b_dec, scratch)
         collectors: list[Collector] = [self.sparsity.collector(encoder)]
-        if self._may_be_dead and len(dead := self.dead):
-            collectors.append(Largest(self.aux_k, encoder, dead, shift))
-        for a in encoder.chunks():
-            for collector in collectors:
-                collector.add(a)
-        main = self._found(collectors[0], encoder, shift)
-        if self.sparsity.levels > 1:
-            level = self.sparsity.level_of(main.places.index)
-            places, order = main.places.in_levels(level, self.sparsity.levels)
-            main = Found(places, main.values[order])
-        revived = self._found(collectors[1], encoder, shift) if len(collectors) > 1 else None
-        return main, revived
-
-    def _found(self, collector: Collector, encoder: Encoder, shift: Tensor | None) -> "Found":
-        places, values = collector.found()
-        if not encoder.is_exact:
-            values = encoder.at(places)
-        places, values = collector.chosen(places, values)
-        if shift is not None:
-            values = values + shift.index_select(0, places.index)
-        return Found(places, values)
-
-    def _auxiliary(self, sums: Tensor, error: Tensor) -> Tensor:
-        """Return the auxiliary loss of what is decoded from dead latents, `(B, d)`."""
-        count = total(error.new_tensor(len(error), dtype=torch.float64))
-        squares, mean = total(error.double().square().sum()), total(error.double().sum(dim=0))
-        spread = squares - mean.square().sum() / count
-        weight = self.aux_weight * self.variance
-        return weight * auxiliary_loss(sums, error, count.to(error), spread.to(error))
+        # Whoever looks for dead latents waits for the device.
+        may_be_dead = self.training and self.aux_weight > 0 and self._most_idle >= self.dead_after
+        if may_be_dead and len(dead := self.dead):
+            collectors.append(LargestOfSome(self.aux_k, encoder, dead, shift))
+        found = collected(encoder, collectors, shift)
+        return found[0], found[1] if len(found) > 1 else None
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
-        """Return the parts of the loss for clean examples x `(B, *S)`; the code is sparse (CSR)."""
-        return self.coded((x if seen is None else seen).flatten(1), x.flatten(1)).terms
+        """Return the parts of the loss for clean examples x `(B, *S)`; the code is sparse (COO)."""
+        coded = self.coded((x if seen is None else seen).flatten(1), x.flatten(1))
+        return coded.terms._replace(code=coded.places.code(coded.code))
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -241,17 +270,22 @@ class Dictionary(Autoencoder):
         if torch.compiler.is_exporting():  # the places of a code are not known in advance
             a = F.linear(x.flatten(1) - self.b_dec, self.W_enc, self.b_enc)
             return self.sparsity.dense(a, self.b_enc)
-        found, _ = self._selected(x.flatten(1) - self.b_dec, self.W_enc.dtype)
-        code = self.sparsity.activation(found.values, found.places, self.b_enc)
-        return found.places.code(code).to_dense()
+        places, code = self._code(x.flatten(1))
+        return places.code(code).to_dense()
+
+    def _code(self, x: Tensor) -> tuple[Places, Tensor]:
+        (places, values), _ = self._selected(x, self.W_enc.dtype)
+        return places, self.sparsity.activation(values, places, self.b_enc)
 
     def decode(self, code: Tensor) -> Distribution:
         """Return p(x|z) for codes `(B, n)`, dense or sparse."""
         return self.likelihood((code @ self.W_dec + self.b_dec).unflatten(1, self.shape))
 
+    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return x̂ `(B, *S)`, without a dense code."""
-        return self.coded(x.flatten(1)).output.unflatten(1, self.shape)
+        places, code = self._code(x.flatten(1))
+        return (places.sums(code, self.W_dec) + self.b_dec).unflatten(1, self.shape)
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:
         """Add the squared error per feature."""
@@ -266,21 +300,34 @@ class Dictionary(Autoencoder):
         if not self.steady:
             self.anneal(self.global_step)
         x = batch.x.flatten(1)
-        coded = self.coded(x, memory=self._gradients())
+        coded = self.coded(x, fit=self._fit_of_epoch(), memory=self._free_memory())
         self._train.add(self.reported(coded.terms), len(x))
-        self._fit_of_epoch().add(x, coded.output.detach(), coded.places.index, coded.code)
         self._count(coded, len(x))
         self.sparsity.observe(coded.code)
         return coded.terms.loss if batch.weight == 1 else coded.terms.loss * batch.weight
 
-    def _gradients(self) -> Memory:
+    def _free_memory(self) -> Memory:
         """Return memory for the gradients, the same for all steps, on a processor.
 
-        The system would map new memory for each, which takes more time than to fill it.
+        To map new memory takes more time than to fill it. None while gradients lie there that the
+        optimizer has not used yet.
         """
-        if self._memory is None and self.device.type == "cpu":
+        if self.device.type != "cpu" or self.W_enc.grad is not None:
+            return None
+        if self._memory is None:
             self._memory = torch.empty_like(self.W_enc), torch.empty_like(self.W_dec)
-        return (None, None) if self._memory is None else self._memory
+        return self._memory
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer, which drops the gradients that it has used, and the schedule."""
+        configured = super().configure_optimizers()
+        optimizer = configured["optimizer"] if isinstance(configured, dict) else configured
+        optimizer.register_step_post_hook(self._drop_gradients)
+        return configured
+
+    def _drop_gradients(self, *_: Any) -> None:
+        # The next step computes its gradients before Lightning drops those of this one.
+        self.W_enc.grad = self.W_dec.grad = None
 
     @torch.no_grad()
     def _count(self, coded: Coded, rows: int) -> None:
@@ -288,6 +335,8 @@ class Dictionary(Autoencoder):
         count = self.rows_since_active.new_full((), rows)
         self.rows_since_active.add_(total(count)).masked_fill_(active, 0)
         self._most_idle += processes() * (rows + 1)  # another process may have a row more
+        if self.aux_weight and self._most_idle >= self.dead_after:
+            self._most_idle = float(self.rows_since_active.max())
 
     def sums(self) -> dict[str, Any]:
         """Return what is added up over an epoch."""
@@ -329,14 +378,6 @@ class Dictionary(Autoencoder):
     def pretrainable_layers(self) -> NoReturn:
         """Refuse: there are no layers to stack."""
         raise SettingError("pretraining: is for an autoencoder, such as model=ae")
-
-
-class Found(NamedTuple):
-    """What a selection has found in the pre-activations."""
-
-    places: Places
-    values: Tensor
-    """The pre-activations there, `(M,)`."""
 
 
 def unit(rows: Tensor) -> Tensor:

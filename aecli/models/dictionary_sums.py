@@ -19,8 +19,7 @@ class Coded(NamedTuple):
     """What a step makes of B rows."""
 
     terms: Terms
-    output: Tensor
-    """x̂, `(B, d)`."""
+    """Their code is the one below."""
     places: Places
     """Where the code may be other than 0."""
     code: Tensor
@@ -128,8 +127,8 @@ class HasCoded(Protocol):
     def b_dec(self) -> Tensor:
         """The pre-bias, `(d,)`."""
 
-    def coded(self, x: Tensor) -> Coded:
-        """Return what the model makes of rows."""
+    def coded(self, x: Tensor, target: Tensor | None = None, fit: Fit | None = None) -> Coded:
+        """Return what the model makes of rows; add them to a fit."""
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:
         """Return the terms by name."""
@@ -146,9 +145,8 @@ class DictionaryLosses:
     def add(self, batch: Batch, others: Mapping[str, Tensor]) -> None:
         """Add a batch, and means over it of other quantities."""
         x = batch.x.flatten(1)
-        coded = self.model.coded(x)
+        coded = self.model.coded(x, fit=self.activity)
         self.means.add(self.model.reported(coded.terms) | dict(others), len(x))
-        self.activity.add(x, coded.output, coded.places.index, coded.code)
 
     def compute(self) -> dict[str, float]:
         """Return all means by name."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aecli.dictionaries import products
-from aecli.dictionaries.collectors import Above, Largest, LargestOfBatch
+from aecli.dictionaries.collectors import Above, Largest, LargestOfBatch, LargestOfSome
 from aecli.dictionaries.products import Encoder, above, largest
 
 
@@ -26,13 +26,13 @@ def dense(encoder):
 def run(collector, encoder):
     for a in encoder.chunks():
         collector.add(a)
-    places, values = collector.found()
+    found = collector.found()
     if not encoder.is_exact:
-        values = encoder.at(places)
-    return collector.chosen(places, values)
+        found = found._replace(values=encoder.at(found.places))
+    return collector.chosen(found)
 
 
-@pytest.mark.parametrize("columns", [5, 64, 100, 1000, 4096, 6144])
+@pytest.mark.parametrize("columns", [5, 64, 100, 1000, 4096, 6144, 65536])
 @pytest.mark.parametrize("k", [1, 5, 40])
 def test_the_largest_are_those_of_topk(columns, k):
     a = torch.randn(7, columns)
@@ -53,19 +53,18 @@ def test_above_finds_what_a_comparison_finds(columns, floor):
     assert torch.equal(values, a[a > floor])
 
 
-@pytest.mark.parametrize("among", [None, 3, 100, 128])
+@pytest.mark.parametrize("among", [None, 3, 100, 128, 600, 1024])
 def test_the_largest_of_each_row_in_chunks(among):
     source = encoder()
     latents = None if among is None else torch.randperm(1024)[:among]
-    places, values = run(Largest(20, source, latents), source)
+    some = Largest(20, source) if among is None else LargestOfSome(20, source, latents, None)
+    places, values = run(some, source)
     a = dense(source)
     if latents is not None:
         mask = torch.full((1024,), -torch.inf)
         mask[latents] = 0
         a = a + mask
     best, kept = a.topk(20 if among is None else min(20, among), dim=1)
-    # Of some latents, those above 0: the others decode to nothing.
-    best = best if among is None else best.relu()
     expected = torch.zeros_like(a).scatter(1, kept, best)
     torch.testing.assert_close(places.code(values).to_dense(), expected)
 
@@ -95,12 +94,13 @@ def test_fewer_positive_numbers_than_asked_for():
     assert (values > 0).all()
 
 
-@pytest.mark.parametrize("kind", ["largest", "batch", "above"])
+@pytest.mark.parametrize("kind", ["largest", "some", "batch", "above"])
 def test_a_selection_in_bfloat16_has_the_exact_numbers_and_nearly_the_same_places(kind):
     exact = encoder(rows=200, features=64)
     rounded = Encoder(exact.x, exact.weight, exact.bias, torch.bfloat16)
     make = {
         "largest": lambda e: Largest(20, e),
+        "some": lambda e: LargestOfSome(20, e, torch.arange(0, 1024, 8), None),
         "batch": lambda e: LargestOfBatch(20, e),
         "above": lambda e: Above(15.0, e),
     }[kind]
@@ -108,3 +108,33 @@ def test_a_selection_in_bfloat16_has_the_exact_numbers_and_nearly_the_same_place
     same = (code != 0) & (other != 0)
     torch.testing.assert_close(code[same], other[same])
     assert same.sum() >= 0.999 * (code != 0).sum() > 500
+
+
+@pytest.mark.parametrize("kind", ["each", "ragged"])
+def test_products_and_sums_of_parts_are_those_of_dense_tensors(kind):
+    torch.manual_seed(0)
+    source = encoder(rows=50, latents=64)
+    collector = Largest(6, source) if kind == "each" else Above(3.0, source)
+    places, values = run(collector, source)
+    x, weight, code = source.x, source.weight, places.code(values).to_dense()
+    kept = code != 0
+    torch.testing.assert_close(places.products(x, weight), (x @ weight.T)[kept][_order(places)])
+    torch.testing.assert_close(places.sums(values, weight), code @ weight)
+    added, whole = torch.empty(64, 16), torch.empty(64, 16)
+    places.sums_by_latent(values, x, whole)
+    torch.testing.assert_close(whole, code.T @ x)
+    parts = places.split(13)
+    assert [part.rows for part in parts] == [13, 13, 13, 11]
+    cut = values.split([len(part) for part in parts])
+    for number, (part, own, rows) in enumerate(zip(parts, cut, x.split(13), strict=True)):
+        part.sums_by_latent(own, rows, added, add=number > 0)
+    torch.testing.assert_close(added, whole)
+    unit = torch.nn.functional.normalize(weight, dim=1)
+    places.sums_by_latent(values, x, added, tangent_to=unit)
+    along = (whole * unit).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(added, whole - along * unit)
+
+
+def _order(places):
+    """Return which of the places, sorted by row and latent, each of them is."""
+    return (places.row.long() * places.latents + places.index).argsort().argsort()

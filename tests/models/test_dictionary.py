@@ -124,7 +124,7 @@ def test_matryoshka_adds_the_errors_of_its_prefixes(x):
     outputs = [code[:, :m] @ atoms[:m] + model.b_dec for m in (16, 32, 64)]
     agree(model, model.terms(x).loss, sum(squares(x - output) for output in outputs))
     torch.testing.assert_close(model.terms(x).nll, squares(x - outputs[-1]))
-    torch.testing.assert_close(model.coded(x).output, outputs[-1])
+    torch.testing.assert_close(model.reconstruct(x), outputs[-1])
 
 
 class Rectangle(torch.autograd.Function):
@@ -193,6 +193,77 @@ def test_matryoshka_of_one_level_is_batch_topk(x):
     torch.testing.assert_close(other.terms(x).loss, one.terms(x).loss)
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("variant", DICTIONARIES)
+def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(
+    x, variant, mixed, monkeypatch
+):
+    model = dictionary(variant)
+    model.aux_weight, model.aux_k = 0.5, 6  # of any model; not all have it as a setting
+    model.variance.fill_(3.0)
+    model.rows_since_active[::3] = 10**7
+    found = []
+    for size in (1000, 7, 1):
+        monkeypatch.setattr("aecli.models.dictionary.PART", size)
+        monkeypatch.setattr("aecli.dictionaries.products.PART", size)
+        fit = Fit(model.b_dec, N)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            coded = model.coded(x, 2 * x + 1, fit)
+        rows = coded.places.code(coded.code).to_dense()
+        named = coded.terms._asdict() | {"loss": coded.terms.loss.detach(), "code": rows}
+        sums = fit.state() | {"sums": fit.state()["sums"].float()}
+        found.append((named | sums, gradients(coded.terms.loss, model)))
+    for values, grads in found[1:]:
+        torch.testing.assert_close(values, found[0][0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(grads, found[0][1], rtol=1e-4, atol=1e-5)
+    assert all(grad.abs().sum() > 0 for grad in found[0][1].values())
+
+
+@pytest.mark.parametrize("variant", DICTIONARIES)
+def test_the_loss_is_the_same_without_gradients(x, variant):
+    model = dictionary(variant)
+    with torch.no_grad():
+        torch.testing.assert_close(model.terms(x).loss, model.terms(x).loss.detach())
+    evaluated = model.eval().terms(x)
+    assert evaluated.loss.requires_grad
+    if variant not in ("batch_topk", "matryoshka"):
+        torch.testing.assert_close(evaluated.loss, model.train().terms(x).loss)
+
+
+def test_a_loss_that_is_scaled_has_scaled_gradients_once(x):
+    model = dictionary("topk")
+    plain = gradients(model.terms(x).loss, model)
+    halved = gradients(0.5 * model.terms(x).loss, model)
+    for name, grad in plain.items():
+        torch.testing.assert_close(2 * halved[name], grad)
+    loss = model.terms(x).loss
+    gradients(loss, model)
+    with pytest.raises(RuntimeError, match="only once"):
+        gradients(loss, model)
+
+
+def test_gradients_take_the_memory_of_the_step_before_once_it_is_free(x):
+    model = dictionary("topk")
+    model.steady = True
+    optimizer = model.configure_optimizers()
+    batch = Batch(x, x, torch.zeros(B))
+    plain = gradients(model.terms(x).loss, model)
+    places = set()
+    for _ in range(2):
+        loss = model.training_step(batch, 0)
+        optimizer.zero_grad()  # after the loss, as Lightning does
+        loss.backward()
+        places.add((model.W_enc.grad.data_ptr(), model.W_dec.grad.data_ptr()))
+        assert places == {tuple(part.data_ptr() for part in model._memory)}  # no copy
+        optimizer.step()
+    model = dictionary("topk")
+    model.steady = True
+    for _ in range(2):  # accumulated: the second may not be written over the first
+        model.training_step(batch, 0).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, 2 * plain[name], msg=name)
 
 
 @pytest.mark.parametrize("variant", DICTIONARIES)
