@@ -139,12 +139,19 @@ class DataPlace:
 
 
 @dataclass
+class TargetPlace(DataPlace):
+    """Where they lie, and the targets of a transcoder."""
+
+    targets: Any = None
+
+
+@dataclass
 class EvalConfig:
     """`conf/eval.yaml`."""
 
     run: str = MISSING
     output_dir: str = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
+    dataset: TargetPlace = field(default_factory=TargetPlace)
     device: str = MISSING
     seed: int = 0
     plugins: list[str] = field(default_factory=list)
@@ -157,7 +164,7 @@ class SampleConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
+    dataset: TargetPlace = field(default_factory=TargetPlace)
     device: str = MISSING
     seed: int = 0
     plugins: list[str] = field(default_factory=list)
@@ -198,9 +205,17 @@ class PassConfig:
 
 
 @dataclass
+class NewTargets(NewData):
+    """New examples, and the targets that a transcoder shall make of them."""
+
+    targets: Any = None
+
+
+@dataclass
 class ScoreConfig(PassConfig):
     """`conf/score.yaml`."""
 
+    dataset: NewTargets = field(default_factory=NewTargets)
     kind: str | None = None
     quantile: float | None = MISSING
     per_feature: bool = False

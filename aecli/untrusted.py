@@ -40,6 +40,9 @@ DATA = "${oc.env:AECLI_DATA,null}"
 CODE_DIM = re.compile(r"\$\{code_dim:(\d{1,9}),\$\{dataset\.shape\}\}")
 """What conf/ says of `model.code_dim`, of a run that has not read its data yet."""
 
+TARGET_SHAPE = "${oc.select:dataset.target_shape,null}"
+"""What conf/ says of `model.target_shape`: only some data sets have it."""
+
 _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
 
 
@@ -170,8 +173,8 @@ def check_tree(tree: Any, where: str) -> None:
 def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a configuration with every `${key}` replaced by what stands at that key of it.
 
-    Nothing else is followed but `DATA` and `CODE_DIM`: a file must not read the environment, or
-    call a resolver.
+    Nothing else is followed but `DATA`, `CODE_DIM` and `TARGET_SHAPE`: a file must not read the
+    environment, or call a resolver.
     Raises `SettingError` for other interpolations, unknown keys, circles, and what unfolds to
     more than any configuration of aecli.
     """
@@ -189,6 +192,9 @@ def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
             return node
         if node == DATA:
             return os.environ.get("AECLI_DATA")
+        if node == TARGET_SHAPE:
+            dataset = tree.get("dataset")
+            return follow(dataset.get("target_shape") if isinstance(dataset, dict) else None, depth)
         if sized := CODE_DIM.fullmatch(node):
             return int(sized[1])
         found = INTERPOLATION.fullmatch(node)

@@ -76,10 +76,12 @@ def evaluate(
     root: str | None = None,
     file: str | None = None,
     files: Any = None,
+    targets: Any = None,
 ) -> dict[str, float]:
     """Compute a run's test metrics as `settings` say, write and print them; return them by name.
 
-    `seed` is that of what the estimates draw; `root`, `file` or `files` is where the data lies now.
+    `seed` is that of what the estimates draw; `root`, `file` or `files`, and `targets`, is where
+    the data lies now.
     """
     keep_freed_memory()
     theory = Theory(settings)
@@ -91,7 +93,7 @@ def evaluate(
     # Before the work: what would be refused after it.
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
-    loaded = load(run, device, root, file, files)
+    loaded = load(run, device, root, file, files, targets)
     theory.check(loaded)
     loaded.model.noise.fit(loaded.data.values())
     report = LatentsReport(loaded, settings)  # before the work: it may hold a mistake

@@ -11,6 +11,7 @@ from aecli.data.sources import Digits, IDXFiles
 from aecli.data.splits import Examples, Split
 from aecli.data.table import TableData
 from aecli.data.table_card import TableCard
+from aecli.data.target_card import TargetCard
 
 __all__ = [
     "ActivationData",
@@ -31,4 +32,5 @@ __all__ = [
     "Split",
     "TableCard",
     "TableData",
+    "TargetCard",
 ]

@@ -14,6 +14,7 @@ from aecli.dictionaries.collectors import Collector, Largest
 from aecli.dictionaries.places import Places, decoded, encoded
 from aecli.dictionaries.products import Encoder
 from aecli.dictionaries.selection import Selection, Step
+from aecli.dictionaries.starts import fit_decoder, tied_scale, unit, variance_of
 from aecli.distributed import processes, total
 from aecli.errors import SettingError, check_int, check_number, check_shape
 from aecli.likelihoods import MSE, Distribution, Likelihood
@@ -31,8 +32,6 @@ START_ROWS = 32_768
 """Training rows that the start is found on."""
 DEAD_AFTER = 10_000_000
 Memory = tuple[Tensor | None, Tensor | None]
-PROBES = 256
-"""Random unit rows by which the encoder's scale is set."""
 
 
 class Dictionary(Autoencoder):
@@ -55,11 +54,24 @@ class Dictionary(Autoencoder):
     The loss is a sum over features, a mean over rows, as everywhere here. The paper's is the same
     divided by V: 1 means "predicts the mean" there.
 
+    A **transcoder** (Dunefsky et al. 2024, arXiv 2406.11944) has targets y `(B, e)` in the place of
+    x in all but the encoder: W_dec is `(n, e)`, b_dec `(e,)` the median of the targets, and
+
+        ŷ = z W_dec + b_dec, z = selection((x − c) W_encᵀ + b_enc); loss = ‖y − ŷ‖² + penalty.
+
+    No pre-bias is subtracted from x, as in the transcoders of sparsify and SAELens, but a constant
+    c, the geometric median of the rows: it is a part of b_enc (an export adds −W_enc c to that),
+    and without it a mean far from 0 would make the same latents active on all rows. W_enc starts
+    with random unit rows; each atom as the unit vector along Σ z y over the rows on which its
+    latent is among the largest, where sparsify takes a first step from 0; and W_enc is scaled to
+    the least error.
+
     With `trainer.precision=bf16-mixed` the selection is made from products in bfloat16, of some
     places more than needed; all that follows is exact, in float32.
 
     Args:
         shape: of an example: (d,), or (C, H, W), whose pixels are then a row.
+        target_shape: of a target: (e,); None where x is reconstructed.
         code_dim: n.
         network, noise: those of `network=none` and `noise=none`; a dictionary knows no others.
         sparsity: which latents are active.
@@ -70,8 +82,11 @@ class Dictionary(Autoencoder):
         dead_after: rows without an activation after which a latent counts as dead.
     """
 
+    takes_targets = True
     sparsities = Selection
     sparsity: Selection  # type: ignore[assignment]
+    center: Tensor | None
+    """c of a transcoder, `(d,)`."""
     rows_since_active: Tensor
     variance: Tensor
 
@@ -87,17 +102,23 @@ class Dictionary(Autoencoder):
         aux_weight: float = 0.0,
         aux_k: int | None = None,
         dead_after: int = DEAD_AFTER,
+        target_shape: Sequence[int] | None = None,
     ) -> None:
         _check_others(network, noise, likelihood)
-        self.shape = check_shape("dataset.shape", shape)
+        self.shape = self.made_shape = check_shape("dataset.shape", shape)
+        if target_shape is not None:
+            self.made_shape = check_shape("dataset.target_shape", target_shape)
         # Both are parts of a code, but nothing takes one for the other: see `sparsities`.
         part = cast(Sparsity, sparsity)
         super().__init__(network, code_dim, noise, part, likelihood, optimizer)
-        features = prod(self.shape)
+        features = prod(self.made_shape)
         self.W_dec = nn.Parameter(unit(torch.randn(code_dim, features)))
-        self.W_enc = nn.Parameter(self.W_dec.detach().clone())
+        read, is_tied = prod(self.shape), target_shape is None
+        drawn = self.W_dec.detach().clone() if is_tied else unit(torch.randn(code_dim, read))
+        self.W_enc = nn.Parameter(drawn)
         self.b_enc = nn.Parameter(torch.zeros(code_dim))
         self.b_dec = nn.Parameter(torch.zeros(features))
+        self.register_buffer("center", None if is_tied else torch.zeros(read))
         self.dead_after = check_int("model.dead_after", dead_after, 1)
         self.aux_weight = check_number("model.aux_weight", aux_weight, low=0)
         for key, value, usual in (("aux_k", aux_k, None), ("dead_after", dead_after, DEAD_AFTER)):
@@ -122,21 +143,31 @@ class Dictionary(Autoencoder):
         """Training rows that the start is found on."""
         return START_ROWS
 
+    @property
+    def pre_bias(self) -> Tensor:
+        """What the encoder subtracts from x, `(d,)`: b_dec; of a transcoder c."""
+        return self.b_dec if self.center is None else self.center
+
     @torch.no_grad()
-    def start_at(self, examples: Tensor) -> None:
-        """Start at training rows `(N, *S)`: the pre-bias at their median, the encoder's scale."""
+    def start_at(self, examples: Tensor, targets: Tensor | None = None) -> None:
+        """Start at training rows `(N, *S)`: the pre-bias at their median, the encoder's scale.
+
+        With targets `(N, *T)` as a transcoder does.
+        """
         rows = examples.flatten(1)
-        self.variance.copy_((rows - rows.mean(dim=0)).square().sum(dim=1).mean())
-        self.b_dec.copy_(geometric_median(rows))
-        probes = Encoder(unit(torch.randn(PROBES, rows.shape[1])), self.W_enc, self.b_enc)
-        active = Largest(self.sparsity.start_l0, probes)
-        for a in probes.chunks():
-            active.add(a)
-        places, values = active.found()
-        came_back = places.sums(values.relu(), self.W_dec)
-        self.W_enc.div_(torch.linalg.vector_norm(came_back, dim=1).mean())
-        encoder = Encoder(rows - self.b_dec, self.W_enc, self.b_enc)
-        self.sparsity.start(encoder, self.b_enc, self.variance)
+        made = rows if targets is None else targets.flatten(1)
+        self.variance.copy_(variance_of(made))
+        self.b_dec.copy_(geometric_median(made))
+        if self.center is not None:
+            self.center.copy_(geometric_median(rows))
+        l0, weights = self.sparsity.start_l0, (self.W_enc, self.b_enc)
+        around = rows - self.pre_bias
+        if targets is None:
+            self.W_enc.div_(tied_scale(l0, *weights, self.W_dec))
+        else:
+            encoder = Encoder(around, *weights)
+            self.W_enc.mul_(fit_decoder(l0, encoder, made - self.b_dec, self.W_dec))
+        self.sparsity.start(Encoder(around, *weights), self.b_enc, variance_of(rows))
 
     @property
     def is_steady(self) -> bool:
@@ -160,7 +191,7 @@ class Dictionary(Autoencoder):
 
         Args:
             x: the rows.
-            target: what is reconstructed, rows of the same size; None for x.
+            target: what is reconstructed, `(B, e)`; None for x.
             memory: where the gradients of W_enc and W_dec are written.
         """
         kind = x.device.type
@@ -170,13 +201,13 @@ class Dictionary(Autoencoder):
             return self._coded(x, x if target is None else target, dtype, memory)
 
     def _coded(self, x: Tensor, target: Tensor, dtype: torch.dtype, memory: Memory) -> Coded:
-        rows, around = len(x), x - self.b_dec.detach()
+        rows, around = len(x), x - self.pre_bias.detach()
         main, revived = self._selected(around, dtype)
         places, values = main
         if revived is not None:
             places, values = main.places.beside(revived.places), torch.cat([values, revived.values])
         of_encoder, of_decoder = memory
-        a = encoded(values, around, self.W_enc, self.b_enc, self.b_dec, places, of_encoder)
+        a = encoded(values, around, self.W_enc, self.b_enc, self.pre_bias, places, of_encoder)
         a, dead_a = a.tensor_split([len(main.places)])
         code = self.sparsity.activation(a, main.places, self.b_enc)
         on_sphere = self.sparsity.has_unit_rows
@@ -232,26 +263,33 @@ class Dictionary(Autoencoder):
         return weight * auxiliary_loss(sums, error, count.to(error), spread.to(error))
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
-        """Return the parts of the loss for clean examples x `(B, *S)`; the code is sparse (CSR)."""
+        """Return the parts of the loss for clean examples x `(B, *S)`; the code is sparse (COO).
+
+        Of a transcoder x are the targets, and `seen` the rows.
+        """
         return self.coded((x if seen is None else seen).flatten(1), x.flatten(1)).terms
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the code of examples, `(B, n)`: in evaluation mode, by the rule of inference."""
         if torch.compiler.is_exporting():  # the places of a code are not known in advance
-            a = F.linear(x.flatten(1) - self.b_dec, self.W_enc, self.b_enc)
+            a = F.linear(x.flatten(1) - self.pre_bias, self.W_enc, self.b_enc)
             return self.sparsity.dense(a, self.b_enc)
-        found, _ = self._selected(x.flatten(1) - self.b_dec, self.W_enc.dtype)
+        found, _ = self._selected(x.flatten(1) - self.pre_bias, self.W_enc.dtype)
         code = self.sparsity.activation(found.values, found.places, self.b_enc)
         return found.places.code(code).to_dense()
 
     def decode(self, code: Tensor) -> Distribution:
         """Return p(x|z) for codes `(B, n)`, dense or sparse."""
-        return self.likelihood((code @ self.W_dec + self.b_dec).unflatten(1, self.shape))
+        return self.likelihood((code @ self.W_dec + self.b_dec).unflatten(1, self.made_shape))
 
+    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Return x̂ `(B, *S)`, without a dense code."""
-        return self.coded(x.flatten(1)).output.unflatten(1, self.shape)
+        """Return x̂ `(B, *S)`, of a transcoder ŷ `(B, *T)`, without a dense code."""
+        found, _ = self._selected(x.flatten(1) - self.pre_bias, self.W_enc.dtype)
+        code = self.sparsity.activation(found.values, found.places, self.b_enc)
+        sums = found.places.sums(code, self.W_dec).unflatten(0, (-1, len(x))).sum(dim=0)
+        return (sums + self.b_dec).unflatten(1, self.made_shape)
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:
         """Add the squared error per feature."""
@@ -265,10 +303,10 @@ class Dictionary(Autoencoder):
         """Return the loss of a batch; count the rows that each latent was not active on."""
         if not self.steady:
             self.anneal(self.global_step)
-        x = batch.x.flatten(1)
-        coded = self.coded(x, memory=self._gradients())
+        x, target = batch.x.flatten(1), batch.given[0].flatten(1)
+        coded = self.coded(x, target, self._gradients())
         self._train.add(self.reported(coded.terms), len(x))
-        self._fit_of_epoch().add(x, coded.output.detach(), coded.places.index, coded.code)
+        self._fit_of_epoch().add(target, coded.output.detach(), coded.places.index, coded.code)
         self._count(coded, len(x))
         self.sparsity.observe(coded.code)
         return coded.terms.loss if batch.weight == 1 else coded.terms.loss * batch.weight
@@ -337,11 +375,6 @@ class Found(NamedTuple):
     places: Places
     values: Tensor
     """The pre-activations there, `(M,)`."""
-
-
-def unit(rows: Tensor) -> Tensor:
-    """Return rows `(N, d)` scaled to norm 1."""
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
 
 def _check_others(network: Network, noise: Noise, likelihood: Likelihood) -> None:

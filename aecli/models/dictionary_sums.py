@@ -20,7 +20,7 @@ class Coded(NamedTuple):
 
     terms: Terms
     output: Tensor
-    """x̂, `(B, d)`."""
+    """x̂, `(B, d)`; of a transcoder ŷ, `(B, e)`."""
     places: Places
     """Where the code may be other than 0."""
     code: Tensor
@@ -29,6 +29,8 @@ class Coded(NamedTuple):
 
 class Fit:
     """How well rows are reconstructed, and by how many latents, over a whole set of rows.
+
+    Of a transcoder the rows are the targets.
 
     All are sums over the set, in float64, divided at the end: the mean of ratios by rows or by
     batches is another number.
@@ -128,7 +130,7 @@ class HasCoded(Protocol):
     def b_dec(self) -> Tensor:
         """The pre-bias, `(d,)`."""
 
-    def coded(self, x: Tensor) -> Coded:
+    def coded(self, x: Tensor, target: Tensor | None = None) -> Coded:
         """Return what the model makes of rows."""
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:
@@ -145,10 +147,10 @@ class DictionaryLosses:
 
     def add(self, batch: Batch, others: Mapping[str, Tensor]) -> None:
         """Add a batch, and means over it of other quantities."""
-        x = batch.x.flatten(1)
-        coded = self.model.coded(x)
-        self.means.add(self.model.reported(coded.terms) | dict(others), len(x))
-        self.activity.add(x, coded.output, coded.places.index, coded.code)
+        target = batch.given[0].flatten(1)
+        coded = self.model.coded(batch.x.flatten(1), target)
+        self.means.add(self.model.reported(coded.terms) | dict(others), len(target))
+        self.activity.add(target, coded.output, coded.places.index, coded.code)
 
     def compute(self) -> dict[str, float]:
         """Return all means by name."""
