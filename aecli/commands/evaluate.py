@@ -220,6 +220,8 @@ def _print(
     own_units: Mapping[str, str],
 ) -> None:
     title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
+    if loaded.card.target_shape is not None:
+        title += ", errors of its targets"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
     shape = loaded.card.shape
     for name, value in values.items():

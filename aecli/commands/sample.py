@@ -167,11 +167,13 @@ def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:
     """Show test examples, each beside its reconstruction."""
     x = _test_examples(loaded, torch.arange(config.n))
     codes, targets = loaded.model.encode(x), loaded.data.splits["test"].examples.targets
-    wanted = x if targets is None else _test_examples(loaded, torch.arange(config.n), targets)
+    wanted, what, above = x, "test examples beside their outputs", "test"
+    if targets is not None:
+        wanted = _test_examples(loaded, torch.arange(config.n), targets)
+        what, above = "targets of test examples beside the outputs", "target"
     pairs = torch.stack([wanted, loaded.model.decode(codes).mean], dim=1).flatten(0, 1)
     columns, twice = 2 * max(1, _square(len(x)) // 2), codes.repeat_interleave(2, dim=0)
-    above = ["test", "output"] * (columns // 2)
-    return Samples(pairs, columns, twice, "test examples beside their outputs", above=above)
+    return Samples(pairs, columns, twice, what, above=[above, "output"] * (columns // 2))
 
 
 def interpolate(loaded: Loaded, config: DictConfig) -> Samples:

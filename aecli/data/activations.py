@@ -179,10 +179,9 @@ class ActivationData(DataModule):
         card, count = self.card, len(self.splits["train"])
         assert card is not None, "set up"
         if self.target_shape not in (None, card.target_shape):
-            found = "there are none" if card.target_shape is None else list(card.target_shape)
-            raise SettingError(
-                f"dataset.target_shape={list(self.target_shape or ())}: the targets are {found}"
-            )
+            found = card.target_shape
+            told = "there are no targets" if found is None else f"the targets are {list(found)}"
+            raise SettingError(f"dataset.target_shape={list(self.target_shape or ())}: {told}")
         if self.scales and isinstance(card, ArrayCard):
             self.understood += f"; scaled by {_said(card)}"
         if self.scales and isinstance(card, TargetCard):

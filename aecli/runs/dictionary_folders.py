@@ -135,7 +135,7 @@ def _saelens(model: Dictionary, weights: Folded) -> Contents:
     latents, features = weights.W_enc.shape
     architecture, settings, own = _architecture(model, weights.b_enc)
     if weights.transcodes:
-        architecture = _of_transcoder(architecture)
+        architecture = _of_transcoder(architecture, weights)
         settings = {**settings, "d_out": weights.W_dec.shape[1]}
     config = {
         "architecture": architecture,
@@ -180,14 +180,15 @@ def _architecture(model: Dictionary, bias: Tensor) -> tuple[str, dict[str, Any],
     )
 
 
-def _of_transcoder(architecture: str) -> str:
+def _of_transcoder(architecture: str, weights: Folded) -> str:
     """Return SAELens's name of the transcoder that activates as an architecture does."""
     names = {"standard": "transcoder", "jumprelu": "jumprelu_transcoder"}
     if architecture not in names:
-        instead = "; use format=sparsify" if architecture == "topk" else ""
+        fits = architecture == "topk" and weights.W_enc.shape == weights.W_dec.shape
+        instead = "format=sparsify" if fits else "out=model.safetensors"
         raise SettingError(
-            f"format=saelens: has no {architecture} transcoder; it has those of ReLU and JumpReLU"
-            f" (batch top-k, Matryoshka, JumpReLU and L1 dictionaries){instead}"
+            f"format=saelens: has no {architecture} transcoder, only those of ReLU and JumpReLU"
+            f" (batch top-k, Matryoshka, JumpReLU and L1 dictionaries); use {instead}"
         )
     return names[architecture]
 
@@ -203,8 +204,8 @@ def _sparsify(model: Dictionary, weights: Folded) -> Contents:
     latents, features = weights.W_enc.shape
     if weights.W_dec.shape[1] != features:
         raise SettingError(
-            f"format=sparsify: has transcoders to as many numbers as they take only, and this one"
-            f" takes {features} and makes {weights.W_dec.shape[1]}"
+            f"format=sparsify: its transcoders make as many numbers as they take, and this one"
+            f" takes {features} and makes {weights.W_dec.shape[1]}; use out=model.safetensors"
         )
     norms = torch.linalg.vector_norm(weights.W_dec, dim=1)
     config = {
