@@ -166,7 +166,7 @@ def test_a_linear_map_is_learned(world, variant, words):
     model.start_at(x, y)
     before = explained(model, x, y)
     model.train().steady = True
-    optimizer = model.configure_optimizers()
+    optimizer = model.optimization.optimizer(model.parameters())
     for step in range(300):
         x, y = mapped(256, *world)
         batch = Batch(x, x, torch.zeros(256), target=y)
