@@ -75,7 +75,7 @@ class Stepper:
         self.model: Dictionary = build(composed("train", *words), "model").train()
         self.x, self.mixed = examples(rows), mixed
         self.model.start_at(self.x[:4096])
-        self.model._steady = True
+        self.model.steady = True
         self.optimizer = self.model.optimization.optimizer(self.model.parameters())
         self.dead = torch.randperm(latents)[: int(dead * latents)]
 
