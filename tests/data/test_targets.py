@@ -85,7 +85,7 @@ def test_a_buffer_holds_both_and_each_block_is_read_once(folder, monkeypatch):
 
         monkeypatch.setattr(shards, "taken", watched)
     in_training(module)
-    assert max(map(len, read["x"])) <= 512 + 128
+    assert max(map(len, read["x"])) <= 512
     for rows, others in zip(read["x"], read["y"], strict=True):
         assert torch.equal(rows, others)
     assert sum(map(len, read["y"])) == len(module.splits["train"])

@@ -144,6 +144,9 @@ def test_the_start_is_at_the_data_whatever_its_scale(world, variant, factors):
     assert (model.center / of_x - x.median(dim=0).values).abs().max() < 2
     torch.testing.assert_close(model.W_dec.norm(dim=1), torch.ones(128))
     assert model.variance / of_y**2 == pytest.approx(float((y - y.mean(0)).square().sum(1).mean()))
+    if variant == "jumprelu":  # thresholds are in units of what the encoder sees
+        spread = (x - x.mean(0)).square().sum(1).mean().sqrt()
+        assert model.sparsity.unit / of_x == pytest.approx(float(spread))
     (x, y) = x[1:], y[1:]
     if variant == "topk":
         assert explained(model, x * of_x, y * of_y) > 0.2
