@@ -68,7 +68,9 @@ class Model(Loaded):
         the model's usual one. Of a DataFrame, a Series named "score".
         """
         kind = scores.kind_for(kind, self.model, self.choices["model"])
-        values = self._each(self._data(x), score_of(self, kind, AT_ONCE))
+        data = self._data(x)
+        scores.check_targets(kind, data, "type aecli score with dataset.targets=…")
+        values = self._each(data, score_of(self, kind, AT_ONCE))
         return _like(x, torch.cat(values), "score")
 
     @torch.no_grad()

@@ -63,6 +63,7 @@ Course = Callable[[float], float]
 """The share of the learning rate in force after a fraction of the training."""
 
 FACTOR = 0.1
+DECAY = 0.2
 
 
 def steps_down(shares: Sequence[float], factor: Any) -> Course:
@@ -71,13 +72,25 @@ def steps_down(shares: Sequence[float], factor: Any) -> Course:
     return lambda done: factor ** sum(done >= share for share in shares)
 
 
+def trapezoid(decay: Any, warmup: float) -> Course:
+    """Return the course that stays at 1 and falls to 0 over the last `decay` of the training."""
+    most = 1.0 - warmup
+    decay = check_number("optimizer.decay", decay, low=0, high=1, open_low=True)
+    if decay > most:
+        raise SettingError(
+            f"optimizer.decay={decay:g}: with optimizer.warmup={warmup:g} at most {most:g} of the"
+            " training are left"
+        )
+    return lambda done: min(1.0, (1.0 - done) * most / decay)
+
+
 COURSES: dict[str, Course] = {
     "constant": lambda done: 1.0,
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "burda": burda,
 }
-SCHEDULES = (*COURSES, "steps")
+SCHEDULES = (*COURSES, "steps", "trapezoid")
 
 
 def _share(key: str, value: Any) -> float:
@@ -132,9 +145,11 @@ class Optimization:
         lr: learning rate > 0 at its peak.
         schedule: "constant"; "linear" or "cosine" down to 0 at the end of training; "steps", down
             by `step_factor` after each of the shares `steps` of the training; "burda", the eight
-            stages of Burda et al.: 3^i parts of the training at the rate 10^(−i/7), i = 0 … 7.
+            stages of Burda et al.: 3^i parts of the training at the rate 10^(−i/7), i = 0 … 7;
+            "trapezoid": constant, and linear to 0 over the last share `decay` of the training.
         warmup: share of the training, in [0, 1), over which the rate first climbs from 0.
         steps, step_factor: of schedule=steps: shares in (0, 1), and a factor in (0, 1].
+        decay: of schedule=trapezoid: a share in (0, 1 − warmup].
         settings: the algorithm's own, out of `SETTINGS`.
 
     Raises:
@@ -154,6 +169,7 @@ class Optimization:
         warmup: float = 0.0,
         steps: Sequence[float] = (),
         step_factor: float = FACTOR,
+        decay: float = DECAY,
         **settings: Any,
     ) -> None:
         name = check_choice("optimizer.algorithm", algorithm, self.ALGORITHMS)
@@ -169,14 +185,18 @@ class Optimization:
             may_be_empty=may_be_empty,
             distinct=True,
         )
+        self.warmup = _share("optimizer.warmup", warmup)
+        if decay != DECAY and schedule != "trapezoid":
+            raise SettingError(f"optimizer.decay={decay}: goes with optimizer.schedule=trapezoid")
         if schedule == "steps":
             self.course = steps_down(given, step_factor)
         elif given or step_factor != FACTOR:
             key, value = ("steps", given) if given else ("step_factor", step_factor)
             raise SettingError(f"optimizer.{key}={value}: goes with optimizer.schedule=steps")
+        elif schedule == "trapezoid":
+            self.course = trapezoid(decay, self.warmup)
         else:
             self.course = COURSES[schedule]
-        self.warmup = _share("optimizer.warmup", warmup)
         lr = check_number("optimizer.lr", lr, low=0, open_low=True)
         # One fused kernel per step instead of a handful of operations per parameter.
         fused = {"fused": True} if "fused" in signature(self.algorithm).parameters else {}

@@ -140,12 +140,19 @@ class DataPlace:
 
 
 @dataclass
+class TargetPlace(DataPlace):
+    """Where they lie, and the targets of a transcoder."""
+
+    targets: Any = None
+
+
+@dataclass
 class EvalConfig:
     """`conf/eval.yaml`."""
 
     run: str = MISSING
     output_dir: str = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
+    dataset: TargetPlace = field(default_factory=TargetPlace)
     device: str = MISSING
     seed: int = 0
     plugins: list[str] = field(default_factory=list)
@@ -158,7 +165,7 @@ class SampleConfig:
 
     run: str = MISSING
     output_dir: str = MISSING
-    dataset: DataPlace = field(default_factory=DataPlace)
+    dataset: TargetPlace = field(default_factory=TargetPlace)
     device: str = MISSING
     seed: int = 0
     plugins: list[str] = field(default_factory=list)
@@ -199,9 +206,17 @@ class PassConfig:
 
 
 @dataclass
+class NewTargets(NewData):
+    """New examples, and the targets that a transcoder shall make of them."""
+
+    targets: Any = None
+
+
+@dataclass
 class ScoreConfig(PassConfig):
     """`conf/score.yaml`."""
 
+    dataset: NewTargets = field(default_factory=NewTargets)
     kind: str | None = None
     quantile: float | None = MISSING
     per_feature: Any = False

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from aecli.computed import code_dim
+from aecli.computed import code_dim, dictionary_lr
 from aecli.errors import SettingError
 from aecli.text import first_line, one_line
 
@@ -40,6 +40,12 @@ DATA = "${oc.env:AECLI_DATA,null}"
 
 CODE_DIM = re.compile(r"\$\{code_dim:(\d{1,9}),\$\{dataset\.shape\}\}")
 """What conf/ says of `model.code_dim`: its size follows from the data."""
+
+DICTIONARY_LR = "${dictionary_lr:${model.code_dim}}"
+"""What conf/ says of the rate of a dictionary."""
+
+TARGET_SHAPE = "${oc.select:dataset.target_shape,null}"
+"""What conf/ says of `model.target_shape`: only some data sets have it."""
 
 _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times faster where it is built
 
@@ -171,8 +177,8 @@ def check_tree(tree: Any, where: str) -> None:
 def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
     """Return a configuration with every `${key}` replaced by what stands at that key of it.
 
-    Nothing else is followed but `DATA` and `CODE_DIM`: a file must not read the environment, or
-    call a resolver.
+    Nothing else is followed but the four above: a file must not read the environment, or call a
+    resolver.
     Raises `SettingError` for other interpolations, unknown keys, circles, and what unfolds to
     more than any configuration of aecli.
     """
@@ -190,6 +196,12 @@ def resolved(tree: dict[str, Any], where: str) -> dict[str, Any]:
             return node
         if node == DATA:
             return os.environ.get("AECLI_DATA")
+        if node == DICTIONARY_LR:
+            return dictionary_lr(follow("${model.code_dim}", depth + 1))
+        if node == TARGET_SHAPE:
+            dataset = tree.get("dataset")
+            shape = dataset.get("target_shape") if isinstance(dataset, dict) else None
+            return follow(shape, depth + 1)
         if CODE_DIM.fullmatch(node):
             return size_of_code(node, tree)
         found = INTERPOLATION.fullmatch(node)

@@ -77,7 +77,7 @@ class Stepper:
         self.x, self.mixed = examples(rows), mixed
         self.model.start_at(self.x[:4096])
         self.model.steady = True
-        self.optimizer = self.model.configure_optimizers()
+        self.optimizer = self.model.optimization.optimizer(self.model.parameters())
         self.dead = torch.randperm(latents)[: int(dead * latents)]
 
     def step(self) -> None:

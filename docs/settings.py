@@ -36,7 +36,7 @@ GROUPS = {
     "sweeper": "which runs a line with `-m` makes",
     "launcher": "where these runs are made",
 }
-WIRED = re.compile(r"\$\{[\w.]+\}")
+WIRED = re.compile(r"\$\{(oc\.select:)?[\w.]+(,null)?\}")
 """A value that another group provides: nobody types it."""
 UNTYPED = ("defaults", "hydra", "_target_", "source")
 LINE = re.compile(

@@ -20,6 +20,7 @@ CONTEXT: dict[str, tuple[list[str], str]] = {
     "sparsity.warmup": (FEW_ROWS, "0.9"),
     "optimizer.eps": ([], "0.1"),
     "optimizer.steps": (["optimizer.schedule=steps", "optimizer.steps=[0.9]"], "[0.5]"),
+    "optimizer.decay": (["optimizer.schedule=trapezoid", "trainer.max_epochs=3"], "0.9"),
     "optimizer.step_factor": (["optimizer.schedule=steps", "optimizer.steps=[0.5]"], "0.5"),
     "optimizer.history_size": ([], "1"),
     "optimizer.max_iter": ([], "2"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -73,6 +74,23 @@ def test_two_processes_end_as_one_with_the_same_batches(tmp_path, model, setting
     ]
     assert (two / "train.log").is_file()
     assert len(list(two.glob("events*"))) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_transcoder_end_as_one(tmp_path):
+    draw = np.random.default_rng(0)
+    for name, width in (("x", 6), ("y", 4)):
+        np.save(tmp_path / f"{name}.npy", draw.normal(size=(2000, width)).astype("f4"))
+    files = [f"dataset.{key}={tmp_path}/{n}.npy" for key, n in (("files", "x"), ("targets", "y"))]
+    words = ("model=topk_sae", "model.code_dim=64", "sparsity.k=4", "model.dead_after=1000")
+    words += ("dataset=activations", *files, "dataset.batch_size=100", *SHORT[1:])
+    weights = []
+    for name, how in (("one", ()), ("two", TOGETHER)):
+        done = trained(tmp_path / name, *words, *how)
+        assert (done.returncode, done.stderr) == (0, "")
+        (path,) = (tmp_path / name).rglob("last.ckpt")
+        weights.append(torch.load(path, weights_only=True)["state_dict"])
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-5)
 
 
 def points(run):

@@ -45,6 +45,18 @@ def test_steps_fall_by_their_factor():
     assert not optimization.is_constant
 
 
+@pytest.mark.parametrize(("warmup", "decay"), [(0.0, 0.2), (0.05, 0.2), (0.25, 0.75), (0.1, 0.5)])
+def test_a_trapezoid_rises_stays_and_falls_to_0_over_the_last_share(warmup, decay):
+    optimization = Optimization("adam", 1.0, schedule="trapezoid", warmup=warmup, decay=decay)
+    for step in range(101):
+        done = step / 100
+        up = 1.0 if warmup == 0 else done / warmup
+        assert optimization.factor(done) == pytest.approx(
+            min(1.0, up, (1 - done) / decay), abs=1e-12
+        )
+    assert not optimization.is_constant
+
+
 def test_burda_has_stages_of_3_to_the_i_parts():
     epochs = [round(10 ** (-i / 7), 6) for i in range(8) for _ in range(3**i)]
     assert len(epochs) == 3280
@@ -90,6 +102,12 @@ def test_schedules(schedule, warmup, expected):
         ({"schedule": "steps", "steps": [0.5], "step_factor": 0}, "optimizer.step_factor=0"),
         ({"steps": [0.5]}, "optimizer.steps=.*: goes with optimizer.schedule=steps"),
         ({"step_factor": 0.5}, "optimizer.step_factor=0.5: goes with optimizer.schedule=steps"),
+        ({"decay": 0.5}, "optimizer.decay=0.5: goes with optimizer.schedule=trapezoid"),
+        ({"schedule": "trapezoid", "decay": 0}, r"optimizer.decay=0: must be a number in \]0, 1\]"),
+        (
+            {"schedule": "trapezoid", "warmup": 0.9},
+            "optimizer.decay=0.2: with optimizer.warmup=0.9 at most 0.1 of the training are left",
+        ),
         ({"algorithm": "lbfgs", "history_size": 2**31 - 1}, "optimizer.history_size=2147483647"),
         ({"algorithm": "lbfgs", "line_search_fn": "wolfe"}, "optimizer.line_search_fn=wolfe"),
         ({"algorithm": "sgd", "nesterov": True}, "optimizer.nesterov=true: needs"),

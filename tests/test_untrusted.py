@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from aecli.errors import SettingError
 from aecli.untrusted import DATA, MOST_NODES, check_tree, read_bytes, read_json, read_yaml, resolved
+from tests.conftest import DICTIONARIES, configure
 from tests.hostile import STRANGE, bounded, is_one_plain_line, put, refusal
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
@@ -156,10 +158,24 @@ def test_the_folder_of_the_data_is_the_one_variable_that_a_file_may_name(monkeyp
     assert resolved({"dataset": {"root": DATA}}, "x") == {"dataset": {"root": None}}
 
 
+@pytest.mark.parametrize("variant", DICTIONARIES)
+@pytest.mark.parametrize("shape", [None, [24]])
+def test_what_conf_says_of_a_dictionary_is_followed_in_a_file(variant, shape):
+    config, _ = configure(f"model={variant}", "dataset=activations")
+    config.dataset.target_shape = shape
+    written = yaml.safe_load(OmegaConf.to_yaml(config))
+    found = resolved(written, "x")
+    whole = OmegaConf.to_container(config, resolve=True)
+    for group in ("model", "optimizer", "dataset"):
+        assert found[group] == whole[group]
+
+
 @pytest.mark.parametrize(
     "value",
     [
         "${oc.env:HOME}",
+        "${oc.select:dataset.root,null}",
+        "${dictionary_lr:${a}}",
         "${oc.env:AECLI_DATA,${oc.env:HOME}}",
         "${oc.decode:'[1]'}",
         "${${a}:HOME}",

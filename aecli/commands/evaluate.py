@@ -79,10 +79,12 @@ def evaluate(
     root: str | None = None,
     file: str | None = None,
     files: Any = None,
+    targets: Any = None,
 ) -> dict[str, float]:
     """Compute a run's test metrics as `settings` say, write and print them; return them by name.
 
-    `seed` is that of what the estimates draw; `root`, `file` or `files` is where the data lies now.
+    `seed` is that of what the estimates draw; `root`, `file` or `files`, and `targets`, is where
+    the data lies now.
     """
     check_settings(settings)
     keep_freed_memory()
@@ -93,7 +95,7 @@ def evaluate(
     # Before the work: what would be refused after it.
     check_writable(run.directory, PICTURES, METRICS)
     read_metrics(run.directory)
-    loaded = load(run, device, root, file, files)
+    loaded = load(run, device, root, file, files, targets)
     theory.check(loaded)
     loaded.model.noise.fit(loaded.data.values())
     report = LatentsReport(loaded, settings)  # before the work: it may hold a mistake
@@ -239,6 +241,8 @@ def _print(
     own_units: Mapping[str, str],
 ) -> None:
     title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
+    if loaded.card.target_shape is not None:
+        title += ", errors of its targets"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
     shape = loaded.card.shape
     for name, value in values.items():

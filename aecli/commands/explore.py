@@ -116,6 +116,11 @@ def _runs(config: DictConfig) -> list[Run]:
 def _opened(run: Run, config: DictConfig, out: Path) -> Loaded:
     log.info("with %s", shown(run.checkpoint))
     loaded = load(run, config.device, **config.dataset)
+    if loaded.card.target_shape is not None:
+        raise SettingError(
+            f"{as_typed('run', run.directory)}: makes targets of what it reads; the page is of"
+            " models that make their examples again"
+        )
     own = loaded.config.dataset
     if not is_known(own):
         refuse_read(out, [own.get(key) for key in READ])

@@ -10,7 +10,7 @@ from torch import Tensor
 from aecli import files
 from aecli.commands.passes import opened
 from aecli.commands.places import file_for, folder_for
-from aecli.data import Card
+from aecli.data import Card, TargetCard
 from aecli.errors import SettingError, check_choice, refused
 from aecli.models import Dictionary
 from aecli.runs.dictionary_folders import (
@@ -61,7 +61,7 @@ def main(config: DictConfig) -> None:
             f"out={config.out}: a graph cannot hold how a dictionary finds its few active latents;"
             f" use format={' or '.join(FORMS)} with a folder, or {FOLDER}"
         )
-    given, x = _examples(loaded)
+    given, x = _examples(loaded.without_targets())
     code = loaded.model.encode(x)
     reconstruction = loaded.card.leaving(loaded.model.decode(code).mean)
     values = {"x": given, "code": code, "reconstruction": reconstruction}
@@ -103,10 +103,10 @@ def _export_dictionary(config: DictConfig) -> None:
         )
     contents = form.contents(model, folded(model, loaded.card))
     loaded.config.dataset.update(check_places(loaded.config, config.dataset))
-    _, x = _examples(loaded)
-    shift, scale = units(loaded.card)
+    _, x = _examples(loaded.without_targets())
     rows, output = (
-        (t.double().cpu() * scale + shift).flatten(1).float() for t in (x, model.reconstruct(x))
+        (t.double().cpu() * scale + shift).flatten(1).float()
+        for t, (shift, scale) in zip((x, model.reconstruct(x)), units(loaded.card), strict=True)
     )
     with files.new_folder(out, form.files if config.overwrite else ()) as folder:
         write_dictionary(form, contents, folder)
@@ -180,5 +180,6 @@ def _examples(loaded: Loaded) -> tuple[Tensor, Tensor]:
 def _random(card: Card) -> Tensor:
     """Return examples whose features are drawn from [0, 1) on the model's scale."""
     generator = torch.Generator().manual_seed(0)
-    given = card.leaving(torch.rand(EXAMPLES, *card.shape, generator=generator))
-    return given.to(card.given_type)
+    own = card.inputs if isinstance(card, TargetCard) else card
+    given = own.leaving(torch.rand(EXAMPLES, *own.shape, generator=generator))
+    return given.to(own.given_type)

@@ -91,14 +91,17 @@ def examples(loaded: Loaded, config: DictConfig) -> Pass:
     """
     size, seed = check_int("batch_size", config.batch_size, 1), config.get("seed")
     typed, own = check_places(loaded.config, config.dataset), loaded.config.dataset
+    if "targets" not in config.dataset:  # of a command that has no use for them
+        loaded = loaded.without_targets()
     if not typed:
         return Pass(loaded.data, list(loaded.data.splits), size, seed)
     if is_known(own):
         own.root = typed["root"]
         return Pass(loaded.data, list(loaded.data.splits), size, seed)
-    if not any(key in typed for key in READ):
+    places = [key for key in READ if key in own and key != "targets"]
+    if not any(key in typed for key in places):
         key, value = next(iter(typed.items()))
-        place = " or ".join(f"dataset.{key}=…" for key in READ if key in own)
+        place = " or ".join(f"dataset.{key}=…" for key in places)
         raise SettingError(f"dataset.{key}={value}: is of new data; add {place}")
     data = loaded.new_data(**typed)
     if data.understood:

@@ -11,7 +11,7 @@ from aecli.errors import SettingError, check_bool
 from aecli.files import has_only, matching, refuse_existing, refuse_existing_file
 from aecli.rows import ENDINGS, check_ending
 
-READ = ("file", "files", "root")
+READ = ("file", "files", "root", "targets")
 """Settings of a data set that say where it lies."""
 
 

@@ -41,10 +41,11 @@ def new_examples(out: Path, config: DictConfig, loaded: Loaded, count: int) -> I
     """
     card = loaded.card
     if is_folder(config):
-        if len(card.shape) != 3 or card.shape[0] not in MODES:
+        shape = card.made_shape
+        if len(shape) != 3 or shape[0] not in MODES:
             raise SettingError(
                 f"out={out}: is a folder for images, and the run's examples are"
-                f" {list(card.shape)}; name a file, such as out={out}.npy"
+                f" {list(shape)}; name a file, such as out={out}.npy"
             )
         with (
             files.new_folder(out) as folder,

@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures, files
 from aecli.commands.restored import new_examples, place_for
+from aecli.data import Examples
 from aecli.errors import (
     SettingError,
     check_bool,
@@ -139,7 +140,7 @@ def _filled(loaded: Loaded, config: DictConfig) -> DictConfig:
 
 def _check_memory(loaded: Loaded, config: DictConfig) -> None:
     """Refuse more examples than there is memory for, as arrays and in their picture."""
-    shape = loaded.card.shape
+    shape = loaded.card.made_shape
     rows = config.steps if config.kind == "manifold" else config.n
     count = rows * (config.steps or 1)
     typed = ", ".join(f"{k}={config[k]}" for k in ("n", "steps") if config[k] is not None)
@@ -167,11 +168,14 @@ def prior(loaded: Loaded, config: DictConfig) -> Samples:
 def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:
     """Show test examples, each beside its reconstruction."""
     x = _test_examples(loaded, torch.arange(config.n))
-    codes = loaded.model.encode(x)
-    pairs = torch.stack([x, loaded.model.decode(codes).mean], dim=1).flatten(0, 1)
+    codes, targets = loaded.model.encode(x), loaded.data.splits["test"].examples.targets
+    wanted, what, above = x, "test examples beside their outputs", "test"
+    if targets is not None:
+        wanted = _test_examples(loaded, torch.arange(config.n), targets)
+        what, above = "targets of test examples beside the outputs", "target"
+    pairs = torch.stack([wanted, loaded.model.decode(codes).mean], dim=1).flatten(0, 1)
     columns, twice = 2 * max(1, _square(len(x)) // 2), codes.repeat_interleave(2, dim=0)
-    above = ["test", "output"] * (columns // 2)
-    return Samples(pairs, columns, twice, "test examples beside their outputs", above=above)
+    return Samples(pairs, columns, twice, what, above=[above, "output"] * (columns // 2))
 
 
 def interpolate(loaded: Loaded, config: DictConfig) -> Samples:
@@ -335,11 +339,15 @@ def _class_mean(loaded: Loaded, label: int | str) -> Tensor:
     return codes[labels == names[str(label)]].mean(dim=0).to(loaded.model.device)
 
 
-def _test_examples(loaded: Loaded, numbers: Tensor) -> Tensor:
-    """Return examples of the test set `(n, *S)` by their numbers `(n,)`, not binarized."""
+def _test_examples(loaded: Loaded, numbers: Tensor, of: Examples | None = None) -> Tensor:
+    """Return examples of the test set `(n, *S)` by their numbers `(n,)`, not binarized.
+
+    `of` are others of the same numbers: their targets.
+    """
     split = loaded.data.splits["test"]
-    stored = split.examples.taken(split.rows[numbers.to(split.rows.device)])
-    return split.examples.card.scaled(stored).to(loaded.model.device)
+    examples = of or split.examples
+    stored = examples.taken(split.rows[numbers.to(split.rows.device)])
+    return examples.card.scaled(stored).to(loaded.model.device)
 
 
 def _test_example(loaded: Loaded, number: int) -> Tensor:

@@ -53,6 +53,7 @@ def main(config: DictConfig) -> None:
     loaded = opened(config, out)
     kind = _kind(loaded, config)
     pieces = examples(loaded, config)
+    scores.check_targets(kind, pieces.data, "add dataset.targets=…")
     detection = _detection(pieces, config.normal)
     if detection and not is_folder(config):
         files.refuse_existing_file(_histogram_for(out), config.overwrite)

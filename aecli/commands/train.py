@@ -24,7 +24,7 @@ from aecli.commands.evaluate import check_settings, evaluate
 from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
-from aecli.errors import SettingError, check_int, check_seed
+from aecli.errors import SettingError, check_int, check_seed, shortened
 from aecli.evaluation.memory import keep_freed_memory
 from aecli.machine import processor
 from aecli.models import VAE, Autoencoder, Dictionary
@@ -153,6 +153,7 @@ def train(
     check_limits(plain(config.trainer), batches)
     model: Autoencoder = build(config, "model")
     _check_prior(config, choices, model)
+    _check_targets(config, choices, model)
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
@@ -164,7 +165,9 @@ def train(
     if last is None and model.output_bias is not None:
         model.start_output(data.mean())
     if last is None and model.start_rows:
-        model.start_at(data.some(min(model.start_rows, len(data.splits["train"]))))
+        count = min(model.start_rows, len(data.splits["train"]))
+        targets = data.some_targets(count)
+        model.start_at(data.some(count), *([] if targets is None else [targets]))
     if isinstance(model, VAE):
         model.prior.fit(values, data.some)
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
@@ -199,7 +202,12 @@ def train(
 def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
     """Write what was found in the data into the configuration, for the parts that need it."""
     assert data.card is not None, "set up first"
-    found = {"shape": list(data.card.shape), "features": data.card.features}
+    card, target = data.card, data.card.target_shape
+    found = {
+        "shape": list(card.shape),
+        "features": card.features,
+        "target_shape": None if target is None else list(target),
+    }
     new = [key for key, value in found.items() if value != config.dataset.get(key, value)]
     for key in new:
         config.dataset[key] = found[key]
@@ -225,6 +233,17 @@ def _check_prior(config: DictConfig, choices: Mapping[str, str], model: Autoenco
         raise SettingError(
             f"prior={choices.get('prior')}: model={choices['model']} has no prior; choose model=vae"
             " or iwae"
+        )
+
+
+def _check_targets(config: DictConfig, choices: Mapping[str, str], model: Autoencoder) -> None:
+    """Refuse targets that the model would not look at."""
+    targets = config.dataset.get("targets")
+    if targets is not None and not model.takes_targets:
+        raise SettingError(
+            f"dataset.targets={shortened(plain(config.dataset)['targets'])}:"
+            f" model={choices['model']} reconstructs its own input; choose a sparse dictionary,"
+            " such as model=topk_sae"
         )
 
 

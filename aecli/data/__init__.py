@@ -12,6 +12,7 @@ from aecli.data.splits import Examples, Split
 from aecli.data.synthetic import Drawn, SyntheticData
 from aecli.data.table import TableData
 from aecli.data.table_card import TableCard
+from aecli.data.target_card import TargetCard
 
 __all__ = [
     "ActivationData",
@@ -34,4 +35,5 @@ __all__ = [
     "SyntheticData",
     "TableCard",
     "TableData",
+    "TargetCard",
 ]

@@ -1,6 +1,7 @@
 """Activations of a network: rows of numbers in shards of any total size, which stay on the disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from aecli.data.ranges import Ranges, blocks
 from aecli.data.records import Card, Records
 from aecli.data.shards import Shards, open_shards
 from aecli.data.splits import SHARE, Examples, Splitting, counted
-from aecli.errors import SettingError, check_choice, check_int
+from aecli.data.target_card import TargetCard
+from aecli.errors import SettingError, check_choice, check_int, check_shape, shortened
 from aecli.text import one_line
 
 SCALES = ("none", "norm")
@@ -44,43 +46,75 @@ class ActivationFiles:
             about it. "none": x = v.
         drop: a file with the rows that are left out: an array of their numbers, or a mask `(N,)`
             that is true for them. They are counted through all shards.
+        targets: as `files`: rows `(N, E)` that a transcoder makes of these, row by row, in as many
+            shards of the same lengths. They have a scale of their own. None: the rows themselves.
+        target_key: as `key`, of the targets.
     """
 
     def __init__(
-        self, files: Any, key: str | None = None, scale: str = "norm", drop: str | None = None
+        self,
+        files: Any,
+        key: str | None = None,
+        scale: str = "norm",
+        drop: str | None = None,
+        targets: Any = None,
+        target_key: str | None = None,
     ) -> None:
-        for name, value in {"key": key, "drop": drop}.items():
+        for name, value in {"key": key, "drop": drop, "target_key": target_key}.items():
             if not isinstance(value, str | None) or value == "":
                 raise SettingError(f"dataset.{name}={value}: must be a text, or null")
+        if target_key is not None and targets is None:
+            raise SettingError(f"dataset.target_key={target_key}: goes with dataset.targets")
         self.files, self.key, self.drop = files, key, drop
+        self.targets, self.target_key = targets, target_key
         self.scale = check_choice("dataset.scale", scale, SCALES)
 
     def read(self, root: str | None, card: Card | None) -> Records:
         """Return the rows, none of which is read yet; `root` is not needed.
 
-        Raises `SettingError` for files that cannot be read, and for rows of another width than the
-        card's.
+        Raises `SettingError` for files that cannot be read, for rows of another width than the
+        card's, and for targets that are not those of the rows.
         """
-        shards = open_shards(self.files, self.key)
-        if isinstance(card, ArrayCard) and card.shape != (shards.width,):
-            raise SettingError(
-                f"dataset.files: has rows of {shards.width} numbers; the run was trained on rows of"
-                f" {card.shape[0]}"
-            )
+        shards, targets = open_shards(self.files, self.key), None
+        _check_width("dataset.files", "rows", shards, None if card is None else card.shape)
+        if self.targets is not None:
+            targets = open_shards(self.targets, self.target_key, "dataset.targets")
+            if card is not None and card.target_shape is None:
+                raise SettingError(
+                    f"dataset.targets={shortened(self.targets)}: the run was trained without"
+                    " targets"
+                )
+            wanted = None if card is None else card.target_shape
+            _check_width("dataset.targets", "targets", targets, wanted)
+            _check_in_step(shards, targets)
         if self.drop is not None:
-            shards = shards.without(_mask(self.drop, len(shards)))
+            mask = _mask(self.drop, len(shards))
+            shards = shards.without(mask)
+            targets = None if targets is None else targets.without(mask)
         if not len(shards):
             raise SettingError(f"dataset.drop={one_line(self.drop)}: leaves no row")
-        return Records(shards, understood=shards.said())
+        understood = shards.said()
+        if targets is not None:
+            understood += f"; targets of {targets.said_of_a_row()}"
+        return Records(shards, understood=understood, targets=targets)
 
-    def fit(self, records: Records, rows: Tensor | Ranges) -> ArrayCard:
-        """Return the card: one number, the scale, found on rows from all over the training."""
-        shards, scale = records.data, torch.ones(()).double()
+    def fit(self, records: Records, rows: Tensor | Ranges) -> ArrayCard | TargetCard:
+        """Return the card: one number, the scale, found on rows from all over the training.
+
+        With targets that of them, too.
+        """
+        card = self._fitted(records.data, rows, "rows")
+        if records.targets is None:
+            return card
+        return TargetCard(card, self._fitted(records.targets, rows, "targets"))
+
+    def _fitted(self, shards: Shards, rows: Tensor | Ranges, what: str) -> ArrayCard:
+        scale = torch.ones(()).double()
         if self.scale == "norm":
             values = shards.taken(spread(rows, SAMPLED)).view(shards.dtype).double()
             scale = torch.linalg.vector_norm(values, dim=1).mean() / shards.width**0.5
             if not scale:
-                raise SettingError("dataset.scale=norm: all rows are 0; set dataset.scale=none")
+                raise SettingError(f"dataset.scale=norm: all {what} are 0; set dataset.scale=none")
         return ArrayCard("rows", (shards.width,), "float32", torch.zeros(()).double(), scale)
 
 
@@ -119,6 +153,9 @@ class ActivationData(DataModule):
         key: str | None = None,
         scale: str = "norm",
         drop: str | None = None,
+        targets: Any = None,
+        target_key: str | None = None,
+        target_shape: Sequence[int] | None = None,
         batch_size: int = 4096,
         binarize: str = "none",
         **splitting: Any,
@@ -126,8 +163,11 @@ class ActivationData(DataModule):
         if binarize != "none":
             raise SettingError(f"dataset.binarize={binarize}: activations are not binarized")
         check_int("dataset.batch_size", batch_size, 1)  # a whole pass would be no batch
-        source = ActivationFiles(files, key, scale, drop)
+        source = ActivationFiles(files, key, scale, drop, targets, target_key)
         super().__init__(source, None, batch_size=batch_size, **splitting)
+        self.target_shape = None
+        if target_shape is not None:
+            self.target_shape = check_shape("dataset.target_shape", target_shape)
         self.scales = source.scale == "norm"
         own = self.splitting
         sizes = (own.validation_size, own.test_size, own.classes, own.train_size)
@@ -137,9 +177,16 @@ class ActivationData(DataModule):
         """Open the shards, split their rows, and find the scale."""
         super().setup(stage)
         card, count = self.card, len(self.splits["train"])
+        assert card is not None, "set up"
+        if self.target_shape not in (None, card.target_shape):
+            found = card.target_shape
+            told = "there are no targets" if found is None else f"the targets are {list(found)}"
+            raise SettingError(f"dataset.target_shape={list(self.target_shape or ())}: {told}")
         if self.scales and isinstance(card, ArrayCard):
-            by = f"scaled by {1 / float(card.scale):.4g} to a mean norm of √{card.shape[0]}"
-            self.understood = f"{self.understood}; {by}"
+            self.understood += f"; scaled by {_said(card)}"
+        if self.scales and isinstance(card, TargetCard):
+            by = f"scaled by {_said(card.inputs)}, targets by {_said(card.targets)}"
+            self.understood += f"; {by}"
         if self.batch_size is not None and count < self.batch_size:
             raise SettingError(
                 f"dataset.batch_size={self.batch_size}: there are {count:,} rows to train on"
@@ -169,9 +216,15 @@ class ActivationData(DataModule):
         They are from `PLACES` places, neighbours at each. Where the split has fewer, some come
         again.
         """
-        assert self.card is not None, "set up first"
-        split = self.splits["train"]
-        return self.card.scaled(split.examples.taken(spread(split.rows, count)))
+        return self._some(self.splits["train"].examples, count)
+
+    def some_targets(self, count: int) -> Tensor | None:
+        """Return the targets `(count, E)` of `some(count)`; None if there are none."""
+        targets = self.splits["train"].examples.targets
+        return None if targets is None else self._some(targets, count)
+
+    def _some(self, examples: Examples, count: int) -> Tensor:
+        return examples.card.scaled(examples.taken(spread(self.splits["train"].rows, count)))
 
     def fingerprint_of(self, records: Records) -> str:
         """Return what tells these rows from others: how many each file has, and which are kept."""
@@ -183,9 +236,16 @@ class ActivationData(DataModule):
         shards = records.data
         if not isinstance(shards, Shards):  # given in memory
             return super()._examples(records, card)
-        values = torch.empty(shards.shape, dtype=shards.dtype, device="meta")  # a shape, no memory
-        labels = torch.zeros(1, dtype=torch.long).expand(len(shards))
-        return Examples(values, card, labels, RowNumbers(), shards)
+        if isinstance(card, TargetCard) and isinstance(records.targets, Shards):
+            targets = _on_the_disk(records.targets, card.targets)
+            return replace(_on_the_disk(shards, card), targets=targets)
+        return _on_the_disk(shards, card)
+
+
+def _on_the_disk(shards: Shards, card: Card) -> Examples:
+    values = torch.empty(shards.shape, dtype=shards.dtype, device="meta")  # a shape, no memory
+    labels = torch.zeros(1, dtype=torch.long).expand(len(shards))
+    return Examples(values, card, labels, RowNumbers(), shards)
 
 
 class RowNumbers:
@@ -203,6 +263,36 @@ def spread(rows: Tensor | Ranges, count: int) -> Tensor:
     starts = torch.arange(groups) * max(0, len(rows) - together) // max(1, groups - 1)
     places = starts[:, None] + torch.arange(together)
     return rows[places.flatten()[:count] % len(rows)]
+
+
+def _said(card: ArrayCard) -> str:
+    return f"{1 / float(card.scale):.4g} to a mean norm of √{card.shape[0]}"
+
+
+def _check_width(setting: str, what: str, shards: Shards, wanted: tuple[int, ...] | None) -> None:
+    """Refuse rows of another width than those that a run was trained on; None: of any."""
+    if wanted not in (None, (shards.width,)):
+        assert wanted is not None, "checked"
+        raise SettingError(
+            f"{setting}: has rows of {shards.width} numbers; the run was trained on {what} of"
+            f" {wanted[0]}"
+        )
+
+
+def _check_in_step(shards: Shards, targets: Shards) -> None:
+    """Refuse targets that are not, shard by shard, as many as the rows."""
+    rows, others = shards.shards, targets.shards
+    if len(rows) != len(others):
+        raise SettingError(
+            f"dataset.targets: has {len(others):,} shards, and dataset.files {len(rows):,}; must"
+            " have one for each, in the same order"
+        )
+    for shard, other in zip(rows, others, strict=True):
+        if shard.rows != other.rows:
+            raise SettingError(
+                f"dataset.targets: {one_line(other.path)} has {other.rows:,} rows, and"
+                f" {one_line(shard.path)} {shard.rows:,}; must have a target for each row"
+            )
 
 
 def _mask(file: str, count: int) -> Tensor:

@@ -28,6 +28,18 @@ class Batch(NamedTuple):
     process's mean that makes the mean over the processes the mean over the examples."""
     draws: Draws = TORCH
     """Random numbers for these examples: their own in an evaluation, torch's in training."""
+    target: Tensor | None = None
+    """`(B, *T)`: what is reconstructed, where it is not x."""
+
+    @property
+    def given(self) -> tuple[Tensor, Tensor | None]:
+        """What a model's `terms` are those of: (x, None), or (target, x)."""
+        return (self.x, None) if self.target is None else (self.target, self.x)
+
+    @property
+    def wanted(self) -> Tensor:
+        """What a reconstruction is compared with: the original, or the target."""
+        return self.original if self.target is None else self.target
 
 
 class Batches:
@@ -111,11 +123,14 @@ class Batches:
             else:
                 x = original
             label = examples.labels.index_select(0, row).to(self.device)
+            targets: Iterable[Tensor | None] = repeat(None)
+            if (others := examples.targets) is not None:
+                targets = others.card.scaled(others.taken(row).to(self.device)).split(sizes)
             draws: Iterable[Draws] = repeat(TORCH)
             if self.seed is None:
                 draws = [FixedDraws(self.draw_seed, first) for first in firsts]
             parts = (x.split(sizes), original.split(sizes), label.split(sizes), weights, draws)
-            yield from islice(map(Batch, *parts), max(0, done - first), None)
+            yield from islice(map(Batch, *parts, targets), max(0, done - first), None)
 
     def _of_this_process(
         self, batches: Sequence[Tensor], start: int

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aecli.data.batches import Batch, Batches
 from aecli.data.ranges import Ranges
-from aecli.data.splits import Split
+from aecli.data.splits import Examples, Split
 from aecli.randomness import derived_seed
 
 MIXED = 128 << 20
@@ -26,7 +26,7 @@ class MixedBatches(Batches):
     memory and shuffled; batches are cut from them one after the other. So each block is read once,
     as a whole, and which rows a batch has follows from the seed and its number: a pass can begin at
     any batch, by reading the group that this one lies in. A thread reads the next group while the
-    batches of one are used.
+    batches of one are used. Targets are read beside their rows, in the same blocks.
 
     Args:
         split: the examples, whose `rows` are the blocks.
@@ -49,7 +49,6 @@ class MixedBatches(Batches):
         edges = [0, *self.ends, len(self.split)][self.done :]
         groups = self._groups(self.seed(), edges[0])
         self.done = 0
-        card = self.split.examples.card
         with ThreadPoolExecutor(1) as thread:
             coming = ahead(groups, thread)
             group = next(coming).on(self.device)
@@ -61,38 +60,48 @@ class MixedBatches(Batches):
                         group = next(coming).on(self.device)
                     here, own = own.tensor_split([group.end - int(own[0])])
                     places = group.order[here - group.start].to(self.device)
-                    pieces.append(group.rows.index_select(0, places))
-                x = card.scaled(torch.cat(pieces))
+                    pieces.append([rows.index_select(0, places) for rows in group.rows])
+                cards = (part.card for part in self._read)
+                stored = map(torch.cat, zip(*pieces, strict=True))
+                x, *target = (card.scaled(v) for card, v in zip(cards, stored, strict=True))
                 label = torch.zeros(len(x), dtype=torch.long, device=self.device)
-                yield Batch(x, x, label, parts * len(x) / (end - start))
+                batch = Batch(x, x, label, parts * len(x) / (end - start))
+                yield batch._replace(target=target[0]) if target else batch
+
+    @property
+    def _read(self) -> list[Examples]:
+        """What is read: the rows and, if there are any, their targets."""
+        examples = self.split.examples
+        return [examples] if examples.targets is None else [examples, examples.targets]
 
     def _groups(self, seed: int, first: int) -> Iterator["_Group"]:
         """Yield the groups of a pass, from that on which has its row `first`."""
-        examples, blocks = self.split.examples, self.split.rows
+        read, blocks = self._read, self.split.rows
         assert isinstance(blocks, Ranges), "blocks of a file"
         order = torch.randperm(len(blocks.ends), generator=_generator(seed))
-        size = examples.values[:1].nbytes * len(blocks)
+        size = sum(part.values[:1].nbytes for part in read) * len(blocks)
         count = min(-(-size // MIXED), len(order))
         groups = [blocks.chosen(some).in_order() for some in order.tensor_split(count)]
         ends = list(accumulate(map(len, groups)))
         for number, (rows, end) in enumerate(zip(groups, ends, strict=True)):
             if end > first:
                 mixed = torch.randperm(len(rows), generator=_generator(derived_seed(seed, number)))
-                yield _Group(end - len(rows), end, examples.taken(rows[:]), mixed)
+                taken = [part.taken(rows[:]) for part in read]
+                yield _Group(end - len(rows), end, taken, mixed)
 
 
 class _Group(NamedTuple):
     start: int
     """Its first row's place in the pass."""
     end: int
-    rows: Tensor
-    """As they are kept, in the order of the file."""
+    rows: list[Tensor]
+    """As they are kept, in the order of the file: the rows, and their targets if there are any."""
     order: Tensor
     """In which they are used."""
 
     def on(self, device: torch.device) -> "_Group":
         """Return the group with its rows in the memory of a device."""
-        return self._replace(rows=self.rows.to(device))
+        return self._replace(rows=[rows.to(device) for rows in self.rows])
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -186,6 +186,15 @@ class DataModule(pl.LightningDataModule):
         places = torch.arange(count, device=split.rows.device) * len(split) // count
         return self.card.scaled(split.examples.taken(split.rows[places]))
 
+    def some_targets(self, count: int) -> Tensor | None:
+        """Return what is reconstructed of `some(count)`; None where it is the examples again."""
+        return None
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether batches have targets."""
+        return any(split.examples.targets is not None for split in self.splits.values())
+
     def batches(
         self, name: str, batch_size: int | None = None, draw_seed: int | None = None
     ) -> Batches:

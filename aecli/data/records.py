@@ -32,6 +32,8 @@ class Records:
     """What was found, in a line for the user; empty where there is nothing to say."""
     mapping: mmap | None = None
     """The file that `data` is mapped from, if it is too large to be read into memory."""
+    targets: Any = None
+    """What is reconstructed in place of the examples, row by row; None: they are themselves."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -51,6 +53,13 @@ class Card(ABC):
     features: list[list[Any]] | None = None
     """What the D numbers of a table's row are, in order: `["number", n]`, `["category", width]`,
     `["mask", columns]`; None of other examples."""
+    target_shape: tuple[int, ...] | None = None
+    """Of what a model makes of an example, where it is not the example again."""
+
+    @property
+    def made_shape(self) -> tuple[int, ...]:
+        """Of what a model makes of an example."""
+        return self.target_shape or self.shape
 
     @abstractmethod
     def stored(self, data: Any) -> Tensor:

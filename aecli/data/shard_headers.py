@@ -34,14 +34,16 @@ class Shard(NamedTuple):
     dtype: torch.dtype
 
 
-def header(path: Path, names: Names) -> Shard:
+def header(path: Path, names: Names, setting: str) -> Shard:
     """Return what the header of a `.npy` or a `.safetensors` file says, checked against its size.
+
+    `setting` is what the path is typed as.
 
     Raises `SettingError`, or whatever the reading of arbitrary bytes can raise.
     """
     ending = path.suffix.lower()
     if ending not in ENDINGS:
-        raise SettingError(f"dataset.files={one_line(path)}: must end in {' or '.join(ENDINGS)}")
+        raise SettingError(f"{setting}={one_line(path)}: must end in {' or '.join(ENDINGS)}")
     size = size_of(path)
     read = _npy if ending == ".npy" else _safetensors
     shape, dtype, offset, stored = read(path, names, size)

@@ -124,11 +124,14 @@ class Shards:
         count, dropped = len(self.shards), int(self.ends[-1]) - len(self)
         size = int(self.ends[-1]) * self.size
         without = f" without {dropped:,} that are left out" if dropped else ""
-        kind = str(self.dtype).removeprefix("torch.")
         return (
-            f"{count:,} shard{'s' * (count > 1)}, {len(self):,} rows{without} of {self.width:,}"
-            f" numbers, {kind}, {size / 1e9:.3g} GB, left on the disk"
+            f"{count:,} shard{'s' * (count > 1)}, {len(self):,} rows{without} of"
+            f" {self.said_of_a_row()}, {size / 1e9:.3g} GB, left on the disk"
         )
+
+    def said_of_a_row(self) -> str:
+        """Return what a row is, for a line to the user."""
+        return _kind(self.shards[0])
 
 
 class _Files:
@@ -160,6 +163,10 @@ class _Files:
         return self.open
 
 
+KEYS = {"dataset.files": "dataset.key", "dataset.targets": "dataset.target_key"}
+"""The setting that names an array in the files of a setting."""
+
+
 def open_shards(files: Any, key: str | None, setting: str = "dataset.files") -> Shards:
     """Return the rows of the files that `files` means: a pattern such as `acts/*.npy`, or a list.
 
@@ -171,7 +178,7 @@ def open_shards(files: Any, key: str | None, setting: str = "dataset.files") -> 
     shards: list[Shard] = []
     for path in paths:
         with plain_errors(path, setting):
-            shard = header(path, Names(path, key, "dataset.key"))
+            shard = header(path, Names(path, key, KEYS[setting]), setting)
         if shards and (shard.width, shard.dtype) != (shards[0].width, shards[0].dtype):
             raise SettingError(
                 f"{setting}: shards differ: {one_line(path)} has rows of {_kind(shard)},"

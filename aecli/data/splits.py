@@ -37,6 +37,8 @@ class Examples:
     """`(N,)`: how a user finds an example again: its row number, or a text such as its file."""
     file: Rows | None = None
     """Where `values` are read from, if they are not in memory."""
+    targets: "Examples | None" = None
+    """What is reconstructed of each, if it is not the example again."""
 
     def to(self, device: torch.device) -> "Examples":
         """Return the same examples in the memory of `device`."""

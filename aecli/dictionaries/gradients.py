@@ -16,11 +16,11 @@ class Weights(NamedTuple):
     W_enc: Tensor
     """`(n, d)`."""
     W_dec: Tensor
-    """`(n, d)`."""
+    """`(n, d)`, of a transcoder `(n, e)`."""
     b_enc: Tensor
     """`(n,)`."""
     b_dec: Tensor
-    """`(d,)`."""
+    """`(d,)`, or `(e,)`."""
     others: tuple[Tensor, ...]
     """Those of its selection."""
 
@@ -44,7 +44,8 @@ class Gradients:
 
         dW_dec = Zᵀ G,  dW_enc = Δᵀ (x − b_dec),  db_enc = Σ Δ,  db_dec = −(Σ Δ) W_enc,
 
-    beside what reaches the biases on other ways. Only the sums over the parts are held, in all
+    beside what reaches the biases on other ways; a transcoder, which subtracts a constant c from x
+    in place of b_dec, has nothing of db_dec here. Only the sums over the parts are held, in all
     two `(n, d)` tensors, whatever B is.
 
     Args:
@@ -52,11 +53,14 @@ class Gradients:
         norms: ‖W_dec,i‖, `(n,)`, by which the loss is differentiated, too. None where they are 1
             and stay so: the gradient's part along each row is left out. It is then the gradient of
             the same function of W_dec,i / ‖W_dec,i‖.
+        is_tied: whether b_dec is what is subtracted from x, and not a constant.
         memory: where the gradients of W_enc and W_dec are written; None for new memory.
     """
 
-    def __init__(self, weights: Weights, norms: Tensor | None, memory: Memory = None) -> None:
-        self.weights = weights
+    def __init__(
+        self, weights: Weights, norms: Tensor | None, is_tied: bool, memory: Memory = None
+    ) -> None:
+        self.weights, self.is_tied = weights, is_tied
         self.norms = None if norms is None else norms.requires_grad_()
         if memory is None:
             memory = torch.empty_like(weights.W_enc), torch.empty_like(weights.W_dec)
@@ -69,7 +73,7 @@ class Gradients:
         self._is_begun = False
 
     def add(self, loss: Tensor, leaves: Leaves, places: Places, around: Tensor) -> None:
-        """Add the gradients of a part of R rows; `around` is x − b_dec, `(R, d)`."""
+        """Add the gradients of a part of R rows; `around` is x − b_dec `(R, d)`, or x − c."""
         wanted = [
             (w, g) for w, g in zip(self._small, self._of_small, strict=True) if w.requires_grad
         ]
@@ -94,7 +98,8 @@ class Gradients:
             self.of_dec.addcmul_(share[:, None], self.weights.W_dec.detach())
         of_b_enc, of_b_dec, *of_others = self._of_small
         of_b_enc += self.of_a
-        of_b_dec -= self.of_a @ self.weights.W_enc.detach()
+        if self.is_tied:
+            of_b_dec -= self.of_a @ self.weights.W_enc.detach()
         return [self.of_enc, self.of_dec, of_b_enc, of_b_dec, *of_others]
 
     def attached_to(self, loss: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class Part(NamedTuple):
     x: Tensor
     """`(R, d)`."""
     target: Tensor
-    """`(R, d)`."""
+    """`(R, d)`, or `(R, e)`."""
     main: Found
     """What the selection has found."""
     code: Tensor

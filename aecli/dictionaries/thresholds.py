@@ -232,8 +232,9 @@ class NormL1(Selection):
     """z = max(a, 0), penalty = λ mean_B Σ_i z_i ‖W_dec,i‖ (Anthropic, April 2024 update).
 
     The norms of the atoms are free: only the product of z and norm counts, so that none can pay
-    less by a small z and a large atom. λ rises from 0 over the first part of the training. The
-    usual λ = 5 goes with rows whose mean norm is √d.
+    less by a small z and a large atom. λ rises from 0 over the first part of the training, and the
+    rate falls to 0 over its last fifth (`optimizer.schedule=trapezoid`). The usual λ = 5 goes with
+    rows whose mean norm is √d.
 
     Args:
         weight: λ ≥ 0, squared error per unit of activation.

@@ -92,7 +92,7 @@ def shown(
     """Return what some latents do on a split: one pass, which holds a batch and what it returns."""
     found = _Found(model.code_dim, latents, top_rows)
     for batch in batches:
-        coded = model.coded(batch.x.flatten(1))
+        coded = model.coded(batch.x.flatten(1), batch.given[0].flatten(1))
         found.add(coded.places.row, coded.places.index, coded.code, len(batch.x))
     return found.latents()
 

@@ -55,12 +55,14 @@ def reconstruction(
     - `mean_activation`, `l0` (active units per example) and `dead_share` of the code; of a
       dictionary those of `aecli.models.dictionary_sums.Fit`.
 
+    Where batches have targets, these take the place of the examples in all errors.
+
     `losses` are new ones of the model's, if what they add up is wanted afterwards.
     """
     losses = losses or model.losses()
     low, high = model.noise.low, model.noise.high
     for batch in batches:
-        x, output = batch.original, model.reconstruct(batch.original)
+        x, output = batch.wanted, model.reconstruct(batch.original)
         mse = model.likelihood.mse(output, x)
         sse = model.likelihood.errors(output, x).flatten(1).sum(dim=1)
         quality = {"mse": mse.mean(), "sse": sse.mean()}
@@ -149,7 +151,7 @@ def noisy_reconstruction(
         for level, corruption in corruptions.items():
             corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
             output = model.reconstruct(corrupted)
-            error = model.likelihood.mse(output, batch.original)
+            error = model.likelihood.mse(output, batch.wanted)
             errors[f"mse_{noise}_{level:g}"] = error.mean()
         means.add(errors, len(batch.original))
     return means.compute()

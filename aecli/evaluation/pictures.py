@@ -26,17 +26,23 @@ def drawn(loaded: Loaded, noise: str, levels: list[float]) -> dict[str, Tensor]:
     """Return the pictures of a run by name, `(C, H, W)`; `noise` and `levels` are those of eval."""
     model = loaded.model
     batch = next(iter(loaded.data.batches("test", SHOWN)))
-    rows = [("input", batch.original), ("output", model.reconstruct(batch.original))]
+    has_target = batch.target is not None  # of another width than what it is made of, perhaps
+    named = "target" if has_target else "input"
+    rows = [(named, batch.wanted), ("output", model.reconstruct(batch.original))]
     for level, corruption in metrics.noises(model, noise, levels, loaded.card.features).items():
         corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
-        rows += [(f"{noise} {level:g}", corrupted), ("output", model.reconstruct(corrupted))]
+        level_name, output = f"{noise} {level:g}", model.reconstruct(corrupted)
+        if has_target:
+            rows.append((f"output, {level_name}", output))
+        else:
+            rows += [(level_name, corrupted), ("output", output)]
     what = f"{loaded.choices['model']} on {loaded.choices['dataset']}"
     title = f"{what}: {_examples(len(batch.original))}, and what the model makes of them"
     pictures = {"reconstructions": figures.pixels_of(figures.labelled_rows(rows, title))}
     if len(loaded.data.splits["test"]) * model.code_dim > MAPPED:
         return pictures
     codes, numbers = metrics.codes(model, loaded.data.batches("test"))
-    weights, shows, together = _filters(model, codes, batch.original.shape[1:])
+    weights, shows, together = _filters(model, codes, batch.wanted.shape[1:])
     grid = figures.filters(weights, columns=10, together=together)
     pictures["filters"] = figures.framed(grid, f"{what}: {shows}")
     labels = np.array(loaded.data.names(numbers)) if loaded.data.is_labelled else None

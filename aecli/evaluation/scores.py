@@ -11,7 +11,7 @@ import torch
 from scipy.linalg import pinvh
 from torch import Tensor
 
-from aecli.data import Batch
+from aecli.data import Batch, DataModule
 from aecli.errors import SettingError, check_choice
 from aecli.evaluation.likelihood import batch_bounds
 from aecli.models import VAE, Autoencoder
@@ -48,14 +48,27 @@ def kind_for(kind: str | None, model: Autoencoder, name: str) -> str:
     return kind
 
 
+def check_targets(kind: str, data: DataModule, with_what: str) -> None:
+    """Refuse a score by the error of targets for examples that come without.
+
+    `with_what` says how they are given.
+    """
+    needs = data.card is not None and data.card.target_shape is not None
+    if needs and kind != "knn" and not data.has_targets:
+        raise SettingError(
+            f"kind={kind}: the run's model makes targets of what it reads, and there are none to"
+            f" compare with; {with_what}, or use kind=knn"
+        )
+
+
 def squared_errors(model: Autoencoder, batch: Batch) -> Tensor:
     """Return the squared error of each feature, `(B, *S)`, of a code's mean reconstruction."""
-    return model.likelihood.errors(model.reconstruct(batch.original), batch.original)
+    return model.likelihood.errors(model.reconstruct(batch.original), batch.wanted)
 
 
 def mse(model: Autoencoder) -> Score:
     """Score = ‖x − x̂‖² / D: the mean over the features of the squared error."""
-    return lambda batch: model.likelihood.mse(model.reconstruct(batch.original), batch.original)
+    return lambda batch: model.likelihood.mse(model.reconstruct(batch.original), batch.wanted)
 
 
 def nll(model: Autoencoder) -> Score:
@@ -65,7 +78,7 @@ def nll(model: Autoencoder) -> Score:
         if model.has_prior:
             _, z = _sampled(cast(VAE, model), batch)
             return -_expected_log_likelihood(cast(VAE, model), batch, z)
-        return -model.decode(model.encode(batch.x)).log_prob(batch.x)
+        return -model.decode(model.encode(batch.x)).log_prob(batch.given[0])
 
     return score
 
@@ -135,7 +148,7 @@ def mahalanobis(model: Autoencoder, training: Iterable[Batch]) -> Score:
         error += float(squared_errors(model, batch).double().sum())
     mean = total / count
     inverse = pinvh(squares / count - np.outer(mean, mean))
-    features, units = batch.original[0].numel(), len(mean)
+    features, units = batch.wanted[0].numel(), len(mean)
     left = features - units if units < features else features
     variance = max(error / count / left, LEAST_VARIANCE)
 

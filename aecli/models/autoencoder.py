@@ -54,6 +54,8 @@ class Autoencoder(pl.LightningModule):
 
     has_prior = False
     """Whether examples can be drawn from the model alone."""
+    takes_targets = False
+    """Whether it can learn to make something else of an example than the example again."""
     sparsities: type = Sparsity
     """What the part `sparsity` must be."""
 

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from aecli.data import Batch
 from aecli.dictionaries.auxiliary import ErrorSpread, auxiliary_loss, geometric_median
-from aecli.dictionaries.collectors import Collector, Found, Largest, LargestOfSome, collected
+from aecli.dictionaries.collectors import Collector, Found, LargestOfSome, collected
 from aecli.dictionaries.gradients import Gradients, Leaves, Memory, Weights
 from aecli.dictionaries.parts import Part, Whole, beside, in_levels, split
 from aecli.dictionaries.places import Places, decoded
 from aecli.dictionaries.products import PART, Encoder
 from aecli.dictionaries.selection import Selection, Step
+from aecli.dictionaries.starts import fit_decoder, tied_scale, unit, variance_of
 from aecli.distributed import processes, total
 from aecli.errors import SettingError, check_int, check_number, check_shape
 from aecli.likelihoods import MSE, Distribution, Likelihood
@@ -32,8 +33,6 @@ from aecli.sparsity import Sparsity
 START_ROWS = 32_768
 """Training rows that the start is found on."""
 DEAD_AFTER = 10_000_000
-PROBES = 256
-"""Random unit rows by which the encoder's scale is set."""
 
 
 class Dictionary(Autoencoder):
@@ -59,11 +58,24 @@ class Dictionary(Autoencoder):
     A batch's loss and gradients are added up over parts of some rows, see `Gradients`: what a step
     holds beside them does not grow with B, but for the places, 8 bytes each.
 
+    A **transcoder** (Dunefsky et al. 2024, arXiv 2406.11944) has targets y `(B, e)` in the place of
+    x in all but the encoder: W_dec is `(n, e)`, b_dec `(e,)` the median of the targets, and
+
+        ŷ = z W_dec + b_dec, z = selection((x − c) W_encᵀ + b_enc); loss = ‖y − ŷ‖² + penalty.
+
+    No pre-bias is subtracted from x, as in the transcoders of sparsify and SAELens, but a constant
+    c, the geometric median of the rows: it is a part of b_enc (an export adds −W_enc c to that),
+    and without it a mean far from 0 would make the same latents active on all rows. W_enc starts
+    with random unit rows; each atom as the unit vector along Σ z y over the rows on which its
+    latent is among the largest, where sparsify takes a first step from 0; and W_enc is scaled to
+    the least error.
+
     With `trainer.precision=bf16-mixed` the selection is made from products in bfloat16, of some
     places more than needed; all that follows is exact, in float32.
 
     Args:
         shape: of an example: (d,), or (C, H, W), whose pixels are then a row.
+        target_shape: of a target: (e,); None where x is reconstructed.
         code_dim: n.
         network, noise: those of `network=none` and `noise=none`; a dictionary knows no others.
         sparsity: which latents are active.
@@ -74,8 +86,11 @@ class Dictionary(Autoencoder):
         dead_after: rows without an activation after which a latent counts as dead.
     """
 
+    takes_targets = True
     sparsities = Selection
     sparsity: Selection  # type: ignore[assignment]
+    center: Tensor | None
+    """c of a transcoder, `(d,)`."""
     rows_since_active: Tensor
     variance: Tensor
 
@@ -91,17 +106,23 @@ class Dictionary(Autoencoder):
         aux_weight: float = 0.0,
         aux_k: int | None = None,
         dead_after: int = DEAD_AFTER,
+        target_shape: Sequence[int] | None = None,
     ) -> None:
         _check_others(network, noise, likelihood)
-        self.shape = check_shape("dataset.shape", shape)
+        self.shape = self.made_shape = check_shape("dataset.shape", shape)
+        if target_shape is not None:
+            self.made_shape = check_shape("dataset.target_shape", target_shape)
         # Both are parts of a code, but nothing takes one for the other: see `sparsities`.
         part = cast(Sparsity, sparsity)
         super().__init__(network, code_dim, noise, part, likelihood, optimizer)
-        features = prod(self.shape)
+        features = prod(self.made_shape)
         self.W_dec = nn.Parameter(unit(torch.randn(code_dim, features)))
-        self.W_enc = nn.Parameter(self.W_dec.detach().clone())
+        read, is_tied = prod(self.shape), target_shape is None
+        drawn = self.W_dec.detach().clone() if is_tied else unit(torch.randn(code_dim, read))
+        self.W_enc = nn.Parameter(drawn)
         self.b_enc = nn.Parameter(torch.zeros(code_dim))
         self.b_dec = nn.Parameter(torch.zeros(features))
+        self.register_buffer("center", None if is_tied else torch.zeros(read))
         self.dead_after = check_int("model.dead_after", dead_after, 1)
         self.aux_weight = check_number("model.aux_weight", aux_weight, low=0)
         for key, value, usual in (("aux_k", aux_k, None), ("dead_after", dead_after, DEAD_AFTER)):
@@ -126,21 +147,30 @@ class Dictionary(Autoencoder):
         """Training rows that the start is found on."""
         return START_ROWS
 
+    @property
+    def pre_bias(self) -> Tensor:
+        """What the encoder subtracts from x, `(d,)`: b_dec; of a transcoder c."""
+        return self.b_dec if self.center is None else self.center
+
     @torch.no_grad()
-    def start_at(self, examples: Tensor) -> None:
-        """Start at training rows `(N, *S)`: the pre-bias at their median, the encoder's scale."""
+    def start_at(self, examples: Tensor, targets: Tensor | None = None) -> None:
+        """Start at training rows `(N, *S)`: the pre-bias at their median, the encoder's scale.
+
+        With targets `(N, *T)` as a transcoder does.
+        """
         rows = examples.flatten(1)
-        self.variance.copy_((rows - rows.mean(dim=0)).square().sum(dim=1).mean())
-        self.b_dec.copy_(geometric_median(rows))
-        probes = Encoder(unit(torch.randn(PROBES, rows.shape[1])), self.W_enc, self.b_enc)
-        active = Largest(self.sparsity.start_l0, probes)
-        for a in probes.chunks():
-            active.add(a)
-        places, values = active.found()
-        came_back = places.sums(values.relu(), self.W_dec)
-        self.W_enc.div_(torch.linalg.vector_norm(came_back, dim=1).mean())
-        encoder = Encoder(rows, self.W_enc, self.b_enc, pre_bias=self.b_dec)
-        self.sparsity.start(encoder, self.b_enc, self.variance)
+        made = rows if targets is None else targets.flatten(1)
+        self.variance.copy_(variance_of(made))
+        self.b_dec.copy_(geometric_median(made))
+        if self.center is not None:
+            self.center.copy_(geometric_median(rows))
+        l0, weights = self.sparsity.start_l0, (self.W_enc, self.b_enc)
+        encoder = Encoder(rows, *weights, pre_bias=self.pre_bias)
+        if targets is None:
+            self.W_enc.div_(tied_scale(l0, *weights, self.W_dec))
+        else:
+            self.W_enc.mul_(fit_decoder(l0, encoder, made - self.b_dec, self.W_dec))
+        self.sparsity.start(encoder, self.b_enc, variance_of(rows))
 
     @property
     def is_steady(self) -> bool:
@@ -159,7 +189,7 @@ class Dictionary(Autoencoder):
 
         Args:
             x: the rows.
-            target: what is reconstructed, rows of the same size; None for x.
+            target: what is reconstructed, `(B, e)`; None for x.
             fit: what the rows and their reconstructions are added to.
             memory: where the gradients of W_enc and W_dec are written; before, anything may be.
         """
@@ -184,7 +214,7 @@ class Dictionary(Autoencoder):
             others = tuple(self.sparsity.parameters())
             weights = Weights(self.W_enc, self.W_dec, self.b_enc, self.b_dec, others)
             norms = None if self.sparsity.has_unit_rows else whole.norms
-            gradients = Gradients(weights, norms, memory)
+            gradients = Gradients(weights, norms, self.center is None, memory)
         nll, penalty = x.new_zeros(()), x.new_zeros(())
         for part in parts:
             with torch.set_grad_enabled(gradients is not None):
@@ -225,7 +255,7 @@ class Dictionary(Autoencoder):
             penalty = penalty + weight * auxiliary_loss(of_dead, error, whole.share)
         if gradients is not None:
             leaves = Leaves(every_a, every_code, sums)
-            gradients.add(nll + penalty, leaves, places, part.x - self.b_dec.detach())
+            gradients.add(nll + penalty, leaves, places, part.x - self.pre_bias.detach())
         return nll.detach(), penalty.detach(), output.detach()
 
     @torch.no_grad()
@@ -250,7 +280,7 @@ class Dictionary(Autoencoder):
         """Return the places that a step looks at, and those of its dead latents, if there are."""
         shift = self.sparsity.shift
         bias = self.b_enc if shift is None else self.b_enc - shift
-        encoder = Encoder(x, self.W_enc, bias, dtype, self.b_dec, scratch)
+        encoder = Encoder(x, self.W_enc, bias, dtype, self.pre_bias, scratch)
         collectors: list[Collector] = [self.sparsity.collector(encoder)]
         # Whoever looks for dead latents waits for the device.
         may_be_dead = self.training and self.aux_weight > 0 and self._most_idle >= self.dead_after
@@ -260,7 +290,10 @@ class Dictionary(Autoencoder):
         return found[0], found[1] if len(found) > 1 else None
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
-        """Return the parts of the loss for clean examples x `(B, *S)`; the code is sparse (COO)."""
+        """Return the parts of the loss for clean examples x `(B, *S)`; the code is sparse (COO).
+
+        Of a transcoder x are the targets, and `seen` the rows.
+        """
         coded = self.coded((x if seen is None else seen).flatten(1), x.flatten(1))
         return coded.terms._replace(code=coded.places.code(coded.code))
 
@@ -268,7 +301,7 @@ class Dictionary(Autoencoder):
     def encode(self, x: Tensor) -> Tensor:
         """Return the code of examples, `(B, n)`: in evaluation mode, by the rule of inference."""
         if torch.compiler.is_exporting():  # the places of a code are not known in advance
-            a = F.linear(x.flatten(1) - self.b_dec, self.W_enc, self.b_enc)
+            a = F.linear(x.flatten(1) - self.pre_bias, self.W_enc, self.b_enc)
             return self.sparsity.dense(a, self.b_enc)
         places, code = self._code(x.flatten(1))
         return places.code(code).to_dense()
@@ -279,13 +312,13 @@ class Dictionary(Autoencoder):
 
     def decode(self, code: Tensor) -> Distribution:
         """Return p(x|z) for codes `(B, n)`, dense or sparse."""
-        return self.likelihood((code @ self.W_dec + self.b_dec).unflatten(1, self.shape))
+        return self.likelihood((code @ self.W_dec + self.b_dec).unflatten(1, self.made_shape))
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Return x̂ `(B, *S)`, without a dense code."""
+        """Return x̂ `(B, *S)`, of a transcoder ŷ `(B, *T)`, without a dense code."""
         places, code = self._code(x.flatten(1))
-        return (places.sums(code, self.W_dec) + self.b_dec).unflatten(1, self.shape)
+        return (places.sums(code, self.W_dec) + self.b_dec).unflatten(1, self.made_shape)
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:
         """Add the squared error per feature."""
@@ -299,8 +332,8 @@ class Dictionary(Autoencoder):
         """Return the loss of a batch; count the rows that each latent was not active on."""
         if not self.steady:
             self.anneal(self.global_step)
-        x = batch.x.flatten(1)
-        coded = self.coded(x, fit=self._fit_of_epoch(), memory=self._free_memory())
+        x, target = batch.x.flatten(1), batch.given[0].flatten(1)
+        coded = self.coded(x, target, self._fit_of_epoch(), self._free_memory())
         self._train.add(self.reported(coded.terms), len(x))
         self._count(coded, len(x))
         self.sparsity.observe(coded.code)
@@ -378,11 +411,6 @@ class Dictionary(Autoencoder):
     def pretrainable_layers(self) -> NoReturn:
         """Refuse: there are no layers to stack."""
         raise SettingError("pretraining: is for an autoencoder, such as model=ae")
-
-
-def unit(rows: Tensor) -> Tensor:
-    """Return rows `(N, d)` scaled to norm 1."""
-    return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
 
 def _check_others(network: Network, noise: Noise, likelihood: Likelihood) -> None:

@@ -29,6 +29,8 @@ class Coded(NamedTuple):
 class Fit:
     """How well rows are reconstructed, and by how many latents, over a whole set of rows.
 
+    Of a transcoder the rows are the targets.
+
     All are sums over the set, in float64, divided at the end: the mean of ratios by rows or by
     batches is another number.
 
@@ -144,8 +146,8 @@ class DictionaryLosses:
 
     def add(self, batch: Batch, others: Mapping[str, Tensor]) -> None:
         """Add a batch, and means over it of other quantities."""
-        x = batch.x.flatten(1)
-        coded = self.model.coded(x, fit=self.activity)
+        x, target = batch.x.flatten(1), batch.given[0].flatten(1)
+        coded = self.model.coded(x, target, self.activity)
         self.means.add(self.model.reported(coded.terms) | dict(others), len(x))
 
     def compute(self) -> dict[str, float]:

@@ -56,7 +56,7 @@ class Stored(NamedTuple):
     """Optimizer steps that the checkpoint has seen."""
 
 
-PLACES = ("root", "file", "files")
+PLACES = ("root", "file", "files", "targets")
 """Settings of a data set that say where it lies."""
 STANDARD = "aecli.priors.Standard"
 """The prior of checkpoints from before there was a group of them, too."""
@@ -227,8 +227,9 @@ def _kept(packed: Any, config: DictConfig) -> Kept | None:
     if packed is None:
         return None
     card = card_of(str(packed["kind"]), packed["state"])
-    if list(card.shape) != list(config.dataset.shape or ()):
-        raise SettingError("its data card is of examples of another shape")
+    for shape, key in ((card.shape, "shape"), (card.target_shape, "target_shape")):
+        if list(shape or ()) != list(config.dataset.get(key) or ()):
+            raise SettingError("its data card is of examples of another shape")
     return Kept(card, str(packed["fingerprint"]))
 
 

@@ -8,6 +8,11 @@ in them, and its codes are those of the run. With x = (v − shift) / scale and
 b = b_dec · scale + shift,
 
     (x − b_dec) W_encᵀ = (v − b) (W_enc / scale)ᵀ,    v̂ = x̂ · scale + shift = z (W_dec · scale) + b.
+
+A transcoder subtracts nothing from v in both tools: with the shift and the scale of the rows on the
+left, and those of the targets on the right,
+
+    (x − c) W_encᵀ + b_enc = v (W_enc / scale)ᵀ + (b_enc − (c + shift / scale) W_encᵀ).
 """
 
 import json
@@ -19,7 +24,7 @@ import torch
 from torch import Tensor
 
 from aecli import __version__
-from aecli.data import ArrayCard, Card
+from aecli.data import ArrayCard, Card, TargetCard
 from aecli.data.records import Scaled
 from aecli.dictionaries import BatchTopK, Gated, JumpReLU, NormL1, TopK
 from aecli.errors import SettingError
@@ -34,12 +39,15 @@ class Folded(NamedTuple):
     """The weights of a dictionary on rows in the user's units, float32."""
 
     W_enc: Tensor
-    """`(n, d)`, as `W_dec`."""
+    """`(n, d)`."""
     W_dec: Tensor
+    """`(n, d)`, of a transcoder `(n, e)`."""
     b_enc: Tensor
     """`(n,)`."""
     b_dec: Tensor
-    """`(d,)`."""
+    """`(d,)`, or `(e,)`."""
+    transcodes: bool
+    """Whether b_dec is not subtracted from the rows."""
 
 
 class Contents(NamedTuple):
@@ -73,15 +81,28 @@ class Form(NamedTuple):
         return CONFIG, self.weights
 
 
-def units(card: Card) -> tuple[Tensor, Tensor]:
-    """Return shift and scale in x = (v − shift) / scale, float64, `()` or `(*S)`.
+class Units(NamedTuple):
+    """x = (v − shift) / scale of values v in the user's units; float64, `()` or `(*S)`."""
+
+    shift: Tensor
+    scale: Tensor
+
+
+def units(card: Card) -> tuple[Units, Units]:
+    """Return the units of what a model takes, and of what it makes.
 
     Raises `SettingError` for data that becomes numbers in another way.
     """
+    if isinstance(card, TargetCard):
+        return _units(card.inputs), _units(card.targets)
+    return _units(card), _units(card)
+
+
+def _units(card: Card) -> Units:
     if isinstance(card, ArrayCard):
-        return card.shift.double(), card.scale.double()
+        return Units(card.shift.double(), card.scale.double())
     if isinstance(card, Scaled):
-        return torch.zeros(()).double(), torch.tensor(card.scale).double()
+        return Units(torch.zeros(()).double(), torch.tensor(card.scale).double())
     raise SettingError(
         "format: the data of the run is no array of numbers, so that its scaling cannot become part"
         " of the weights"
@@ -90,27 +111,39 @@ def units(card: Card) -> tuple[Tensor, Tensor]:
 
 def folded(model: Dictionary, card: Card) -> Folded:
     """Return the weights of a dictionary with the data card in them."""
-    shift, scale = (t.expand(model.shape).flatten() for t in units(card))
+    taken, made = units(card)
+    shift, scale = (t.expand(model.shape).flatten() for t in taken)
+    made_shift, made_scale = (t.expand(model.made_shape).flatten() for t in made)
+    b_enc = model.b_enc.double()
+    if model.center is not None:
+        b_enc = b_enc - model.W_enc.double() @ (model.center + shift / scale)
     weights = (
         model.W_enc.double() / scale,
-        model.W_dec.double() * scale,
-        model.b_enc,
-        model.b_dec.double() * scale + shift,
+        model.W_dec.double() * made_scale,
+        b_enc,
+        model.b_dec.double() * made_scale + made_shift,
     )
-    return Folded(*(weight.float().contiguous() for weight in weights))
+    W_enc, W_dec, b_enc, b_dec = (weight.float().contiguous() for weight in weights)  # noqa: N806
+    return Folded(W_enc, W_dec, b_enc, b_dec, transcodes=model.center is not None)
 
 
 def _saelens(model: Dictionary, weights: Folded) -> Contents:
-    """Return a folder of SAELens's: its architecture topk, jumprelu, gated or standard."""
+    """Return a folder of SAELens's: its architecture topk, jumprelu, gated or standard.
+
+    Of a transcoder jumprelu_transcoder or transcoder.
+    """
     latents, features = weights.W_enc.shape
     architecture, settings, own = _architecture(model, weights.b_enc)
+    if weights.transcodes:
+        architecture = _of_transcoder(architecture, weights)
+        settings = {**settings, "d_out": weights.W_dec.shape[1]}
     config = {
         "architecture": architecture,
         "d_in": features,
         "d_sae": latents,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": True,
+        "apply_b_dec_to_input": not weights.transcodes,
         "normalize_activations": "none",
         "reshape_activations": "none",
         **settings,
@@ -147,6 +180,19 @@ def _architecture(model: Dictionary, bias: Tensor) -> tuple[str, dict[str, Any],
     )
 
 
+def _of_transcoder(architecture: str, weights: Folded) -> str:
+    """Return SAELens's name of the transcoder that activates as an architecture does."""
+    names = {"standard": "transcoder", "jumprelu": "jumprelu_transcoder"}
+    if architecture not in names:
+        fits = architecture == "topk" and weights.W_enc.shape == weights.W_dec.shape
+        instead = "format=sparsify" if fits else "out=model.safetensors"
+        raise SettingError(
+            f"format=saelens: has no {architecture} transcoder, only those of ReLU and JumpReLU"
+            f" (batch top-k, Matryoshka, JumpReLU and L1 dictionaries); use {instead}"
+        )
+    return names[architecture]
+
+
 def _sparsify(model: Dictionary, weights: Folded) -> Contents:
     """Return a folder of sparsify's, which has top-k alone."""
     part = model.sparsity
@@ -156,6 +202,11 @@ def _sparsify(model: Dictionary, weights: Folded) -> Contents:
             f" {type(part).__name__}; use format=saelens"
         )
     latents, features = weights.W_enc.shape
+    if weights.W_dec.shape[1] != features:
+        raise SettingError(
+            f"format=sparsify: its transcoders make as many numbers as they take, and this one"
+            f" takes {features} and makes {weights.W_dec.shape[1]}; use out=model.safetensors"
+        )
     norms = torch.linalg.vector_norm(weights.W_dec, dim=1)
     config = {
         "activation": "topk",
@@ -166,7 +217,7 @@ def _sparsify(model: Dictionary, weights: Folded) -> Contents:
         "normalize_decoder": bool((norms - 1).abs().max() < 1e-4),
         "multi_topk": False,
         "skip_connection": False,
-        "transcode": False,
+        "transcode": weights.transcodes,
     }
     tensors = {
         "encoder.weight": weights.W_enc,
@@ -179,7 +230,7 @@ def _sparsify(model: Dictionary, weights: Folded) -> Contents:
 
 def _apply_saelens(contents: Contents, rows: Tensor) -> Coded:
     config, t = contents
-    around = rows - t["b_dec"]
+    around = rows - t["b_dec"] if config["apply_b_dec_to_input"] else rows
     match config["architecture"]:
         case "gated":
             gate = around @ t["W_enc"] + t["b_gate"]
@@ -196,7 +247,8 @@ def _apply_saelens(contents: Contents, rows: Tensor) -> Coded:
 
 def _apply_sparsify(contents: Contents, rows: Tensor) -> Coded:
     config, t = contents
-    a = (rows - t["b_dec"]) @ t["encoder.weight"].T + t["encoder.bias"]
+    around = rows if config["transcode"] else rows - t["b_dec"]
+    a = around @ t["encoder.weight"].T + t["encoder.bias"]
     code = _largest(a, config["k"])
     return Coded(code, code @ t["W_dec"] + t["b_dec"])
 

@@ -1,7 +1,7 @@
 """A run's model and data, back from its checkpoint."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -50,7 +50,7 @@ class Loaded:
         `SettingError` for examples that do not go with the run's data card.
         """
         config = self.config.copy()
-        config.dataset.update(settings)
+        config.dataset.update(self._no_targets | settings)
         data = self._made(config)
         data.setup_new()
         data.move(self.model.device)
@@ -58,7 +58,7 @@ class Loaded:
 
     def given_data(self, values: Any) -> DataModule:
         """Return the split "new" of examples in memory, in the units of the run's data."""
-        data = self._made(self.config)
+        data = self._made(self.without_targets().config)
         data.of_run(self.card, None)
         data.setup_new(Records(values))
         data.move(self.model.device)
@@ -77,6 +77,16 @@ class Loaded:
         if self.kept is not None:
             data.of_run(*self.kept)
         return data
+
+    def without_targets(self) -> "Loaded":
+        """Return the same run, whose targets are not read: for what looks at its input alone."""
+        config = self.config.copy()
+        config.dataset.update(self._no_targets)
+        return replace(self, config=config)
+
+    @property
+    def _no_targets(self) -> dict[str, Any]:
+        return {"targets": None, "target_key": None} if "targets" in self.config.dataset else {}
 
     def labelled_data(self, classes: Sequence[int] | None, train_size: int | None) -> DataModule:
         """Return the run's data, or the same data set with other classes or fewer images."""
@@ -100,19 +110,20 @@ def load(
     root: str | None = None,
     file: str | None = None,
     files: Any = None,
+    targets: Any = None,
 ) -> Loaded:
     """Return the run's model and data.
 
-    `root`, `file` or `files` is where the data lies now, if not where it did in training. A
-    checkpoint may come from a stranger: nothing in it is run, and where data is fetched from is
-    taken from this aecli.
+    `root`, `file` or `files`, and `targets`, is where the data lies now, if not where it did in
+    training. A checkpoint may come from a stranger: nothing in it is run, and where data is fetched
+    from is taken from this aecli.
 
     Raises `SettingError` if the checkpoint cannot be read or was not made by aecli.
     """
     target = _device(device)
     contents, found = opened(run.checkpoint)
     with only_setting_errors(run.checkpoint, contents):
-        places = {"root": root, "file": file, "files": files}
+        places = {"root": root, "file": file, "files": files, "targets": targets}
         return _restore(run, found, contents["state_dict"], target, places)
 
 

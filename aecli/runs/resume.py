@@ -114,7 +114,7 @@ def check_typed(
 def check_same(config: DictConfig, stored: DictConfig, directory: Path) -> None:
     """Refuse the checkpoint of another job in the directory of this job of a sweep."""
     config = config.copy()
-    for key in ("shape", "features"):  # found in the data since
+    for key in ("shape", "features", "target_shape"):  # found in the data since
         if key in config.dataset and config.dataset[key] is None:
             config.dataset[key] = stored.dataset[key]
     for part in PARTS:

@@ -4,10 +4,11 @@ Each is called with a few examples, as a training and an evaluation will call it
 own: no weight and no random number of the run changes. The parts of aecli are not tried: tests do.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, cast
 
 import torch
@@ -97,7 +98,7 @@ def check_parts(
 
     Raises `SettingError` naming the part, the plugin, what came and what must come.
     """
-    kinds = {
+    kinds: dict[str, Callable[[Part, Autoencoder, Tensor], None]] = {
         "noise": _check_noise,
         "sparsity": _check_sparsity,
         "network": _check_network,
@@ -109,8 +110,12 @@ def check_parts(
     own = {group: part for group in kinds if (part := own_part(config, choices, group))}
     if not own:
         return
-    x = next(iter(data.batches("validation", EXAMPLES))).x
-    x = torch.cat([x] * EXAMPLES)[:EXAMPLES]
+    batch = next(iter(data.batches("validation", EXAMPLES)))
+    x = torch.cat([batch.x] * EXAMPLES)[:EXAMPLES]
+    target = batch.target
+    if target is not None:
+        target = torch.cat([target] * EXAMPLES)[:EXAMPLES]
+    kinds["model"] = partial(_check_model, target=target)
     with torch.random.fork_rng(devices=[]):
         for group, part in own.items():
             with part.blamed():
@@ -208,8 +213,9 @@ def _check_optimizer(part: Part, model: Autoencoder, x: Tensor) -> None:
         part.refuse("a step of it changes no parameter")
 
 
-def _check_model(part: Part, model: Autoencoder, x: Tensor) -> None:
-    terms = model.terms(x)
+def _check_model(part: Part, model: Autoencoder, x: Tensor, target: Tensor | None = None) -> None:
+    terms = model.terms(x) if target is None else model.terms(target, x)
+    wanted = x if target is None else target
     if not isinstance(terms, Terms):
         part.refuse(f"terms(x) gave a {type(terms).__name__}; must give Terms")
     loss = part.check("terms(x).loss", terms.loss, ())
@@ -222,6 +228,6 @@ def _check_model(part: Part, model: Autoencoder, x: Tensor) -> None:
     part.check("terms(x).code", code, (len(code), model.code_dim))
     model.eval()
     code = part.check("encode(x)", model.encode(x), (len(x), model.code_dim))
-    part.check("decode(code).mean", model.decode(code).mean, x.shape)
+    part.check("decode(code).mean", model.decode(code).mean, wanted.shape)
     if model.has_prior:
         part.check("sample_prior(3)", model.sample_prior(3), (3, model.code_dim))

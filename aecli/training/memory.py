@@ -28,6 +28,7 @@ def check_memory(config: DictConfig, data: DataModule) -> None:
         model = build(config, "model").train()
     count = len(data.splits["train"])
     size = min(data.batch_size or count, count)
+    shapes = [shape for key in ("target_shape", "shape") if (shape := config.dataset.get(key))]
     kept = 0
 
     def keep(tensor: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ def check_memory(config: DictConfig, data: DataModule) -> None:
 
     try:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.terms(torch.empty(size, *config.dataset.shape, device="meta"))
+            model.terms(*(torch.empty(size, *shape, device="meta") for shape in shapes))
     except (NotImplementedError, RuntimeError, ValueError):
         return  # a part looks at numbers, or refuses the batch, as it will when it trains
     weights = sum(weight.nbytes for weight in model.parameters())

@@ -31,6 +31,10 @@ COMPILE_PAYS = 120.0
 is kept on the disk, and takes 3 the next time."""
 
 
+Given = tuple[Tensor, Tensor | None]
+"""A batch, as `Batch.given`."""
+
+
 class Arithmetic(NamedTuple):
     """How the steps of a training are computed."""
 
@@ -66,16 +70,18 @@ def fastest_step(
         log.info("fastest: %s, the only one for this model and optimizer", full)
         return full
     with torch.random.fork_rng():
-        x = next(iter(data.shuffled("train", data.batch_size, lambda: 0))).x.to(device)
+        batch = next(iter(data.shuffled("train", data.batch_size, lambda: 0)))
+        x, seen = batch.given
+        given = x.to(device), None if seen is None else seen.to(device)
         candidates = [full, Arithmetic(MIXED, compiled=False)]
         if any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in model.modules()):
             candidates += [one._replace(channels_last=True) for one in candidates]
-        timed = _time(model, x, candidates)
+        timed = _time(model, given, candidates)
         best = min(timed, key=timed.__getitem__)
         seconds = steps * timed[best]
         if seconds > COMPILE_PAYS and model.is_steady:
             log.info("compiling, for a training of about %.0f minutes", seconds / 60)
-            timed |= _time(model, x, [best, best._replace(compiled=True)])
+            timed |= _time(model, given, [best, best._replace(compiled=True)])
             best = min(timed, key=timed.__getitem__)
     times = ", ".join(f"{name} {1000 * seconds:.2f} ms" for name, seconds in timed.items())
     log.info("fastest: %s (a step takes: %s)", best, times)
@@ -102,9 +108,11 @@ def fastest_product(device: torch.device) -> str:
     return min(seconds, key=seconds.__getitem__)
 
 
-def _time(model: Autoencoder, x: Tensor, candidates: list[Arithmetic]) -> dict[Arithmetic, float]:
+def _time(
+    model: Autoencoder, given: Given, candidates: list[Arithmetic]
+) -> dict[Arithmetic, float]:
     """Return the seconds that a step takes in each arithmetic, medians of timings in turns."""
-    steppers = {candidate: _Stepper(model, x, candidate) for candidate in candidates}
+    steppers = {candidate: _Stepper(model, given, candidate) for candidate in candidates}
     for stepper in steppers.values():
         stepper.seconds(FEW)  # warms caches up, and compiles
     first = {name: stepper.seconds(FEW) for name, stepper in steppers.items()}
@@ -116,19 +124,19 @@ def _time(model: Autoencoder, x: Tensor, candidates: list[Arithmetic]) -> dict[A
 class _Stepper:
     """A copy of a model that takes steps on one batch."""
 
-    def __init__(self, model: Autoencoder, x: Tensor, arithmetic: Arithmetic) -> None:
-        self.model, self.x = deepcopy(model).to(x.device).train(), x
+    def __init__(self, model: Autoencoder, given: Given, arithmetic: Arithmetic) -> None:
+        self.model, self.given = deepcopy(model).to(given[0].device).train(), given
         arithmetic.prepare(self.model)
         self.mixed = arithmetic.precision == MIXED
         self.optimizer = model.optimization.optimizer(self.model.parameters())
 
     def seconds(self, steps: int) -> float:
         """Take this many steps; return the seconds of one, their mean."""
-        device = self.x.device.type
+        device = self.given[0].device.type
         start = time.perf_counter()
         for _ in range(steps):
             with torch.autocast(device, torch.bfloat16) if self.mixed else nullcontext():
-                loss = self.model.terms(self.x).loss
+                loss = self.model.terms(*self.given).loss
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

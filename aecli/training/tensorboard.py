@@ -7,11 +7,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 from torch.utils.tensorboard import FileWriter, SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from typing_extensions import override
 
+from aecli.data import Batch
 from aecli.figures import as_images, grid, labelled_rows, pixels_of, squared
 from aecli.models import Autoencoder
 from aecli.training.callbacks import data_of
@@ -86,11 +86,15 @@ class TensorBoardPages(Callback):
         # Pictures draw random numbers of their own: the training goes on as if there were none.
         with torch.random.fork_rng():
             model.eval()
-            images = _validation_images(trainer, SHOWN).to(model.dtype)
+            batch = _validation_batch(trainer, SHOWN)
+            images = batch.original.to(model.dtype)
             rows = [("input", images)]
             if not model.noise.is_none:
                 rows.append(("corrupted", model.noise.corrupt(images)))
-            rows.append(("output", model.reconstruct(rows[-1][1])))
+            output = model.reconstruct(rows[-1][1])
+            if batch.target is not None:
+                rows = [("target", batch.target)]
+            rows.append(("output", output))
             writer.add_image("reconstructions", pixels_of(labelled_rows(rows)), step)
             if model.has_prior:
                 samples = model.decode(model.sample_prior(64)).mean
@@ -106,7 +110,7 @@ class TensorBoardPages(Callback):
         if not self.every or model.code_dim > WIDEST_PROJECTED:
             return
         split, labelled = data_of(trainer).splits["validation"], data_of(trainer).is_labelled
-        images = _validation_images(trainer, PROJECTED)
+        images = _validation_batch(trainer, PROJECTED).original
         codes = model.eval().encode(images.to(cast(torch.dtype, model.dtype)))
         _writer(trainer).add_embedding(
             codes.float().cpu(),
@@ -121,9 +125,8 @@ def _writer(trainer: Trainer) -> SummaryWriter:
     return cast(TensorBoardLogger, trainer.logger).experiment
 
 
-def _validation_images(trainer: Trainer, count: int) -> Tensor:
-    batches = data_of(trainer).batches("validation", count)
-    return next(iter(batches)).original
+def _validation_batch(trainer: Trainer, count: int) -> Batch:
+    return next(iter(data_of(trainer).batches("validation", count)))
 
 
 def _hparams(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ LEAST_WORK = 1_000_000
 
 def multiplications(model: Autoencoder, data: DataModule) -> float:
     """Return the multiplications in a forward pass of a training batch."""
-    x = next(iter(data.batches("train"))).x[:1]
+    x, seen = next(iter(data.batches("train"))).given
     counter = FlopCounterMode(display=False)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), counter:
-        model.eval().terms(x)
+        model.eval().terms(x[:1], None if seen is None else seen[:1])
     model.train()
     batch = data.batch_size or len(data.splits["train"])
     return batch * counter.get_total_flops() / 2  # an addition goes with each

@@ -59,6 +59,10 @@ ROWS = {
     "synthsaebench/l1_l25": Row(1),
 }
 
-ADDED: Mapping[str, Any] = {"model.gradient": "plain", "prior._target_": "Standard"}
+ADDED: Mapping[str, Any] = {
+    "model.gradient": "plain",
+    "optimizer.decay": 0.2,
+    "prior._target_": "Standard",
+}
 """Settings that aecli got after the first results, with the value that computes what was computed
 before: a result from before them is not stale. Null is such a value by itself."""

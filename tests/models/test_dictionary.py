@@ -304,7 +304,7 @@ def test_rows_are_unit_after_a_step_and_dead_latents_are_counted_in_rows(x, vari
     model = dictionary(variant, "optimizer.lr=0.1")
     model.on_train_start = None
     model.steady, model._steps = True, 1.0
-    optimizer = model.configure_optimizers()
+    optimizer = model.optimization.optimizer(model.parameters())
     batch = Batch(x, x, torch.zeros(B))
     active = torch.zeros(N, dtype=torch.bool)
     for number in (1, 2):

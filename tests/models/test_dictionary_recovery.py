@@ -38,7 +38,7 @@ def trained(variant, *words, steps=150):
     atoms = F.normalize(torch.randn(ATOMS, FEATURES, generator=draw), dim=1)
     model.start_at(torch.cat([rows(atoms, draw) for _ in range(8)]))
     model.steady = True
-    optimizer = model.configure_optimizers()
+    optimizer = model.optimization.optimizer(model.parameters())
     found, fit = [recovered(model, atoms)], {}
     for step in range(1, steps + 1):
         x = rows(atoms, draw)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aecli.build import build
-from aecli.data import ArrayCard, TableCard
+from aecli.data import ArrayCard, TableCard, TargetCard
 from aecli.data.records import Scaled
 from aecli.dictionaries import Selection
 from aecli.errors import SettingError
@@ -24,6 +24,7 @@ from aecli.runs.dictionary_folders import (
 )
 from tests.conftest import configure
 from tests.models.test_dictionary import dictionary
+from tests.models.test_transcoder import transcoder
 
 D, N, B = 12, 64, 200
 VARIANTS = {
@@ -93,19 +94,46 @@ def difference(made, own):
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(made, own, strict=True))
 
 
+def transcodes(variant, width):
+    """Return a transcoder to targets `(B, width)` that has been started, and rows `(B, D)`."""
+    model = transcoder(variant, *VARIANTS[variant], made=width)
+    draw = torch.Generator().manual_seed(1)
+    x, y = torch.randn(B, D, generator=draw) + 0.5, torch.randn(B, width, generator=draw)
+    with torch.no_grad():
+        model.start_at(x, y)
+        for name, parameter in model.named_parameters():
+            if name != "W_dec":
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    return model.eval(), x
+
+
 @torch.no_grad()
 def exported(variant, form, folder, data):
-    """Write a dictionary into a folder; return rows in the user's units, and what the run gives."""
-    model, x = trained(variant)
-    shift, scale = units(data)
+    """Write a dictionary into a folder; return rows in the user's units, and what the run gives.
+
+    Of a `TargetCard` that of a transcoder.
+    """
+    is_plain = data.target_shape is None
+    model, x = trained(variant) if is_plain else transcodes(variant, data.target_shape[0])
+    (shift, scale), (made_shift, made_scale) = units(data)
     folder.mkdir()
     write_dictionary(form, form.contents(model, folded(model, data)), folder)
     code = model.encode(x)
     rows = (x.double() * scale + shift).float()
-    return rows, Coded(code, (model.decode(code).mean.double() * scale + shift).float())
+    output = model.decode(code).mean.double() * made_scale + made_shift
+    return rows, Coded(code, output.float())
 
 
 CASES = [("saelens", variant) for variant in VARIANTS] + [("sparsify", "topk")]
+TRANSCODERS = [("saelens", name) for name in VARIANTS if name not in ("topk", "gated")]
+TRANSCODERS += [("sparsify", "topk")]
+
+
+def target_card(width):
+    """Return the card of rows, and of targets that are far from 0, too."""
+    scale = torch.linspace(0.5, 4, width).double()
+    made = ArrayCard("rows", (width,), "float16", torch.arange(width).double(), scale)
+    return TargetCard(card(), made)
 
 
 @pytest.mark.parametrize(("tool", "variant"), CASES)
@@ -115,6 +143,31 @@ def test_a_folder_has_the_codes_and_the_outputs_of_the_run(tmp_path, tool, varia
     l0 = (own.code > 0).double().sum(dim=1).mean()
     assert 2 < l0 < N / 2
     assert difference(read_dictionary(form, tmp_path / "folder")(rows), own) < 1e-5
+
+
+@pytest.mark.parametrize(("tool", "variant"), TRANSCODERS)
+def test_a_folder_of_a_transcoder_has_the_codes_and_the_targets_of_the_run(tmp_path, tool, variant):
+    form, width = FORMS[tool], D if tool == "sparsify" else 7
+    rows, own = exported(variant, form, tmp_path / "folder", target_card(width))
+    assert 2 < (own.code > 0).double().sum(dim=1).mean() < N / 2
+    assert own.output.shape == (B, width)
+    assert difference(read_dictionary(form, tmp_path / "folder")(rows), own) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("tool", "variant", "width", "told"),
+    [
+        ("saelens", "topk", 7, "has no topk transcoder, only .*; use out=model.safetensors"),
+        ("saelens", "topk", D, "has no topk transcoder, only .*; use format=sparsify"),
+        ("saelens", "gated", D, "has no gated transcoder, only .*; use out=model.safetensors"),
+        ("sparsify", "topk", 7, "this one takes 12 and makes 7; use out=model.safetensors"),
+        ("sparsify", "l1", D, "has top-k dictionaries only"),
+    ],
+)
+def test_a_transcoder_that_a_tool_has_not_is_refused(tool, variant, width, told):
+    model, _ = transcodes(variant, width)
+    with pytest.raises(SettingError, match=told):
+        FORMS[tool].contents(model, folded(model, target_card(width)))
 
 
 @torch.no_grad()
@@ -167,8 +220,11 @@ def test_the_tool_itself_has_the_same(tmp_path, tool):
         pytest.skip(f'{PACKAGES[tool]} is not installed: pip install "aecli[dictionaries]"')
     raw = ArrayCard("rows", (D,), "float32", *torch.tensor([0.0, 1.0]).double())
     own = {}
-    for variant in [variant for name, variant in CASES if name == tool]:
-        for name, data in {"raw": raw, "scaled": card()}.items():
+    targets = {"targets": target_card(D if tool == "sparsify" else 7)}
+    cases = [(variant, {"raw": raw, "scaled": card()}) for name, variant in CASES if name == tool]
+    cases += [(variant, targets) for name, variant in TRANSCODERS if name == tool]
+    for variant, cards in cases:
+        for name, data in cards.items():
             place = tmp_path / f"{variant}-{name}"
             place.mkdir()
             rows, own[place] = exported(variant, FORMS[tool], place / "folder", data)

@@ -161,6 +161,21 @@ def test_a_run_on_rows_that_are_drawn_is_resumed_within_an_epoch(tmp_path, monke
     check_resumed_within(tmp_path, monkeypatch, (*data, *sizes, *words), 1, 13)
 
 
+def test_a_transcoder_is_resumed_within_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(mixed, "MIXED", 9000)
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        for name, width in (("x", 6), ("y", 4)):
+            array = draw.normal(size=(700, width)).astype("f2")
+            np.save(tmp_path / f"{name}{number}.npy", array)
+    words = ("model=batch_topk_sae", "model.code_dim=32", "sparsity.k=3", "model.dead_after=300")
+    places = [
+        f"dataset.{key}='{tmp_path}/{n}?.npy'" for key, n in (("files", "x"), ("targets", "y"))
+    ]
+    settings = ("dataset=activations", *places, "dataset.batch_size=90", "pictures_every=1")
+    check_resumed_within(tmp_path, monkeypatch, (*words, *settings), 1, 13)
+
+
 def test_a_run_on_a_mapped_array_is_resumed_bitwise(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "IN_MEMORY", 0)
     np.save(tmp_path / "x.npy", np.random.default_rng(0).random((120, 6), dtype="f4"))

@@ -58,9 +58,9 @@ def clock(monkeypatch):
     clock.seconds = {full: 0.010, mixed: 0.006, mixed._replace(compiled=True): 0.005}
     clock.seconds[full._replace(compiled=True)] = 0.004
 
-    def timed(self, x):
+    def timed(self, x, seen=None):
         clock.pass_step(self)
-        return terms(self, x)
+        return terms(self, x, seen)
 
     monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     monkeypatch.setattr(VAE, "terms", timed)

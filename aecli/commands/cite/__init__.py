@@ -110,9 +110,10 @@ def _reasons(run: Run) -> Iterator[Reason]:
 
 def _of_setting(key: str, value: Any) -> tuple[str, ...]:
     values = methods()["settings"].get(key)
-    if values is None or value is None or isinstance(value, list):
+    if values is None or value is None:
         return ()
-    return tuple(values.get(value, values.get(ANY, ())))
+    known = None if isinstance(value, list) else values.get(value)
+    return tuple(values.get(ANY, ()) if known is None else known)
 
 
 def _settings(run: Run) -> tuple[dict[str, str], Mapping[str, Any]]:
