@@ -140,11 +140,12 @@ def test_train_piped_prints_short_plain_lines_once(trained):
 def test_the_commands_that_train_names_work(trained):
     folder, done = trained
     named = [line.split() for line in done.stdout.splitlines() if line.startswith("  aecli")]
-    assert [words[1] for words in named] == ["eval", "sample"]
+    assert [words[1] for words in named] == ["eval", "sample", "explore"]
     for words in named:
         again = aecli(*words[1:], cwd=folder)
         assert again.returncode == 0, again.stderr
         assert again.stderr == ""
+    assert (folder / "explore.html").exists()
     (run,) = (folder / "outputs" / "vae-digits").iterdir()
     assert {"eval", "samples", "checkpoints", ".hydra", "metrics.json", "train.log"} <= {
         path.name for path in run.iterdir()

@@ -110,11 +110,11 @@ def test_what_train_says_to_type_next_can_be_typed(tmp_path):
     done = aecli("train", *TINY, *OWN, cwd=folder)
     assert done.returncode == 0
     lines = [line.split() for line in done.stdout.splitlines() if line.startswith("  aecli ")]
-    assert len(lines) == 2
+    more = {"eval": CHEAP, "sample": ("n=2",), "explore": ()}
+    assert [words[1] for words in lines] == [*more]
     for _, *words in lines:
         assert words[-1] == NAMED
-        more = CHEAP if words[0] == "eval" else ("n=2",)
-        assert aecli(*words, *more, cwd=folder).returncode == 0
+        assert aecli(*words, *more[words[0]], cwd=folder).returncode == 0
 
 
 def test_an_own_metric_is_in_the_table_in_metrics_json_and_in_compare(copy):

@@ -206,7 +206,7 @@ def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(
     model.rows_since_active[::3] = 10**7
     found = []
     for size in (1000, 7, 1):
-        monkeypatch.setattr("aecli.models.dictionary.PART", size)
+        monkeypatch.setattr("aecli.models.sparse_coder.PART", size)
         monkeypatch.setattr("aecli.dictionaries.products.PART", size)
         fit = Fit(model.b_dec, N)
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
