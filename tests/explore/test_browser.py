@@ -321,6 +321,20 @@ def test_every_control_has_a_name(tmp_path, shown):
     assert nameless == []
 
 
+def test_a_browser_without_canvas_gets_a_sentence(tmp_path, browser):
+    file = tmp_path / "explore.html"
+    file.write_text(page(loaded(tmp_path, "model=ae")))
+    without = {"source": "HTMLCanvasElement.prototype.getContext = () => null"}
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", without)
+    try:
+        browser.get(file.as_uri())
+        until(browser, "return document.getElementById('notice').textContent.includes('canvas')")
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+    assert not browser.execute_script("return Boolean(globalThis.explore)")
+    assert browser.get_log("browser") == []
+
+
 def test_without_scripts_there_is_a_sentence(tmp_path):
     text = page(loaded(tmp_path, "model=ae"))
     assert "<noscript>This page is a program in JavaScript" in text
