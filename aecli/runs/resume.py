@@ -100,7 +100,7 @@ def check_typed(
     if LENGTH not in typed:
         return
     epochs, before = check_int(LENGTH, config.trainer.max_epochs, 1), stored.trainer.max_epochs
-    for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start"):
+    for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start", "sparsity.warmup"):
         value = OmegaConf.select(stored, key)
         if value not in (None, 0, "constant", stored.sparsity.get("k")):
             raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {before} epochs")

@@ -1,12 +1,14 @@
 """An interrupted run goes on where it was."""
 
 import json
+import re
 from functools import partial
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from aecli import __version__
 from aecli.commands.train import train
@@ -14,7 +16,7 @@ from aecli.data import arrays, mixed
 from aecli.errors import SettingError
 from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
-from aecli.runs.resume import State
+from aecli.runs.resume import State, check_typed
 from aecli.training.callbacks import BestEpoch
 from aecli.training.loop import EpochLoop
 from tests.commandline import aecli
@@ -278,6 +280,19 @@ def test_resume_on_the_command_line(tmp_path):
     assert longer != config
     assert (run / ".hydra" / "config.yaml").read_text() == longer
     assert len(list((tmp_path / "outputs" / "ae-digits").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimizer.warmup", 0.1), ("sparsity.k_start", 9), ("sparsity.warmup", 0.05)],
+)
+def test_what_is_laid_out_over_a_run_keeps_its_length(key, value, tmp_path):
+    asked = OmegaConf.create({"trainer": {"max_epochs": 3}})
+    stored = OmegaConf.create({"trainer": {"max_epochs": 1}, "sparsity": {"k": 5}})
+    OmegaConf.update(stored, key, value, force_add=True)
+    told = f"trainer.max_epochs=3: {key}={value} is laid out over 1 epochs"
+    with pytest.raises(SettingError, match=re.escape(told)):
+        check_typed(asked, stored, ["trainer.max_epochs"], tmp_path)
 
 
 def test_a_run_that_has_not_read_its_data_goes_on_with_a_code_that_fits_it(tmp_path, monkeypatch):
