@@ -94,7 +94,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         examples, rows, binary = self.split.examples, self.split.rows, self.split.binary
         count, home = len(rows), rows.device
-        order, generator = torch.arange(count, device=home), None
+        order = generator = None
         if self.seed is not None:
             seed = self.seed()
             shuffler = torch.Generator(home).manual_seed(seed)
@@ -102,10 +102,15 @@ class Batches:
             generator = torch.Generator(self.device)
             generator.manual_seed(derived_seed(seed, "binarization", self.part[0]))
         start, done, self.done = 0, self.done, 0
-        batches = order.tensor_split(list(self.ends))
-        together = max(1, PREPARED_AT_ONCE // self.batch_size)
-        for first in range(0, len(batches), together):
-            several = batches[first : first + together]
+        batches, together = len(self), max(1, PREPARED_AT_ONCE // self.batch_size)
+        for first in range(0, batches, together):
+            starts = [number * self.batch_size for number in range(first, batches)[:together]]
+            end = starts[-1] + self.batch_size if first + together < batches else count
+            if order is None:  # of all rows it may be larger than memory
+                here = torch.arange(starts[0], end, device=home)
+            else:
+                here = order[starts[0] : end]
+            several = here.tensor_split([place - starts[0] for place in starts[1:]])
             indices, weights, firsts = self._of_this_process(several, start)
             index, sizes = torch.cat(indices), [len(own) for own in indices]
             start += sum(map(len, several))

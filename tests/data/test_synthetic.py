@@ -46,6 +46,19 @@ def test_splits_are_the_same_in_every_run_and_their_rows_are_different_ones():
     assert not torch.equal(whole(other.batches("test")), splits["test"])
 
 
+def test_a_first_batch_takes_no_memory_for_the_others(monkeypatch):
+    module, arange = opened("dataset.rows=2147483647"), torch.arange
+
+    def small(*ends, **settings):
+        made = arange(*ends, **settings | {"device": "meta"})
+        assert made.numel() < 100_000, "as many numbers as there are rows"
+        return arange(*ends, **settings)
+
+    monkeypatch.setattr(torch, "arange", small)
+    assert next(iter(module.batches("train"))).x.shape == (90, 8)
+    assert next(iter(module.shuffled("train", 90, lambda: 0))).x.shape == (90, 8)
+
+
 def test_a_pass_has_rows_of_its_own_and_can_begin_at_any_batch():
     module = opened()
     first = in_training(module)
