@@ -121,7 +121,8 @@ class TrueDictionary:
                 f"dataset.trees={trees}, dataset.branching={branching}, dataset.depth={depth}: are"
                 f" trees of {self.in_trees:,} features, and dataset.true_features={count}"
             )
-        check_fits(f"dataset.true_features={count}", 40 * count * (width + self.rank))
+        sizes = f"dataset.true_features={count}, dataset.width={width}"
+        check_fits(f"{sizes}: the features", 40 * count * (width + self.rank))
 
     def _drawn(self, name: str, *shape: int) -> Tensor:
         """Return draws from N(0, 1), float64, that the seed and a name give."""

@@ -31,7 +31,7 @@ def course(variant, *words):
     model = build(config, "model").train()
     model.start_at(data.some(8192))
     model.steady = True
-    optimizer = model.configure_optimizers()
+    optimizer = model.optimization.optimizer(model.parameters())
     features = data.dictionary.features
     found = []
     for step, batch in enumerate(data.shuffled("train", 512, lambda: 0)):
