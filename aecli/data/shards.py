@@ -2,6 +2,7 @@
 
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import islice, pairwise
 from pathlib import Path
@@ -32,7 +33,29 @@ NOT_FINITE = {
 """The bits of an exponent that only infinities and NaN have, all of them set."""
 
 
-class Shards:
+class RowArray(ABC):
+    """Rows that are not in memory, taken as those of an array `(N, D)`."""
+
+    shape: tuple[int, int]
+    dtype: torch.dtype
+
+    @abstractmethod
+    def taken(self, rows: Tensor) -> Tensor:
+        """Return some rows `(n,)`, n > 0, as bytes `(n, size)`."""
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Return some rows `(n, D)` by a slice or their numbers, or one row `(D,)`: as float32."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        places = torch.as_tensor(rows)
+        values = self.taken(places.reshape(-1)).view(self.dtype).float()
+        return values.reshape(*places.shape, self.shape[1]).numpy()
+
+
+class Shards(RowArray):
     """The rows of all shards, one after the other, without those that are left out.
 
     Args:
@@ -48,17 +71,6 @@ class Shards:
         count = int(self.ends[-1])
         self.kept = blocks(count, count) if kept is None else kept
         self.shape = (len(self.kept), self.width)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """Return some rows `(n, D)` by a slice or their numbers, or one row `(D,)`: as float32."""
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        places = torch.as_tensor(rows)
-        values = self.taken(places.reshape(-1)).view(self.dtype).float()
-        return values.reshape(*places.shape, self.width).numpy()
 
     def without(self, mask: Tensor) -> "Shards":
         """Return the same shards without the rows at which a mask `(N,)` is true."""

@@ -16,6 +16,7 @@ from aecli.data.mixed import ahead
 from aecli.data.module import DataModule
 from aecli.data.ranges import Ranges
 from aecli.data.records import Card, Records
+from aecli.data.shards import RowArray
 from aecli.data.splits import Examples, Split, Splitting
 from aecli.data.true_dictionary import Firings, TrueDictionary
 from aecli.errors import SettingError, check_int, check_seed
@@ -72,7 +73,7 @@ class Stream:
         return self._block
 
 
-class SplitRows:
+class SplitRows(RowArray):
     """The rows of all splits, one split after the other, each from a stream of its own.
 
     Args:
@@ -88,17 +89,6 @@ class SplitRows:
         self.streams = [Stream(dictionary, derived_seed(seed, name)) for name in sizes]
         self.ends = np.cumsum(list(sizes.values()))
         self.shape = (int(self.ends[-1]), dictionary.width)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """Return some rows `(n, d)` by a slice or their numbers, or one row `(d,)`."""
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        places = torch.as_tensor(rows)
-        found = self.taken(places.reshape(-1)).view(self.dtype)
-        return found.reshape(*places.shape, self.shape[1]).numpy()
 
     def taken(self, rows: Tensor) -> Tensor:
         """Return some rows `(n,)`, n > 0, as bytes `(n, size)`; neighbours are drawn together."""

@@ -18,6 +18,11 @@ def dictionary(variant, *words, features=D, latents=N):
     """Return a small dictionary with every parameter away from its start."""
     config, _ = configure(f"model={variant}_sae", f"model.code_dim={latents}", *words)
     config.dataset.shape = [features]
+    return moved(config)
+
+
+def moved(config):
+    """Return the model of a configuration with every parameter away from its start."""
     torch.manual_seed(0)
     model = build(config, "model")
     with torch.no_grad():

@@ -15,6 +15,7 @@ from tests.models.test_dictionary import (
     agree,
     dictionary,
     gradients,
+    moved,
     squares,
     topk_code,
 )
@@ -29,15 +30,10 @@ def transcoder(variant, *words, features=D, made=E, latents=N):
         f"model={variant}_sae", f"model.code_dim={latents}", "dataset=activations", *words
     )
     config.dataset.shape, config.dataset.target_shape = [features], [made]
-    torch.manual_seed(0)
-    model = build(config, "model")
+    model = moved(config)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-        if model.sparsity.has_unit_rows:
-            model.W_dec.copy_(F.normalize(model.W_dec, dim=1))
         model.center.copy_(torch.randn(features))
-    return model.train()
+    return model
 
 
 @pytest.fixture
