@@ -387,10 +387,12 @@ def _next_lines(config: DictConfig, directory: Path) -> str:
     model: Autoencoder = build(config, "model")
     kind = "prior" if model.has_prior else "reconstruct"
     typed = plugins.as_typed(config.plugins)
+    # The page is of what a model makes of its own input.
+    page = f"  aecli explore {run} out=explore.html{typed}\n"
     return (
         f"next:\n"
         f"  aecli eval {run}{typed}\n"
         f"  aecli sample {run} kind={kind}{typed}\n"
-        f"  aecli explore {run} out=explore.html{typed}\n"
+        f"{'' if config.dataset.get('targets') else page}"
         f"  tensorboard --logdir {quote(config.output_dir)}"
     )

@@ -35,6 +35,8 @@ def folder(tmp_path_factory):
     done = aecli(*TRAIN, *MODEL, *words, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "; targets of 4 numbers, float32; " in done.stdout
+    assert "aecli eval " in done.stdout
+    assert "aecli explore" not in done.stdout  # which refuses it
     return folder
 
 
