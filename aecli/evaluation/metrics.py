@@ -152,7 +152,7 @@ def noisy_reconstruction(
             corrupted = corruption.corrupt(batch.original, batch.draws.of(f"noise {level}"))
             output = model.reconstruct(corrupted)
             error = model.likelihood.mse(output, batch.wanted)
-            errors[f"mse_{noise}_{level:g}"] = error.mean()
+            errors[f"mse_{noise}_{level:.15g}"] = error.mean()
         means.add(errors, len(batch.original))
     return means.compute()
 

@@ -112,7 +112,10 @@ def _at_once(config: DictConfig) -> int:
                 f"sweeper.at_once={typed}: launcher=basic runs one job after the other; add"
                 " launcher=joblib"
             )
-    default = 1 if name == "basic" else os.cpu_count() or 1
+    cores = os.cpu_count() or 1
+    if name == "joblib" and typed is not None and typed > cores:
+        raise SettingError(f"sweeper.at_once={typed}: there are {cores} processors")
+    default = 1 if name == "basic" else cores
     if name != "joblib":
         return typed or default
     places = typed or (launcher.n_jobs if launcher.n_jobs > 0 else default)

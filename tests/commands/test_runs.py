@@ -96,7 +96,7 @@ def test_it_deletes_with_yes_only(outputs, tmp_path, capsys):
 def test_what_is_in_progress_or_begins_stays(outputs, capsys):
     starting = make(outputs.parent / "other", "new", finished=False, epoch=False, days=0)
     with lock(outputs / "2_none", "trains it"), lock(outputs.parent / "other", "runs this sweep"):
-        assert lines(capsys, "--prune", "--yes")[-1].startswith("deleted: 1 runs")
+        assert lines(capsys, "--prune", "--yes")[-1].startswith("deleted: 1 run, ")
         assert "running" in states(capsys)["2_none"]
         assert "running" in states(capsys)["new"]
     assert starting.exists()

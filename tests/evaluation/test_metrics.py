@@ -151,6 +151,8 @@ def test_noisy_reconstruction_compares_with_the_clean_image(batches):
     assert values["mse_masking_0.5"] == pytest.approx(energy / 2, rel=0.05)
     with pytest.raises(SettingError, match=r"eval\.noise=fog"):
         metrics.noisy_reconstruction(model, batches, "fog", [0.5])
+    near = metrics.noisy_reconstruction(model, batches, "masking", [0.5, 0.5000001])
+    assert list(near) == ["mse_masking_0.5", "mse_masking_0.5000001"]
 
 
 def test_noise_stays_in_the_range_of_the_models_data(batches):
