@@ -257,7 +257,7 @@ def _job(command: str, wants_traceback: bool) -> Callable[[Any], Any]:
         except Exception as error:
             if stopped := signal_behind(error):
                 raise stopped from None
-            if "WORLD_SIZE" in os.environ and lost_connection(error):
+            if lost_connection(error):
                 raise Gone from error
             message, is_bug = _verdict(error)
             if is_bug and (wants_traceback or not is_sweep()):

@@ -4,9 +4,11 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -117,6 +119,21 @@ def test_two_processes_train_in_a_directory_that_is_typed(tmp_path):
     done = trained(tmp_path, "model=ae", *SHORT, *TOGETHER, "hydra.run.dir=mine")
     assert (done.returncode, done.stderr) == (0, "")
     assert read_metrics(tmp_path / "mine")["processes"] == 2
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_ends_the_others_with_a_plain_line(tmp_path):
+    words = ("train", "model=ae", *TOGETHER, "trainer.max_epochs=100000", "hydra.run.dir=mine")
+    first = started(*words, cwd=tmp_path)
+    end = time.monotonic() + 120
+    while not (tmp_path / "mine" / "checkpoints" / "last.ckpt").exists():
+        assert first.poll() is None, first.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    (second,) = (one for one in psutil.Process(first.pid).children() if "ddp" in str(one.cmdline()))
+    second.kill()
+    said = "aecli: another process of this run has gone; to go on with it: aecli train resume=mine"
+    assert (first.communicate(timeout=60)[1].strip(), first.returncode) == (said, 1)
 
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "aecli")
