@@ -38,6 +38,11 @@ def first_line(error: BaseException) -> str:
     return one_line(lines[0] if lines else type(error).__name__)
 
 
+def counted(count: int, things: str) -> str:
+    """Return a number of things: "1 run" for 1 and "runs", "2,000 runs"."""
+    return f"1 {things.removesuffix('s')}" if count == 1 else f"{count:,} {things}"
+
+
 def markdown_cell(text: Any) -> str:
     """Return a text for a cell of a Markdown table: no HTML, links, images or further cells."""
     text = one_line(text).replace("\\", "\\\\").replace("&", "&amp;")

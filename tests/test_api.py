@@ -196,7 +196,7 @@ def test_a_training_leaves_this_process_as_it_was(tmp_path, monkeypatch, capfd):
     assert {path.name for path in (run.run.directory / ".hydra").iterdir()} == {
         "config.yaml", "hydra.yaml", "overrides.yaml"
     }  # fmt: skip
-    assert "done: 1 epochs" in (run.run.directory / "train.log").read_text()
+    assert "done: 1 epoch " in (run.run.directory / "train.log").read_text()
     assert run.run.directory == aecli.load("latest").run.directory.absolute()
 
 

@@ -25,7 +25,7 @@ from aecli.runs.listed import (
     listed,
 )
 from aecli.runs.paths import CONFIG, LOCK, OUTPUTS, SWEEP, lock, shown
-from aecli.text import one_line
+from aecli.text import counted, one_line
 
 DAY = 24 * 60 * 60
 HEAD = ("model", "data set", "epochs", "val/loss", "size", "state", "run")
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
     else:
         _show([_cells(one) for one in found], HEAD)
         size = _size(sum(one.size for one in found))
-        print(f"{_counted(found)}, {size}")  # noqa: T201
+        print(f"{counted(len(found), 'runs')}, {size}")  # noqa: T201
 
 
 def _parser() -> Parser:
@@ -138,10 +138,6 @@ def _show(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
         print("  ".join(cells).rstrip())  # noqa: T201
 
 
-def _counted(runs: Sequence[object]) -> str:
-    return "1 run" if len(runs) == 1 else f"{len(runs):,} runs"
-
-
 def _size(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
@@ -166,12 +162,13 @@ def _prune(found: Sequence[Listed], days: float | None, *, really: bool) -> None
     for line in kept:
         print(line)  # noqa: T201
     size = _size(sum(one.run.size for one in gone))
+    those, every = counted(len(gone), "runs"), counted(len(found), "runs")
     if not gone:
-        print(f"nothing to delete among {_counted(found)}")  # noqa: T201
+        print(f"nothing to delete among {every}")  # noqa: T201
     elif really:
-        print(f"deleted: {_counted(gone)}, {size}")  # noqa: T201
+        print(f"deleted: {those}, {size}")  # noqa: T201
     else:
-        print(f"would delete {len(gone):,} of {_counted(found)}, {size}; add --yes to do it")  # noqa: T201
+        print(f"would delete {len(gone):,} of {every}, {size}; add --yes to do it")  # noqa: T201
 
 
 _HEAD_WHY = (*HEAD[:-2], "why", HEAD[-1])

@@ -38,6 +38,7 @@ from aecli.runs.paths import BEST, CONFIG, LAST, as_typed, checkpoint_path, lock
 from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
+from aecli.text import counted
 from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.average import averages
 from aecli.training.callbacks import BestEpoch
@@ -75,7 +76,9 @@ def run(config: DictConfig, directory: Path) -> float:
         if state.is_done(config):
             if not in_sweep:
                 epochs = state.metrics["epochs"]
-                raise SettingError(f"resume={shown(directory)}: is done, {epochs} epochs long")
+                raise SettingError(
+                    f"resume={shown(directory)}: is done, {counted(epochs, 'epochs')} long"
+                )
             log.info("done already: %s", shown(directory))
             return _objective(config, directory)
         log.info("going on with %s", shown(directory))
@@ -345,7 +348,8 @@ def _say(results: Mapping[str, Any], trainer: pl.Trainer, directory: Path) -> No
     """Print how the training went and where the run is."""
     stopper = trainer.early_stopping_callback
     early = " (stopped early)" if stopper is not None and stopper.stopped_epoch else ""
-    log.info("done: %d epochs in %.0f s%s", results["epochs"], results["train_seconds"], early)
+    length = counted(results["epochs"], "epochs")
+    log.info("done: %s in %.0f s%s", length, results["train_seconds"], early)
     values = "  ".join(f"{name} {value:.4g}" for name, value in results["val"].items())
     epoch = f", best epoch {results['best_epoch']}" if results["asked_epochs"] else ""
     log.info("validation%s: %s", epoch, values)
@@ -367,7 +371,7 @@ def _headline(
     choices: Mapping[str, str], data: DataModule, model: Autoencoder, trainer: pl.Trainer
 ) -> str:
     device = trainer.strategy.root_device
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    threads = f", {counted(torch.get_num_threads(), 'threads')}" if device.type == "cpu" else ""
     several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
     sizes = {name: len(split) for name, split in data.splits.items()}
     what = "images" if data.card is not None and len(data.card.shape) == 3 else "rows"

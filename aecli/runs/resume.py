@@ -14,6 +14,7 @@ from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
 from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import CONFIG, LAST, checkpoint_path, shown
+from aecli.text import counted
 from aecli.untrusted import read_yaml
 
 LENGTH = "trainer.max_epochs"
@@ -103,7 +104,9 @@ def check_typed(
     for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start", "sparsity.warmup"):
         value = OmegaConf.select(stored, key)
         if value not in (None, 0, "constant", stored.sparsity.get("k")):
-            raise SettingError(f"{LENGTH}={epochs}: {key}={value} is laid out over {before} epochs")
+            raise SettingError(
+                f"{LENGTH}={epochs}: {key}={value} is laid out over {counted(before, 'epochs')}"
+            )
     stored.trainer.max_epochs = epochs
     path = directory / CONFIG  # read by `aecli compare`
     written = OmegaConf.create(read_yaml(path))

@@ -46,8 +46,9 @@ def machine(runs: Sequence[Mapping[str, Any]]) -> str:
     dates = sorted({run["date"] for run in runs})
     return (
         f"{len(runs)} runs, {hours:.1f} hours in all, on {kinds(run['processor'] for run in runs)}"
-        f" ({kinds(run['device'] for run in runs)}) with {kinds(run['threads'] for run in runs)}"
-        f" threads a run; {', '.join(map(versions, ('aecli', 'torch', 'python')))};"
+        f" ({kinds(run['device'] for run in runs)}), threads a run:"
+        f" {kinds(run['threads'] for run in runs)};"
+        f" {', '.join(map(versions, ('aecli', 'torch', 'python')))};"
         f" {' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
     )
 

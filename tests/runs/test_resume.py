@@ -263,12 +263,12 @@ def test_resume_on_the_command_line(tmp_path):
     config = (run / ".hydra" / "config.yaml").read_text()
     done = train("resume=latest")
     assert (done.returncode, done.stderr) == (
-        1, f"aecli: resume={run.relative_to(tmp_path)}: is done, 1 epochs long\n",
+        1, f"aecli: resume={run.relative_to(tmp_path)}: is done, 1 epoch long\n",
     )  # fmt: skip
 
     assert train("model=ae", "trainer=debug", "optimizer.schedule=cosine").returncode == 0
     longer = train("resume=latest", "trainer.max_epochs=3")
-    told = "trainer.max_epochs=3: optimizer.schedule=cosine is laid out over 1 epochs"
+    told = "trainer.max_epochs=3: optimizer.schedule=cosine is laid out over 1 epoch"
     assert (longer.returncode, longer.stderr) == (1, f"aecli: {told}\n")
     other = train("resume=latest", "seed=3")
     assert "seed: a resumed run keeps its settings; leave it out" in other.stderr
@@ -290,7 +290,7 @@ def test_what_is_laid_out_over_a_run_keeps_its_length(key, value, tmp_path):
     asked = OmegaConf.create({"trainer": {"max_epochs": 3}})
     stored = OmegaConf.create({"trainer": {"max_epochs": 1}, "sparsity": {"k": 5}})
     OmegaConf.update(stored, key, value, force_add=True)
-    told = f"trainer.max_epochs=3: {key}={value} is laid out over 1 epochs"
+    told = f"trainer.max_epochs=3: {key}={value} is laid out over 1 epoch"
     with pytest.raises(SettingError, match=re.escape(told)):
         check_typed(asked, stored, ["trainer.max_epochs"], tmp_path)
 

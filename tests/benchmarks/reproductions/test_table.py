@@ -129,7 +129,7 @@ def test_the_table_is_put_in_its_place(tmp_path):
 def test_the_machine_is_named_from_the_results():
     runs = [result(1.0), result(1.0, date="2026-01-03", processor=None)]
     assert table.machine(runs) == (
-        "2 runs, 0.1 hours in all, on Z80 (cpu) with 1 threads a run; aecli 0, torch 2, python 3;"
+        "2 runs, 0.1 hours in all, on Z80 (cpu), threads a run: 1; aecli 0, torch 2, python 3;"
         " 2026-01-01 to 2026-01-03."
     )
 
