@@ -11,6 +11,7 @@ Adam step.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -303,19 +304,21 @@ def quality(arguments: argparse.Namespace) -> None:
     """Train each on the same rows; write a line for each run."""
     results = Path(arguments.out)
     results.parent.mkdir(parents=True, exist_ok=True)
-    for seed in arguments.seeds:
-        for kind in arguments.kinds:
+    runs = {}
+    for kind, seed in itertools.product(arguments.kinds, arguments.seeds):
+        began = time.perf_counter()
+        run = runs[kind, seed] = trained(arguments, kind, seed, arguments.epochs)
+        seconds = time.perf_counter() - began
+        fit = fitted(run.data, of_run(run), arguments.latents)
+        _keep(results, kind, "aecli", seed, seconds, fit)
+    # Not before: with the others come packages that replace torch's optimizers.
+    for (kind, seed), run in runs.items():
+        for tool in QUALITY[kind]:
             began = time.perf_counter()
-            run = trained(arguments, kind, seed, arguments.epochs)
+            other = trained_by(tool, run.data, arguments, seed, arguments.epochs)
             seconds = time.perf_counter() - began
-            fit = fitted(run.data, of_run(run), arguments.latents)
-            _keep(results, kind, "aecli", seed, seconds, fit)
-            for tool in QUALITY[kind]:
-                began = time.perf_counter()
-                other = trained_by(tool, run.data, arguments, seed, arguments.epochs)
-                seconds = time.perf_counter() - began
-                fit = fitted(run.data, other.coded, arguments.latents)
-                _keep(results, kind, other.name, seed, seconds, fit)
+            fit = fitted(run.data, other.coded, arguments.latents)
+            _keep(results, kind, other.name, seed, seconds, fit)
 
 
 def _keep(results: Path, kind: str, name: str, seed: int, seconds: float, fit: Fit) -> None:
