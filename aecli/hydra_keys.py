@@ -1,12 +1,12 @@
 """The settings of Hydra's own that are typed, `hydra.NAME` and `hydra/GROUP`. No torch here."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aecli.errors import SettingError
+from aecli.machine import check_processes
 from aecli.options import NAME, options
 
 SET_HERE = (
@@ -79,9 +79,8 @@ def _check_launcher(typed: str, name: str, value: Any) -> None:
         raise SettingError(f"{typed}: has no effect; each job is a process that gets no arrays")
     if name == "n_jobs" and value == 0:
         raise SettingError(f"{typed}: must be a whole number of at least 1, or -1 for all cores")
-    cores = os.cpu_count() or 1
-    if name == "n_jobs" and isinstance(value, int) and value > cores:  # each is a process
-        raise SettingError(f"{typed}: there are {cores} processors")
+    if name == "n_jobs" and isinstance(value, int):
+        check_processes(typed, value)
     if name == "batch_size" and value != "auto" and not _is_count(value):
         raise SettingError(f"{typed}: must be a whole number of at least 1, or auto")
     if name == "pre_dispatch" and not PRE_DISPATCH.fullmatch(str(value)):

@@ -112,6 +112,10 @@ SLIPS = [
     ("-m hydra.sweep.subdir=../x seed=0,1", "must be a name in the sweep's folder for each"),
     ("launcher=joblib", "aecli: launcher=joblib: has an effect in a sweep only; add -m"),
     ("-m launcher=joblib hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: must be a whole"),
+    (
+        "-m sweeper=optuna launcher=joblib sweeper.at_once=9999 model.code_dim=2,3",
+        "sweeper.at_once=9999: there are ",
+    ),
     ("-m launcher=joblib hydra.launcher.n_jobs=9999", "launcher.n_jobs=9999: there are "),
     (
         "-m launcher=joblib 'hydra.launcher={n_jobs:0}'",

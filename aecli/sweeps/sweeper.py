@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from aecli import files
 from aecli.distributed import end_children
 from aecli.errors import SettingError, check_int
+from aecli.machine import check_processes
 from aecli.runs.paths import SWEEP
 from aecli.sweeps.places import Ended, Places
 from aecli.sweeps.report import report
@@ -112,10 +113,9 @@ def _at_once(config: DictConfig) -> int:
                 f"sweeper.at_once={typed}: launcher=basic runs one job after the other; add"
                 " launcher=joblib"
             )
-    cores = os.cpu_count() or 1
-    if name == "joblib" and typed is not None and typed > cores:
-        raise SettingError(f"sweeper.at_once={typed}: there are {cores} processors")
-    default = 1 if name == "basic" else cores
+        if name == "joblib":
+            check_processes(f"sweeper.at_once={typed}", typed)
+    default = 1 if name == "basic" else os.cpu_count() or 1
     if name != "joblib":
         return typed or default
     places = typed or (launcher.n_jobs if launcher.n_jobs > 0 else default)

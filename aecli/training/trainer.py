@@ -14,6 +14,7 @@ from aecli.build import build
 from aecli.config import is_sweep, plain
 from aecli.distributed import launched
 from aecli.errors import SettingError, check_int, check_number
+from aecli.machine import check_processes
 from aecli.models import Autoencoder
 from aecli.runs.checkpoint import AtomicCheckpointIO
 from aecli.runs.paths import BEST, CHECKPOINTS, LAST
@@ -108,9 +109,8 @@ def check_together(
             f"{asked}: a sweep's jobs take one device each; leave -m out, or let the jobs run side"
             " by side with launcher=joblib or launcher=submitit_slurm"
         )
-    cores = os.cpu_count() or 1
-    if trainer.strategy.root_device.type == "cpu" and trainer.world_size > cores and not launched():
-        raise SettingError(f"{asked}: there are {cores} processors")
+    if trainer.strategy.root_device.type == "cpu" and not launched():
+        check_processes(asked, trainer.world_size)
 
 
 class EpochCheckpoint(ModelCheckpoint):
