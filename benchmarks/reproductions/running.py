@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,38 @@ from benchmarks.reproductions.settings import differences, of_run
 COMMIT = "commit.txt"
 """In the folder of a seed: the commits that its run was started and resumed from."""
 UNKNOWN = "unknown"
+THEN = " then "
+EVALUATING = "benchmarks.reproductions.evaluating"
 
 
 def run(name: str, seed: int, settings: Mapping[str, Any], results: Path, jobs: int) -> int:
     """Run an experiment, or the rest of it, and keep its result; return the exit status.
 
-    Nothing is run if there is a result with the experiment's present `settings`.
+    Nothing is run if there is a result with the experiment's present `settings`. A finished run
+    whose settings differ in those of `eval` alone is evaluated again, and not trained.
     """
     keep_finished(name, seed, results, settings)
     if is_kept(name, seed, results, settings):
         return 0
     folder = seed_folder(name, seed)
-    command = [sys.executable, "-m", "aecli", "train"]
-    if started := [r for r in runs_in(folder, settings) if checkpoint_path(r, LAST).exists()]:
-        command += [f"resume={started[-1]}"]
-    else:
-        command += [f"experiment={name}", f"seed={seed}", f"output_dir={folder}"]
-    print(*command[2:], flush=True)  # noqa: T201
     folder.mkdir(parents=True, exist_ok=True)
-    _note_commit(folder / COMMIT, resumed=bool(started))
+    before = None
+    if trained := list(_evaluated_otherwise(folder, settings)):
+        command = [EVALUATING, name, str(trained[-1])]
+        before = _commit_of(read(results, name, seed))
+    elif started := [r for r in runs_in(folder, settings) if checkpoint_path(r, LAST).exists()]:
+        command = ["aecli", "train", f"resume={started[-1]}"]
+        before = _noted(folder / COMMIT)
+    else:
+        command = ["aecli", "train", f"experiment={name}", f"seed={seed}", f"output_dir={folder}"]
+    print(*command, flush=True)  # noqa: T201
+    _note_commit(folder / COMMIT, before)
     # Small networks: two runs of one thread are faster than one after the other of two.
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     with (folder / "output.log").open("a") as output:
-        status = subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
+        python = [sys.executable, "-m", *command]
+        status = subprocess.run(python, stdout=output, stderr=output, env=environment).returncode
     if status == 0:
         keep_finished(name, seed, results, settings)
     return status
@@ -57,11 +65,11 @@ def keep_finished(name: str, seed: int, results: Path, settings: Mapping[str, An
     same = [run for run in runs_in(folder, settings) if run in ended]
     is_first = not result_path(results, name, seed).exists()
     if same or (ended and is_first):
-        noted = folder / COMMIT
-        commits = noted.read_text().splitlines() if noted.exists() else [UNKNOWN]
-        commit = None if commits == [UNKNOWN] else " then ".join(commits)
+        commits = _noted(folder / COMMIT)
+        commit = None if commits == [UNKNOWN] else THEN.join(commits)
         write((same or ended)[-1], name, seed, results, commit)
-        noted.unlink(missing_ok=True)  # it says nothing about another run in this folder
+        # It says nothing about another run in this folder.
+        (folder / COMMIT).unlink(missing_ok=True)
 
 
 def is_kept(name: str, seed: int, results: Path, settings: Mapping[str, Any]) -> bool:
@@ -83,14 +91,29 @@ def runs_in(folder: Path, settings: Mapping[str, Any] | None = None) -> Iterator
             yield run
 
 
-def _note_commit(path: Path, *, resumed: bool) -> None:
-    """Note the commit of the code that is about to run; beside the one before, if it resumes."""
-    commit = current_commit()
-    noted = [commit or UNKNOWN]
-    if resumed:
-        before = path.read_text().splitlines() if path.exists() else [UNKNOWN]
-        noted = list(dict.fromkeys([*before, *noted]))
-    path.write_text("\n".join(noted))
+def _evaluated_otherwise(folder: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """Return the finished runs in a folder that differ from `settings`, but in `eval` alone."""
+    for run in runs_in(folder):
+        other = [
+            difference.startswith("eval.") for difference in differences(of_run(run), settings)
+        ]
+        if other and all(other) and "experiment" in read_metrics(run):
+            yield run
+
+
+def _note_commit(path: Path, before: Sequence[str] | None) -> None:
+    """Note the commit of the code that is about to run, beside those that the run had `before`."""
+    path.write_text("\n".join(dict.fromkeys([*(before or ()), current_commit() or UNKNOWN])))
+
+
+def _noted(path: Path) -> list[str]:
+    """Return the commits that were noted in a folder."""
+    return path.read_text().splitlines() if path.exists() else [UNKNOWN]
+
+
+def _commit_of(result: Mapping[str, Any] | None) -> list[str]:
+    """Return the commits that a result has."""
+    return (result["commit"] if result and result["commit"] else UNKNOWN).split(THEN)
 
 
 def current_commit() -> str | None:

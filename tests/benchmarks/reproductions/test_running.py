@@ -1,17 +1,24 @@
 """What the script runs, resumes and keeps."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
+from aecli.commands.train import train
+from aecli.runs.metrics_file import read_metrics
+from aecli.runs.paths import CONFIG
 from benchmarks.reproductions import __main__ as script
 from benchmarks.reproductions import running
+from benchmarks.reproductions.evaluating import evaluate_again
 from benchmarks.reproductions.results import read, result_path
 from benchmarks.reproductions.rows import ROWS
-from benchmarks.reproductions.settings import of_experiment
+from benchmarks.reproductions.settings import differences, of_experiment, of_run
 from tests.benchmarks.reproductions.made import keep, run
+from tests.conftest import configure
 
 NAME = "hinton2006/pca"
 
@@ -76,6 +83,34 @@ def test_a_run_that_was_killed_goes_on(results, folder, typed):
     (folder / running.COMMIT).write_text("aaa")
     assert started(results)["commit"] == "aaa then 0123abc"
     assert typed == [["train", f"resume={killed}"]]
+
+
+def test_a_run_that_was_evaluated_otherwise_is_evaluated_again(results, folder, typed):
+    before = run(folder, NAME, "eval.importance_samples=7")
+    started(results)
+    assert typed == [[NAME, str(before)]]  # and not trained
+    assert read(results, NAME, 0)["commit"] == "unknown then 0123abc"
+    run(folder, NAME, "eval.importance_samples=7", "model.code_dim=31", date="2026-03-01")
+    keep(results, NAME, 0, 12.0, {})
+    for unlike in folder.glob("*/2026-0[12]*"):
+        shutil.rmtree(unlike)
+    started(results)
+    assert typed[1][1] == f"experiment={NAME}"  # another model is trained
+
+
+def test_an_evaluation_again_says_what_the_run_was_measured_by(mnist, tmp_path, monkeypatch):
+    overrides = f"experiment={NAME}", "eval.batch_size=400", "eval.checkpoint=last"
+    monkeypatch.setenv("AECLI_DATA", str(mnist))
+    config, choices = configure(*overrides)
+    (tmp_path / CONFIG).parent.mkdir()
+    OmegaConf.save(config, tmp_path / CONFIG)
+    train(config, tmp_path, choices)
+    evaluate_again(NAME, tmp_path)
+    metrics = read_metrics(tmp_path)
+    assert metrics["test"]["checkpoint"] == "best.ckpt"
+    assert metrics["experiment"]["here"] == pytest.approx(13.87, abs=0.02)
+    assert metrics["experiment"]["changed"] == []
+    assert not list(differences(of_run(tmp_path), of_experiment(NAME)[0]))
 
 
 def test_a_run_that_was_finished_otherwise_is_kept(results, folder, typed):
