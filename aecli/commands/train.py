@@ -1,15 +1,11 @@
 """`aecli train`: build a model and its data, fit, and print where the run is."""
 
 import logging
-import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from datetime import date
 from pathlib import Path
-from shlex import quote
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -18,15 +14,15 @@ from lightning.fabric import Fabric
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from aecli import __version__, files, plugins
+from aecli import files
 from aecli.build import build
+from aecli.commands import train_report
 from aecli.commands.evaluate import check_settings, evaluate
 from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed, shortened
 from aecli.evaluation.memory import keep_freed_memory
-from aecli.machine import processor
 from aecli.models import VAE, Autoencoder, Dictionary
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
@@ -34,14 +30,13 @@ from aecli.runs.checkpoint import STANDARD, Stored, parts, stored
 from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
-from aecli.runs.paths import BEST, CONFIG, LAST, as_typed, checkpoint_path, lock, shown
+from aecli.runs.paths import BEST, CONFIG, LAST, checkpoint_path, lock, shown
 from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
 from aecli.text import counted
 from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.average import averages
-from aecli.training.callbacks import BestEpoch
 from aecli.training.contract import check_parts
 from aecli.training.memory import check_memory
 from aecli.training.source_contract import set_up
@@ -98,7 +93,7 @@ def run(config: DictConfig, directory: Path) -> float:
         values = evaluate(run, config.eval, config.seed, root=config.dataset.get("root"))
         report(choices["experiment"], config, values, directory)
     if not in_sweep:  # a sweep says once, at its end, what to do next
-        log.info(_next_lines(config, directory))
+        log.info(train_report.next_lines(config, directory))
     return _objective(config, directory)
 
 
@@ -185,7 +180,7 @@ def train(
     best, timer = own_callbacks(config)
     own = [best, timer, threads, *averages(config, model), *callbacks]
     trainer = build_trainer(config, directory, choices, own, arithmetic)
-    log.info(_headline(choices, data, model, trainer))
+    log.info(train_report.headline(choices, data, model, trainer))
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
     data.check_batches(trainer.world_size, model.smallest_batch)
@@ -197,9 +192,11 @@ def train(
     if best.epoch == 0:
         raise SettingError("trainer: ended before any validation, so that there is no best epoch")
     seconds = timer.time_elapsed("train")
-    results = _results(trainer, model, choices, arithmetic, best, seconds, pretrain_seconds)
+    results = train_report.results(
+        trainer, model, choices, arithmetic, best, seconds, pretrain_seconds
+    )
     update_metrics(directory, results)
-    _say(results, trainer, directory)
+    train_report.say(results, trainer, directory)
 
 
 def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
@@ -309,53 +306,6 @@ def _fit(
         raise
 
 
-def _results(
-    trainer: pl.Trainer,
-    model: Autoencoder,
-    choices: Mapping[str, str],
-    arithmetic: Arithmetic,
-    best: BestEpoch,
-    seconds: float,
-    pretrain_seconds: float | None,
-) -> dict[str, Any]:
-    """Return what a training writes into `metrics.json`.
-
-    `train_seconds` has those of the pretraining in it, but in a resumed run, which does not know
-    them.
-    """
-    return {
-        "version": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": processor(),
-        "device": trainer.strategy.root_device.type,
-        "threads": torch.get_num_threads(),
-        "processes": trainer.world_size,
-        "precision": arithmetic.precision,
-        "date": date.today().isoformat(),
-        "choices": dict(choices),
-        "parameters": _parameters(model),
-        "epochs": trainer.current_epoch,
-        "asked_epochs": trainer.max_epochs,
-        "best_epoch": best.epoch,
-        "train_seconds": round(seconds + (pretrain_seconds or 0), 1),
-        "pretrain_seconds": None if pretrain_seconds is None else round(pretrain_seconds, 1),
-        "val": best.metrics,
-    }
-
-
-def _say(results: Mapping[str, Any], trainer: pl.Trainer, directory: Path) -> None:
-    """Print how the training went and where the run is."""
-    stopper = trainer.early_stopping_callback
-    early = " (stopped early)" if stopper is not None and stopper.stopped_epoch else ""
-    length = counted(results["epochs"], "epochs")
-    log.info("done: %s in %.0f s%s", length, results["train_seconds"], early)
-    values = "  ".join(f"{name} {value:.4g}" for name, value in results["val"].items())
-    epoch = f", best epoch {results['best_epoch']}" if results["asked_epochs"] else ""
-    log.info("validation%s: %s", epoch, values)
-    log.info("run: %s", shown(directory))
-
-
 def quieten() -> None:
     """Send other libraries' messages to the run's log; the terminal is for what a user can use."""
     logging.captureWarnings(True)
@@ -365,38 +315,3 @@ def quieten() -> None:
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _headline(
-    choices: Mapping[str, str], data: DataModule, model: Autoencoder, trainer: pl.Trainer
-) -> str:
-    device = trainer.strategy.root_device
-    threads = f", {counted(torch.get_num_threads(), 'threads')}" if device.type == "cpu" else ""
-    several = f", {trainer.world_size} processes" if trainer.world_size > 1 else ""
-    sizes = {name: len(split) for name, split in data.splits.items()}
-    what = "images" if data.card is not None and len(data.card.shape) == 3 else "rows"
-    return (
-        f"{choices['model']} on {choices['dataset']}: {sizes['train']:,} training and"
-        f" {sizes['validation']:,} validation {what}, {_parameters(model):,} parameters,"
-        f" {device.type}{threads}{several}"
-    )
-
-
-def _parameters(model: Autoencoder) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _next_lines(config: DictConfig, directory: Path) -> str:
-    run = as_typed("run", directory)
-    model: Autoencoder = build(config, "model")
-    kind = "prior" if model.has_prior else "reconstruct"
-    typed = plugins.as_typed(config.plugins)
-    # The page is of what a model makes of its own input.
-    page = f"  aecli explore {run} out=explore.html{typed}\n"
-    return (
-        f"next:\n"
-        f"  aecli eval {run}{typed}\n"
-        f"  aecli sample {run} kind={kind}{typed}\n"
-        f"{'' if config.dataset.get('targets') else page}"
-        f"  tensorboard --logdir {quote(config.output_dir)}"
-    )

@@ -12,7 +12,8 @@ from aecli.commands.evaluate import _without_common_end
 from aecli.commands.evaluate import main as evaluate
 from aecli.commands.sample import KINDS
 from aecli.commands.sample import main as sample
-from aecli.commands.train import _next_lines, train
+from aecli.commands.train import train
+from aecli.commands.train_report import next_lines
 from aecli.errors import SettingError
 from aecli.runs.find import find
 from aecli.runs.load import load
@@ -345,7 +346,7 @@ def test_a_start_that_the_pretraining_replaces_is_refused(tmp_path, word):
 def test_it_ends_with_what_to_type_next(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config, _ = configure("model=ae", "network.hidden=[8]")
-    lines = _next_lines(config, tmp_path / "outputs" / "ae").splitlines()
+    lines = next_lines(config, tmp_path / "outputs" / "ae").splitlines()
     assert lines == [
         "next:",
         "  aecli eval run=outputs/ae",
