@@ -78,6 +78,8 @@ def test_it_holds_all_and_fetches_nothing(page):
     assert "best by val/loss" in text
     settings = [a["data-filter"] for _, a in found.elements if "data-filter" in a]
     assert {"model=vae", "model=ae", "model.beta=1", "model.beta=4"} <= set(settings)
+    (example,) = [a["placeholder"] for _, a in found.elements if "placeholder" in a]
+    assert example in settings
 
 
 def test_foreign_strings_are_only_shown(page):

@@ -99,7 +99,7 @@ def _table(
     lines = [
         '<section aria-labelledby="table"><h2 id="table">Table</h2>',
         '<p class="controls"><label for="filter">Show rows with</label>',
-        '<input id="filter" type="search" autocomplete="off" placeholder="vae model.beta=4">',
+        f'<input id="filter" type="search" autocomplete="off" placeholder="{_example(groups)}">',
         '<output id="count" for="filter"></output></p>',
         '<div class="wide" tabindex="0" role="region" aria-labelledby="table">',
         f'<table id="runs"><thead><tr>{cells}</tr></thead><tbody>',
@@ -114,6 +114,13 @@ def _table(
     if len(rows) > MOST_ROWS:
         lines.append(f"<p>The first {MOST_ROWS:,} of {len(rows):,}; table.csv has all.</p>")
     return [*lines, "</section>"]
+
+
+def _example(groups: Sequence[Group]) -> str:
+    """Return what might be typed to filter these rows: a setting of the best of them."""
+    settings = groups[0].settings
+    key = next((key for key in varied(groups) if key in settings), next(iter(settings), None))
+    return "a word" if key is None else _text(f"{key}={shown(settings[key])}", 60)
 
 
 def _cell(text: str, is_number: bool) -> str:
