@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from aecli.api import Model
     from aecli.estimator import Autoencoder
 
-__version__ = "0.7.1"
+__version__ = "0.7.2"
 __all__ = ["Autoencoder", "load", "train"]
 
 

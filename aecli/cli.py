@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple, NoReturn
 
 from aecli.distributed import end_children, launched, rank
-from aecli.failures import discard_directory, forget_failure, how_to_go_on, report
+from aecli.failures import discard_directory, forget_failure, how_to_go_on, report, say
 from aecli.signals import (
     Ending,
     Terminated,
@@ -23,7 +23,6 @@ from aecli.signals import (
     signal_behind,
 )
 from aecli.terminal import end_bars
-from aecli.text import printable
 
 COMMANDS = {
     "train": "aecli.commands.train",
@@ -180,6 +179,8 @@ def _run(command: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path="pkg://aecli.conf", config_name=command)(job)()
     except Gone:
+        if rank() > 0:
+            sys.exit(1)  # the first says it
         _fail(1, f"another process of this run has gone{how_to_go_on(command)}")
     except Bug as bug:
         raise bug.__cause__ or bug from None
@@ -318,9 +319,7 @@ def _run_plain(command: str, words: list[str]) -> None:
 
 
 def _fail(code: int, message: str) -> NoReturn:
-    if rank() == 0:
-        end_bars()
-        print(f"aecli: {printable(message)}", file=sys.stderr)  # noqa: T201
+    say(message)
     sys.exit(code)
 
 

@@ -84,6 +84,12 @@ def rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0))
 
 
+def is_first_here() -> bool:
+    """Return whether this process is the first on its machine of those that train together."""
+    srun = launched() and "TORCHELASTIC_RUN_ID" not in os.environ
+    return int(os.environ.get("SLURM_LOCALID" if srun else "LOCAL_RANK", 0)) == 0
+
+
 def end_with_parent() -> None:
     """End this process as soon as its parent has ended."""
     parent = os.getppid()

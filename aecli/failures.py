@@ -1,11 +1,31 @@
 """What is written, removed and said where a run fails or is interrupted. No torch here."""
 
+import platform
 import sys
+import time
 from contextlib import suppress
 
-from aecli.distributed import launched, rank
+from aecli.distributed import is_first_here, launched, rank
 from aecli.terminal import end_bars
 from aecli.text import printable
+
+GRACE = 3.0
+"""Seconds in which the first of several processes ends the others by what it has found as well."""
+
+
+def say(failure: str) -> None:
+    """Print why this process ends, if it is the first on its machine.
+
+    What all of several processes find is said by the very first, which ends the others; one that
+    lives longer has a reason of its own, such as a file that is missing on its machine.
+    """
+    if not is_first_here():
+        return
+    if rank() > 0:
+        time.sleep(GRACE)
+        failure = f"rank {rank()} on {platform.node()}: {failure}"
+    end_bars()
+    print(f"aecli: {printable(failure)}", file=sys.stderr)  # noqa: T201
 
 
 def report(failure: str) -> None:
@@ -18,16 +38,13 @@ def report(failure: str) -> None:
     from aecli.config import is_sweep
     from aecli.runs.paths import ERROR
 
-    if rank() > 0:
-        return  # the first of several processes says it
     job = ""
     if is_sweep():
         hydra = HydraConfig.get()
         job = f"job {hydra.job.num}: "
         with suppress(files.WriteError):  # on a full disk, the line below is all there is
             files.write(Path(hydra.runtime.output_dir) / ERROR, f"{printable(failure)}\n")
-    end_bars()
-    print(f"aecli: {job}{printable(failure)}", file=sys.stderr)  # noqa: T201
+    say(job + failure)
 
 
 def forget_failure() -> None:

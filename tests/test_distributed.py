@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import platform
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -153,6 +155,26 @@ def test_torchrun_starts_them_too_and_a_run_goes_on(tmp_path):
     longer = trained(tmp_path, f"resume={run}", "trainer.max_epochs=4", starter=TORCHRUN)
     assert longer.returncode == 0, longer.stderr
     assert read_metrics(run)["epochs"] == 4
+
+
+@pytest.mark.slow
+def test_what_one_machine_lacks_is_said_by_it(tmp_path):
+    machines = [tmp_path / "first", tmp_path / "second"]
+    for machine in machines:
+        machine.mkdir()
+    np.save(machines[0] / "x.npy", np.ones((500, 6), "f4"))
+    nodes = ("--nnodes", "2", "--nproc-per-node", "1", "--master-port", "29763")
+    starters = [(*TORCHRUN[:3], *nodes, "--node-rank", n, "-m", "aecli") for n in "01"]
+    words = ("trainer=ddp", "dataset=array", "dataset.file=x.npy", *SHORT)
+    with ThreadPoolExecutor() as pool:
+        parts = zip(machines, starters, strict=True)
+        done = [pool.submit(trained, at, *words, starter=starter) for at, starter in parts]
+    told = [
+        [line for line in one.result().stderr.splitlines() if "aecli: " in line] for one in done
+    ]
+    (first,), (second,) = told
+    assert first.startswith("aecli: another process of this run has gone; to go on with it: ")
+    assert second == f"aecli: rank 1 on {platform.node()}: dataset.file=x.npy: no such file"
 
 
 @pytest.mark.slow
