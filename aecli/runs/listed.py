@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from aecli.errors import SettingError
 from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import (
+    BEST,
     CHECKPOINTS,
     CONFIG,
     ERROR,
@@ -30,8 +32,18 @@ STARTING = 600
 """Seconds after its last change in which a run without an epoch may be one that is starting."""
 KEYS = {"model", "dataset", "trainer", "likelihood", "objective", "pictures_every", "output_dir"}
 """What the settings of every run have; those of other programs that use Hydra have not."""
-OURS = {CHECKPOINTS, METRICS, PICTURES, SAMPLES, ERROR, LOCK, CONFIG.parts[0]}
-"""What lies in a run's directory, beside logs and TensorBoard's files."""
+OURS = re.compile(
+    rf"{METRICS}|{ERROR}|{LOCK}|train\w*\.log"
+    r"|\.hydra/(config|hydra|overrides)\.yaml"
+    rf"|{CHECKPOINTS}/({BEST}|{LAST})\.ckpt"
+    rf"|{PICTURES}/(\w[\w.-]*\.png|top_rows\.(csv|html))"
+    rf"|{SAMPLES}/[a-z_]+(-\d+)?\.(npz|png)"
+    r"|events\.out\.tfevents\.[^/]*|projector_config\.pbtxt"
+    r"|\d{5,}/codes/(metadata\.tsv|sprite\.png|tensors\.tsv)"
+    r"|(.*/)?\.[^/]*\.part"  # of a writer that was killed
+    rf"|{CHECKPOINTS}|{PICTURES}|{SAMPLES}",  # a link to somewhere else
+)
+"""Files in a run's directory that aecli, Hydra and TensorBoard write there."""
 
 
 class Listed(NamedTuple):
@@ -121,14 +133,9 @@ def is_ours(directory: Path) -> bool:
 
 
 def foreign_files(directory: Path) -> list[str]:
-    """Return the names in a run's directory of what aecli does not write there."""
-    return sorted(path.name for path in directory.iterdir() if not _is_of_a_run(path.name))
-
-
-def _is_of_a_run(name: str) -> bool:
-    is_of_tensorboard = name.startswith("events.out.tfevents.") or name == "projector_config.pbtxt"
-    is_projector = name.isdigit() and len(name) >= 5
-    return name in OURS or is_of_tensorboard or is_projector or name.endswith(".log")
+    """Return what aecli does not write in a run's directory, as paths in it; a link is one."""
+    paths = (Path(entry.path).relative_to(directory) for entry in _files(str(directory)))
+    return sorted(str(path) for path in paths if not OURS.fullmatch(path.as_posix()))
 
 
 def is_locked(directory: Path) -> bool:

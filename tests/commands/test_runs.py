@@ -136,6 +136,29 @@ def test_what_is_not_a_run_of_aecli_stays(outputs, tmp_path, capsys):
     assert (outputs / "3_failed" / "notes.txt").exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "eval/notes.md",
+        "checkpoints/mine.csv",
+        "checkpoints/epoch.ckpt",
+        "20240115/thesis.tex",
+        "lab.log",
+        "samples/mine/a.png",
+        ".hydra/mine.yaml",
+        "events.txt",
+    ],
+)
+def test_a_users_file_within_a_run_stays(outputs, capsys, name):
+    mine = outputs / "3_failed" / name
+    mine.parent.mkdir(exist_ok=True, parents=True)
+    mine.write_text("of years")
+    said = lines(capsys, "--prune", "--yes", "--older-than", "0.0001")
+    assert any(f"3_failed: has files that aecli has not made: {name}" in line for line in said)
+    assert mine.read_text() == "of years"
+    assert not (outputs / "2_none").exists()
+
+
 def test_nothing_behind_a_link_is_touched(outputs, tmp_path, capsys):
     mine = make(tmp_path / "mine", "run", finished=False, epoch=False, days=9)
     (tmp_path / "outputs" / "linked").symlink_to(tmp_path / "mine")
