@@ -87,7 +87,12 @@ class CodeFile:
         with (
             self.path.open("rb") as file,
             pandas.read_csv(
-                file, sep=separator, chunksize=self.batch_size, dtype={"id": str}, na_filter=True
+                file,
+                sep=separator,
+                chunksize=self.batch_size,
+                dtype={"id": str},
+                keep_default_na=False,  # an id may be NA
+                na_values=dict.fromkeys(self.columns, ["", "nan", "NaN"]),
             ) as frames,
         ):
             for frame in frames:

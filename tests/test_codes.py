@@ -10,7 +10,7 @@ from aecli.rows import new_rows
 from tests.hostile import bounded
 
 Z = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
-IDS = np.array([f"{number:03}" for number in range(10)], object)
+IDS = np.array(["NA", "0.10", "1E5", *(f"{number:03}" for number in range(7))], object)
 
 
 def read(path, key=None, size=4, units=3):

@@ -108,7 +108,8 @@ class TableFile:
             )
         path = Path(self.file).expanduser()
         texts = card.texts if isinstance(card, TableCard) else ()
-        table = read_table(path, self.separator, self.decimal, texts)
+        id, label = self.roles["id"], self.roles["label"]
+        table = read_table(path, self.separator, self.decimal, texts, id, label)
         roles = {role: name for role, name in self.roles.items() if name is not None}
         if isinstance(card, TableCard):
             # New data may have no labels; what the card needs, it asks for itself.

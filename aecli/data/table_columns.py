@@ -24,7 +24,17 @@ KINDS = ("string", "boolean", "categorical", "mixed-integer", "empty")
 """What pandas calls texts, categories, and whole numbers among texts."""
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(e[-+]?\d+)?", re.I)
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?", re.I)
-DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{2,4})([ T].*)?")
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
+WRITTEN = re.compile(
+    r"[-+]?[$€£¥]?\s?(\d{1,3}([ ,.'’\u00a0\u202f]\d{3})+|\d+)([.,]\d+)?\s?[%$€£¥]?"
+)
+"""A number as people write it: 1,234.56, 12 %, $3."""
+LEVELS = 20
+"""Different numbers of this kind, at most, that are taken for categories: 10 %, 20 %, 50 %."""
+DATE = re.compile(
+    r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{4}[-/](0?[1-9]|1[0-2])|\d{1,2}([-/.])\d{1,2}\4\d{2,4})"
+    r"([ T].*)?"
+)
 
 
 def is_number(values: "Series") -> bool:
@@ -116,17 +126,30 @@ def _check_texts(name: str, codes: np.ndarray, texts: Sequence[str], without: st
     """Refuse texts that are numbers or dates rather than categories."""
     some = texts[:LOOKED_AT]
     commas = [text for text in some if DECIMAL_COMMA.fullmatch(text)]
+    thousands = [text for text in some if THOUSANDS.fullmatch(text)]
+    others = (text for text in some if "," in text or not NUMBER.fullmatch(text))
+    if thousands and all(map(THOUSANDS.fullmatch, others)):
+        raise SettingError(
+            f"dataset.file: column {name} holds texts such as {one_line(thousands[0])}; write"
+            f" {one_line(thousands[0].replace(',', ''))}, or set dataset.decimal=',' if that is the"
+            " decimal mark"
+        )
     if commas and all(map(NUMBER.fullmatch, some)):
         raise SettingError(
             f"dataset.file: column {name} holds texts such as {one_line(commas[0])}; set"
             " dataset.decimal=',' if they are numbers"
+        )
+    wrong = [place for place, text in enumerate(some) if not NUMBER.fullmatch(text)]
+    if wrong and len(some) > LEVELS and all(map(WRITTEN.fullmatch, some)):
+        raise SettingError(
+            f"dataset.file: column {name} holds texts such as {one_line(some[wrong[0]], 40)}; write"
+            f" plain numbers, such as 1234.5, or {without}"
         )
     if all(map(DATE.fullmatch, some)):
         raise SettingError(
             f"dataset.file: column {name} holds dates, such as {one_line(some[0], 40)}; make"
             f" numbers of it, or {without}"
         )
-    wrong = [place for place, text in enumerate(some) if not NUMBER.fullmatch(text)]
     if 0 < len(wrong) < len(some) / 2 and len(wrong) <= max(FEW, len(some) / 10):
         count = int(np.isin(codes, wrong).sum())
         raise SettingError(

@@ -15,7 +15,7 @@ from aecli.text import first_line, one_line
 from aecli.untrusted import size_of
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet", ".feather")
 SEPARATORS = ",;\t|"
@@ -25,10 +25,19 @@ CELL = 8
 """Bytes in memory, at least, of an entry."""
 AT_ONCE = 1 << 20
 LONGEST_HEADER = 1 << 20
+NOT_THERE = ["", "NA", "N/A", "n/a", "<NA>", "#NA", "#N/A", "#N/A N/A", "NULL", "null"]
+NOT_THERE += ["NaN", "-NaN", "nan", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"]
+"""What a text has for a missing entry: what pandas takes for one, but not None, which is a category
+in many tables."""
 
 
 def read_table(
-    path: Path, separator: str | None, decimal: str, texts: Collection[str] = ()
+    path: Path,
+    separator: str | None,
+    decimal: str,
+    texts: Collection[str] = (),
+    id: str | None = None,
+    label: str | None = None,
 ) -> "DataFrame":
     """Return the table in a file, by its ending.
 
@@ -38,6 +47,9 @@ def read_table(
             shows.
         decimal: the decimal mark in a text file.
         texts: columns that are texts, even if all that stands there looks like numbers.
+        id: a column of a text file whose entries are taken as they stand there: 0.10, NA.
+        label: a column of a text file that is one of texts if a number in it begins with 0: 01 and
+            1 are two classes.
 
     Raises `SettingError` for a file that is missing, damaged, empty, of another kind or too large,
     for columns that cannot be told apart by their names, and for rows of different lengths.
@@ -56,7 +68,7 @@ def read_table(
             if ending.endswith(".gz"):
                 size = _unpacked(path)
             check_fits(f"{one_line(path)}: the table", PARSED * size)
-            frame = _text(path, separator, decimal, texts)
+            frame = _text(path, separator, decimal, texts, id, label)
     if not len(frame):
         raise SettingError(f"{one_line(path)}: has no rows")
     return frame
@@ -119,7 +131,14 @@ def _feather(path: Path, file: Any) -> Any:
     return pyarrow.Table.from_batches(batches, file.schema)
 
 
-def _text(path: Path, separator: str | None, decimal: str, texts: Collection[str]) -> "DataFrame":
+def _text(
+    path: Path,
+    separator: str | None,
+    decimal: str,
+    texts: Collection[str],
+    id: str | None,
+    label: str | None,
+) -> "DataFrame":
     import pandas
 
     try:
@@ -134,8 +153,12 @@ def _text(path: Path, separator: str | None, decimal: str, texts: Collection[str
             low_memory=False,
             header=0,
             names=names,
-            dtype=dict.fromkeys(set(texts) & set(names), "str"),
+            dtype=dict.fromkeys({*texts, id, label} & set(names), "str"),
+            keep_default_na=False,
+            na_values={name: [""] if name == id else NOT_THERE for name in names},
         )
+        if label in names:
+            frame[label] = _labels(frame[label])
         if len(frame) and frame[names[-1]].isna().any():  # pandas fills rows that are too short
             _check_lengths(path, separator, len(names))
         return frame
@@ -146,6 +169,22 @@ def _text(path: Path, separator: str | None, decimal: str, texts: Collection[str
     except pandas.errors.ParserError as error:
         what = first_line(error).removeprefix("Error tokenizing data. C error: ")
         raise _ragged(path, what) from error
+
+
+def _labels(texts: "Series") -> "Series":
+    """Return labels of a text file as pandas reads them, or as the texts that they are."""
+    from pandas import to_numeric
+
+    there = texts.dropna()
+    if there.str.fullmatch(r"[-+]?0\d.*").any():
+        return texts
+    truths = there.str.lower().isin(["true", "false"])
+    if len(truths) and truths.all():
+        return texts.map(lambda text: text.lower() == "true", na_action="ignore")
+    try:
+        return to_numeric(texts)
+    except ValueError:
+        return texts
 
 
 def _header(path: Path, separator: str | None) -> tuple[list[str], str]:

@@ -30,6 +30,10 @@ def column(values, dtype=None):
         ["1-room", "2-room", "3-room"],
         ["2020", "2021", "n"] * 3 + ["x", "y", "z"],
         ["10:30", "11:45"],
+        ["10 %", "20 %", "50%"],
+        ["1,234", "none"],
+        [str(number) for number in range(100)],
+        ["2020-13", "2021-14"],
     ],
 )
 def test_numbers_and_categories_are_features(values):
@@ -42,6 +46,12 @@ BAD = [
     ([None, None], "column a is empty"),
     (["1,5", "2", "3,25", None], r"texts such as 1,5; set dataset\.decimal=','"),
     ([",5", "-2,5e3"], r"texts such as ,5; set dataset\.decimal=','"),
+    (["1,234", "12", "1,234,567"], r"such as 1,234; write 1234, or set dataset\.decimal=','"),
+    ([f"{n},859.51" for n in range(30)], r"such as 0,859\.51; write plain numbers, such as 1234"),
+    ([f"{n}%" for n in range(30)] + ["7"], r"such as 0%; write plain numbers, .*dataset\.drop"),
+    ([f"{n} 000" for n in range(1, 30)], "such as 1 000; write plain numbers"),
+    ([f"${n}" for n in range(30)], r"such as \$0; write plain numbers"),
+    (["2020-01", "2021-12"], DATES),
     (["2020-01-31", "2021-12-01"], DATES),
     (["2020-01-31 10:00:00", None], DATES),
     (["31.1.2020", "1.12.21"], DATES),

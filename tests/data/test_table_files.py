@@ -85,6 +85,40 @@ def test_a_column_of_texts_keeps_its_zeros(tmp_path):
     assert frame["b"].tolist() == [2]
 
 
+def test_an_id_stays_as_it_stands_there(tmp_path):
+    ids = ["00001", "0.10", "0.1", "1E5", "true", "FALSE", "NA", "null", "nan", "-", "1,5", "é"]
+    text = "id,b\n" + "".join(f'"{name}",1\n' for name in ids)
+    for decimal in (".", ","):
+        frame = read_table(written(tmp_path, text), None, decimal, id="id")
+        assert frame["id"].tolist() == ids
+    frame = read_table(written(tmp_path, "id,b\n,1\nx,NA\n"), None, ".", id="id")
+    assert frame.isna().to_numpy().tolist() == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "read_as"),
+    [
+        (["01", "1", "2"], ["01", "1", "2"]),
+        (["0", "10", "2"], [0, 10, 2]),
+        (["1.0", "2.0", "0.0"], [1.0, 2.0, 0.0]),
+        (["0.5", "2"], [0.5, 2.0]),
+        (["true", "FALSE", "True"], [True, False, True]),
+        (["yes", "1"], ["yes", "1"]),
+    ],
+)
+def test_labels_are_numbers_where_they_look_so(tmp_path, labels, read_as):
+    text = "".join(f"{label},1\n" for label in labels)
+    frame = read_table(written(tmp_path, f"c,b\n{text}"), None, ".", label="c")
+    assert frame["c"].tolist() == read_as
+    path = written(tmp_path, f"c,b\n{text},2\n")
+    assert read_table(path, None, ".", label="c")["c"].isna().tolist()[-2:] == [False, True]
+
+
+def test_none_is_a_category(tmp_path):
+    frame = read(written(tmp_path, "a,b\nNone,1\nNULL,nan\n"))
+    assert frame.isna().to_numpy().tolist() == [[False, False], [True, True]]
+
+
 def test_numbers_with_a_decimal_comma(tmp_path):
     frame = read(written(tmp_path, 'a,b\n"1,5",2\n'), decimal=",")
     assert frame["a"].tolist() == [1.5]
