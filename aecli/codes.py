@@ -92,7 +92,7 @@ class CodeFile:
                 chunksize=self.batch_size,
                 dtype={"id": str},
                 keep_default_na=False,  # an id may be NA
-                na_values=dict.fromkeys(self.columns, ["", "nan", "NaN"]),
+                na_values={column: ["", "nan", "NaN"] for column in self.columns},
             ) as frames,
         ):
             for frame in frames:
