@@ -20,12 +20,13 @@ from aecli.data.table_card import TableCard
 from aecli.errors import SettingError, check_bool, check_choice, check_int, check_number, check_seed
 from aecli.evaluation import scores
 from aecli.evaluation.detection import Detection, normal_class
-from aecli.evaluation.scores import Score
+from aecli.evaluation.scores import NearestCodes, Score
 from aecli.models import VAE
 from aecli.progress import Tracked
 from aecli.rows import Columns, beside, rows_in
 from aecli.runs.load import Loaded
 from aecli.runs.paths import shown
+from aecli.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,14 @@ def main(config: DictConfig) -> None:
         files.refuse_existing_file(_histogram_for(out), config.overwrite)
     given = {key: config[key] for key in TAKES if config[key] is not None}
     score = score_of(loaded, kind, config.batch_size, **given)
+    of_training = score.of_training if isinstance(score, NearestCodes) else score
     threshold = _threshold(loaded, score, config)
     above = 0
     with _places(out, config, pieces.count, bool(detection)) as (add, histogram):
         for batch, columns in Tracked(pieces, f"scoring {pieces.count:,} examples by {kind}"):
-            values = score(batch).numpy(force=True)
+            now = of_training if columns["split"] == "train" else score
+            values = now(batch).numpy(force=True)
+            _check_finite(values, np.asarray(columns["id"]), kind)
             found: dict[str, Any] = {**columns, "score": values}
             if threshold is not None:
                 found["anomaly"] = values > threshold
@@ -136,7 +140,18 @@ def score_of(
     tracked = Tracked(training, "encoding the training split")
     if kind == "mahalanobis":
         return scores.mahalanobis(model, tracked)
-    return scores.knn(model, tracked, len(loaded.data.splits["train"]), neighbors)
+    return NearestCodes(model, tracked, len(loaded.data.splits["train"]), neighbors)
+
+
+def _check_finite(values: np.ndarray, ids: np.ndarray, kind: str) -> None:
+    """Refuse an example whose score is beyond what a number holds, by its id."""
+    wrong = ~np.isfinite(values)
+    if wrong.any():
+        raise SettingError(
+            f"kind={kind}: example {one_line(ids[wrong.argmax()])} has no finite score; its values"
+            " are too far from those of the training split (a fill value?): correct it or leave it"
+            " out"
+        )
 
 
 def _threshold(loaded: Loaded, score: Score, config: DictConfig) -> float | None:

@@ -110,24 +110,38 @@ def _expected_log_likelihood(model: VAE, batch: Batch, z: Tensor) -> Tensor:
     return model.log_likelihood(batch.x, code).mean(dim=0)
 
 
-def knn(model: Autoencoder, training: Iterable[Batch], count: int, neighbors: int) -> Score:
+class NearestCodes:
     """Score = the Euclidean distance from the code to its `neighbors`-th nearest training code.
 
-    Ramaswamy, Rastogi & Shim, SIGMOD 2000. The `count` training codes are held in memory.
+    Ramaswamy, Rastogi & Shim, SIGMOD 2000. A training example is no neighbour of its own:
+    `of_training`. The `count` training codes are held in memory.
     """
-    from sklearn.neighbors import NearestNeighbors
 
-    if neighbors > count:
-        raise SettingError(f"neighbors={neighbors}: the training split has {count} examples")
-    check_fits("kind=knn: the codes of the training split", 4 * count * model.code_dim)
-    codes = np.concatenate([_codes(model, batch) for batch in training])
-    nearest = NearestNeighbors(n_neighbors=neighbors).fit(codes)
+    def __init__(
+        self, model: Autoencoder, training: Iterable[Batch], count: int, neighbors: int
+    ) -> None:
+        from sklearn.neighbors import NearestNeighbors
 
-    def score(batch: Batch) -> Tensor:
-        distances, _ = nearest.kneighbors(_codes(model, batch))
+        if neighbors >= count:
+            raise SettingError(
+                f"neighbors={neighbors}: the training split has {count} examples; must be less"
+            )
+        check_fits("kind=knn: the codes of the training split", 4 * count * model.code_dim)
+        codes = np.concatenate([_codes(model, batch) for batch in training])
+        self._model, self._neighbors = model, neighbors
+        self._nearest = NearestNeighbors().fit(codes)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the scores of new examples, `(B,)`."""
+        return self._distance(batch, self._neighbors)
+
+    def of_training(self, batch: Batch) -> Tensor:
+        """Return the scores of examples of the training split, `(B,)`."""
+        return self._distance(batch, self._neighbors + 1)  # the nearest is the example itself
+
+    def _distance(self, batch: Batch, number: int) -> Tensor:
+        distances, _ = self._nearest.kneighbors(_codes(self._model, batch), number)
         return torch.from_numpy(distances[:, -1])
-
-    return score
 
 
 def mahalanobis(model: Autoencoder, training: Iterable[Batch]) -> Score:

@@ -45,6 +45,24 @@ def test_labels_of_normal_and_others_give_auroc_and_a_histogram(home):
     assert again.returncode == 0
 
 
+def test_an_example_that_is_too_far_away_is_named(home):
+    with np.load(home / "new.npz") as arrays:
+        new = dict(arrays)
+    new["x"][3, 0] = 1e25
+    np.savez(home / "new.npz", **new)
+    done = aecli("score", "run=rows", *NEW, "out=scores.csv", cwd=home)
+    assert is_one_line(done), done.stderr
+    assert f"kind=mse: example {new['names'][3]} has no finite score" in done.stderr
+    assert not (home / "scores.csv").exists()
+
+
+def test_a_training_example_is_no_neighbour_of_its_own(home):
+    words = ("run=ae", "out=scores.csv", "kind=knn", "neighbors=1", "quantile=null")
+    assert aecli("score", *words, cwd=home).returncode == 0
+    means = pd.read_csv(home / "scores.csv").groupby("split")["score"].mean()
+    assert means["train"] == pytest.approx(means["test"], rel=0.3)
+
+
 def test_a_picture_beside_that_is_there_is_not_replaced(home):
     (home / "scores.png").write_text("precious")
     done = aecli("score", "run=rows", *NEW, "out=scores.csv", cwd=home)

@@ -43,7 +43,7 @@ def of_kind(kind, model, data):
         "nll": lambda: scores.nll(model),
         "elbo": lambda: scores.elbo(model),
         "marginal_nll": lambda: scores.marginal_nll(model, 20),
-        "knn": lambda: scores.knn(model, training, 64, 3),
+        "knn": lambda: scores.NearestCodes(model, training, 64, 3),
         "mahalanobis": lambda: scores.mahalanobis(model, training),
     }[kind]()
 
@@ -95,6 +95,10 @@ def test_distances_to_the_training_codes_are_those_by_hand(drawn):
     np.testing.assert_allclose(
         scored(of_kind("knn", model, data), data, 64), np.sort(distances)[:, 2], rtol=1e-4
     )
+    among = np.linalg.norm(train[:, None] - train[None], axis=2)
+    nearest = of_kind("knn", model, data)
+    found = np.concatenate([nearest.of_training(b) for b in data.batches("train", 64)])
+    np.testing.assert_allclose(found, np.sort(among)[:, 3], rtol=1e-4, atol=1e-6)
     apart = test - train.mean(axis=0)
     inverse = np.linalg.inv(np.cov(train.T, bias=True))
     distance = np.einsum("bi,ij,bj->b", apart, inverse, apart)
@@ -133,8 +137,8 @@ def test_mahalanobis_of_pca_is_the_likelihood_of_probabilistic_pca():
 
 def test_more_neighbors_than_there_are_is_refused(drawn):
     model, data = drawn
-    with pytest.raises(SettingError, match="neighbors=65: the training split has 64 examples"):
-        scores.knn(model, data.batches("train", 50), 64, 65)
+    with pytest.raises(SettingError, match="neighbors=64: the training split has 64 examples"):
+        scores.NearestCodes(model, data.batches("train", 50), 64, 64)
 
 
 @pytest.mark.parametrize(
