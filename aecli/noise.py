@@ -34,6 +34,10 @@ class Noise(nn.Module):
         """Take the range of the data: the smallest that has [0, 1] and these values in it."""
         self.low, self.high = min(0.0, float(values.min())), max(1.0, float(values.max()))
 
+    def rounds_to_nothing(self, features: int) -> bool:
+        """Return whether its setting asks for a corruption that so few features cannot have."""
+        return False
+
     @property
     def is_none(self) -> bool:
         """Whether nothing is ever corrupted."""
@@ -123,6 +127,13 @@ class Masking(Noise):
         """Return the settings, as they are printed."""
         return f"amount={self.amount:g}"
 
+    def rounds_to_nothing(self, features: int) -> bool:
+        """Return whether the fraction of the features, or of a table's columns, is none of them."""
+        return self.amount > 0 and self._masked_of(self.count or features) == 0
+
+    def _masked_of(self, features: int) -> int:
+        return int(self.amount * features + 0.5)
+
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with the masked features at 0."""
         flat = x.flatten(1)
@@ -132,7 +143,7 @@ class Masking(Noise):
         return self._masked(flat, draws).view_as(x)
 
     def _masked(self, flat: Tensor, draws: Draws) -> Tensor:
-        masked = int(self.amount * flat.shape[1] + 0.5)
+        masked = self._masked_of(flat.shape[1])
         # The features with the largest of D uniform numbers are a uniform choice without
         # replacement; topk, unlike a threshold, keeps the count exact when numbers tie.
         chosen = draws.uniform(flat).topk(masked, dim=1, sorted=False).indices

@@ -34,6 +34,16 @@ def test_masking_zeroes_the_exact_fraction_of_each_image(amount):
     assert (zeros == int(amount * 64 + 0.5)).all()
 
 
+def test_a_fraction_of_few_features_may_be_none_of_them():
+    assert Masking(0.1).rounds_to_nothing(4)
+    assert not Masking(0.1).rounds_to_nothing(5)
+    assert not Masking(0.0).rounds_to_nothing(4)  # as asked for
+    assert not SaltAndPepper(0.1).rounds_to_nothing(1)
+    columns = [["number", 1], ["category", 8]]  # nine numbers of two columns
+    assert Masking(0.2, columns).rounds_to_nothing(9)
+    assert not Masking(0.3, columns).rounds_to_nothing(9)
+
+
 def test_masking_chooses_features_uniformly_and_per_image():
     masked = (Masking(0.25).corrupt(torch.ones(8000, 1, 4, 4)) == 0).float()
     assert torch.allclose(masked.mean(0), torch.tensor(0.25), atol=0.025)

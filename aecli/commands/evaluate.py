@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -103,7 +103,8 @@ def evaluate(
     pl.seed_everything(check_seed("seed", seed), verbose=False)
     start = time.monotonic()
     losses = loaded.model.losses()
-    values = _measure(loaded, losses, settings, seed)
+    levels = _noise_levels(loaded, settings)
+    values = _measure(loaded, losses, settings, levels, seed)
     measured = theory.measure(loaded, seed)
     values |= measured.values
     test_split = loaded.data.batches("test", settings.batch_size, seed)
@@ -130,7 +131,7 @@ def evaluate(
     _print(loaded, values, settings, {**own_units, **measured.how})
     pictures = {}
     if settings.pictures:
-        pictures = drawn(loaded, settings.noise, settings.noise_levels)
+        pictures = drawn(loaded, settings.noise, levels)
         pictures |= {name: figures.pixels_of(each) for name, each in measured.figures.items()}
     pages: dict[str, bytes] = {}
     if latents is not None:
@@ -172,8 +173,23 @@ def check_settings(settings: DictConfig) -> None:
     Annealing(**settings.ais)
 
 
+def _noise_levels(loaded: Loaded, settings: DictConfig) -> list[float]:
+    """Return the levels of noise that are measured, and say which are not."""
+    levels = metrics.levels_of(settings.noise, settings.noise_levels, loaded.card)
+    if left_out := [f"{level:g}" for level in settings.noise_levels if level not in levels]:
+        log.info(
+            "eval.noise_levels: %s of the features are none of these few; not measured",
+            ", ".join(left_out),
+        )
+    return levels
+
+
 def _measure(
-    loaded: Loaded, losses: SplitLosses, settings: DictConfig, seed: int
+    loaded: Loaded,
+    losses: SplitLosses,
+    settings: DictConfig,
+    levels: Sequence[float],
+    seed: int,
 ) -> dict[str, float]:
     model, data = loaded.model, loaded.data
     classify = _classification(loaded, settings)  # before the work: it may hold a mistake
@@ -186,7 +202,7 @@ def _measure(
         model,
         Tracked(test, f"measuring the reconstructions from {settings.noise} noise"),
         settings.noise,
-        settings.noise_levels,
+        levels,
         loaded.card.features,
     )
     if isinstance(model, Dictionary) and isinstance(data, SyntheticData):

@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from math import prod
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -157,6 +158,7 @@ def train(
     pretraining: Pretraining = build(config, "pretraining")
     if pretraining.draws_weights:
         _check_start(config)
+    _check_noise(config, choices, model, data)
     values = data.values()
     model.likelihood.check(values)
     model.noise.fit(values)
@@ -224,6 +226,18 @@ def _check_start(config: DictConfig) -> None:
                 f"network.{key}={value}: pretraining draws weights and biases of its own; leave it"
                 " null"
             )
+
+
+def _check_noise(
+    config: DictConfig, choices: Mapping[str, str], model: Autoencoder, data: DataModule
+) -> None:
+    """Refuse a noise that would leave all as it is."""
+    assert data.card is not None, "set up first"
+    if model.noise.rounds_to_nothing(prod(data.card.shape)):
+        raise SettingError(
+            f"noise.amount={config.noise.amount}: noise={choices['noise']} of so few features is"
+            " none of them; choose more, or noise=none"
+        )
 
 
 def _check_prior(config: DictConfig, choices: Mapping[str, str], model: Autoencoder) -> None:

@@ -6,13 +6,14 @@ how the split is cut into batches. docs/metrics.md is the list for users.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from aecli.data import Batch
+from aecli.data import Batch, Card
 from aecli.errors import check_choice, check_list, check_number
 from aecli.models import VAE, Autoencoder
 from aecli.models.accumulators import Means
@@ -128,6 +129,12 @@ def noises_of(noise: str, levels: Sequence[float], features: Features = None) ->
     key = "eval.noise_levels"
     made = check_list(key, levels, of_level, "[0.1,0.3]", may_be_empty=True, distinct=True)
     return dict(zip(levels, made, strict=True))
+
+
+def levels_of(noise: str, levels: Sequence[float], card: Card) -> list[float]:
+    """Return the levels by which an example can be corrupted at all; of few features not by all."""
+    size, made = prod(card.shape), noises_of(noise, levels, card.features)
+    return [level for level, one in made.items() if not one.rounds_to_nothing(size)]
 
 
 @torch.no_grad()

@@ -121,3 +121,20 @@ def test_units_are_of_examples_or_images(runs, name, capsys):
     what = "feature" if name == "rows" else "pixel and channel"
     assert f"squared error per {what} │" in out
     assert ("nats per example" in out, "nats per image" in out) == (name == "rows", name != "rows")
+
+
+def test_a_noise_that_rounds_to_nothing_is_refused_and_not_measured(runs, tmp_path, caplog):
+    words = [f"dataset.file={runs.parent}/rows.npz", "dataset.key=x", "dataset=array"]
+    config, choices = configure(*words, "model=dae", "noise.amount=0.07", "trainer.max_epochs=1")
+    with pytest.raises(
+        SettingError, match=r"noise\.amount=0\.07: noise=masking of so few features"
+    ):
+        train(config, tmp_path / "run", choices)
+    config, choices = configure(*words, "model=dae", "noise.amount=0.3", "trainer.max_epochs=1")
+    train(config, tmp_path / "run", choices)
+    with caplog.at_level(logging.INFO, "aecli"):
+        words = (f"run={tmp_path}/run", "eval.noise_levels=[0,0.05,0.07,0.5]", "eval.protocol=none")
+        evaluate(configure(*words, command="eval")[0])
+    assert "eval.noise_levels: 0.05, 0.07 of the features are none" in caplog.text
+    measured = [key for key in read_metrics(tmp_path / "run")["test"] if "masking" in key]
+    assert measured == ["mse_masking_0", "mse_masking_0.5"]
