@@ -61,7 +61,7 @@ class EvalSettings:
     noise: str = MISSING
     noise_levels: list[float] = MISSING
     protocol: str = MISSING
-    classes: list[int] | None = MISSING
+    classes: list[Any] | None = MISSING
     train_size: int | None = MISSING
     probe: ProbeSettings = field(default_factory=ProbeSettings)
     ais: AnnealingSettings = field(default_factory=AnnealingSettings)

@@ -81,14 +81,13 @@ def _properties(
     yield f"constant {what}", f"{found.constant:,}"
     yield "duplicates", f"{found.duplicates:,} examples are the same as an earlier one"
     if records.labels is not None:
-        counts = records.labels.bincount()
-        present = counts.nonzero().flatten().tolist()
-        yield "classes", str(len(present))
-        for number in present[:MOST]:
+        numbers, counts = (part.tolist() for part in records.labels.unique(return_counts=True))
+        yield "classes", str(len(numbers))
+        for number, count in zip(numbers[:MOST], counts, strict=False):
             label = records.classes[number] if records.classes else number
-            yield f"  {one_line(label, 60)}", f"{int(counts[number]):,}"
-        if len(present) > MOST:
-            yield "  …", f"{len(present) - MOST} more"
+            yield f"  {one_line(label, 60)}", f"{count:,}"
+        if len(numbers) > MOST:
+            yield "  …", f"{len(numbers) - MOST} more"
     size = data.batch_size or len(rows["train"])
     yield "batches", f"{-(-len(rows['train']) // size):,} of {size:,} examples in an epoch"
 

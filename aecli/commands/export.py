@@ -46,7 +46,7 @@ def main(config: DictConfig) -> None:
     if config.format is not None:
         _export_dictionary(config)
         return
-    ending = Path(config.out or "model.onnx").suffix
+    ending = Path(config.out or "model.onnx").suffix.lower()
     if ending == FOLDER:
         out = folder_for(config, f"model{FOLDER}")
         if part != "all":
@@ -90,7 +90,7 @@ def _export_dictionary(config: DictConfig) -> None:
     form = FORMS[name]
     if config.part != "all":
         raise SettingError(f"part={config.part}: goes with {' and '.join(FORMATS)}, not format=")
-    if Path(config.out or "").suffix in (*FORMATS, FOLDER):
+    if Path(config.out or "").suffix.lower() in (*FORMATS, FOLDER):
         raise SettingError(f"out={config.out}: format={name} writes a folder, such as out=my_sae/")
     out = folder_for(config, "my_sae/", form.files)
     check_installed(FOLDER)

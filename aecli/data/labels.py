@@ -22,6 +22,8 @@ def as_labels(values: np.ndarray, setting: str) -> tuple[Tensor, tuple[str, ...]
         values = values.astype(np.int64)
     if values.dtype.kind == "b":
         values = values.astype(str)
+    if values.dtype.kind == "f" and (missing := int(np.isnan(values).sum())):
+        raise SettingError(f"dataset.{setting}: {missing:,} are missing (NaN)")
     if values.dtype.kind == "f":
         raise SettingError(
             f"dataset.{setting}: holds floats, such as {values.flat[0]}; a label is a class: a"

@@ -106,7 +106,7 @@ def statistics(loaded: Loaded, split: str) -> Statistics:
 def _principal(code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.decomposition import PCA
 
-    if min(code.shape) < 2 or not code.var():  # nothing to find the components of
+    if min(code.shape) < 2 or not np.ptp(code, axis=0).any():  # nothing to find the components of
         return np.eye(code.shape[1])[: min(2, code.shape[1])], np.zeros(min(2, code.shape[1]))
     found = PCA(2, random_state=0).fit(code)
     return found.components_, found.explained_variance_ratio_

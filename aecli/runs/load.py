@@ -88,7 +88,9 @@ class Loaded:
     def _no_targets(self) -> dict[str, Any]:
         return {"targets": None, "target_key": None} if "targets" in self.config.dataset else {}
 
-    def labelled_data(self, classes: Sequence[int] | None, train_size: int | None) -> DataModule:
+    def labelled_data(
+        self, classes: Sequence[int | str] | None, train_size: int | None
+    ) -> DataModule:
         """Return the run's data, or the same data set with other classes or fewer images."""
         if classes is None and train_size is None:
             return self.data

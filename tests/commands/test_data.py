@@ -41,6 +41,14 @@ def test_an_array_is_told_and_its_columns_are_drawn(tmp_path):
         assert min(picture.size) > 100
 
 
+def test_labels_may_be_large_numbers(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.array([2_000_000_000, 7] * 20)
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    words = ("dataset=array", "dataset.file=x.npz", "dataset.key=x", "dataset.labels=y")
+    found = told(aecli("data", *words, cwd=tmp_path))
+    assert (found["classes"], found["7"], found["2000000000"]) == ("2", "20", "20")
+
+
 def test_a_tables_columns_are_told_with_what_is_missing(tmp_path):
     frame = pd.DataFrame({"age": [30.0, None, 50, 60] * 10, "town": ["Rome", "Oslo"] * 20})
     frame.to_csv(tmp_path / "people.csv", index=False)

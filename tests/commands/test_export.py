@@ -45,6 +45,13 @@ def test_a_graph_of_a_run_with_one_test_example_takes_several(tmp_path):
     assert len(code) == 5
 
 
+def test_the_ending_may_be_in_capitals(run, tmp_path):
+    exported(run, out=tmp_path / "model.PT2", part="encoder")
+    torch.export.load(tmp_path / "model.PT2")
+    exported(run, out=tmp_path / "model.SAFETENSORS")
+    assert (tmp_path / "model.SAFETENSORS" / "model.safetensors").is_file()
+
+
 ANOTHER_FORMAT = (
     "format=onnx: must be one of saelens, sparsify, or left out:"
     r" \.onnx, \.pt2, \.safetensors follow from out="

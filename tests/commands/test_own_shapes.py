@@ -138,3 +138,14 @@ def test_a_noise_that_rounds_to_nothing_is_refused_and_not_measured(runs, tmp_pa
     assert "eval.noise_levels: 0.05, 0.07 of the features are none" in caplog.text
     measured = [key for key in read_metrics(tmp_path / "run")["test"] if "masking" in key]
     assert measured == ["mse_masking_0", "mse_masking_0.5"]
+
+
+def test_a_protocol_takes_classes_by_their_names(runs):
+    words = (f"run={runs / 'rows'}", "eval.noise_levels=[]", "eval.pictures=false")
+    evaluate(configure(*words, "eval.classes=[sunny,dry]", command="eval")[0])
+    assert read_metrics(runs / "rows")["test"]["probe_error"] >= 0
+    loaded = load(*find(str(runs / "rows")))
+    names = loaded.labelled_data(["sunny", "dry"], None).splits["train"].labels.unique()
+    assert loaded.data.names(names) == ["dry", "sunny"]
+    with pytest.raises(SettingError, match=r"eval\.classes.*\[0\].*must be a list out of"):
+        evaluate(configure(*words, "eval.classes=[0]", command="eval")[0])

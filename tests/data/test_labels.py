@@ -28,7 +28,8 @@ def test_labels(values, labels, names):
     ("values", "says"),
     [
         ([0.5, 1], "holds floats, such as 0.5"),
-        ([np.nan, 1], "holds floats"),
+        ([np.nan, 1], r"1 are missing \(NaN\)"),
+        ([np.inf, 1], "holds floats, such as inf"),
         (np.arange(10_001), "has 10,001 classes, and can have 10,000"),
     ],
 )

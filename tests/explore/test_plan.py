@@ -1,9 +1,10 @@
 """Operations compute what the modules do; what the page cannot compute is told by name."""
 
+import numpy as np
 import pytest
 import torch
 
-from aecli.explore.model import networks
+from aecli.explore.model import _principal, networks
 from aecli.explore.plan import Untranslatable, as_kept, compute, rounded
 from aecli.models import VAE
 from aecli.networks.mlp import HIDDEN
@@ -89,3 +90,10 @@ def test_a_subclass_of_a_plugin_is_not_taken_for_what_it_extends(tmp_path):
     run.model.__class__ = Other
     with pytest.raises(Untranslatable, match="Other"):
         networks(run)
+
+
+@pytest.mark.parametrize("code", [np.full((9, 3), 0.1), np.tile([1.0, 2.0], (9, 1))])
+def test_codes_that_are_all_the_same_have_no_components(code):
+    components, explained = _principal(code)
+    np.testing.assert_array_equal(components, np.eye(code.shape[1])[:2])
+    np.testing.assert_array_equal(explained, [0, 0])
