@@ -90,7 +90,7 @@ def test_the_mean_of_a_continuous_bernoulli_is_exact_to_float32():
     assert ContinuousBernoulli()(torch.tensor([[0.0]])).mean == 0.5
 
 
-@pytest.mark.parametrize("logit", [-3.0, -0.01, 0.0, 2.0])
+@pytest.mark.parametrize("logit", [-40.0, -3.0, -0.01, 0.0, 2.0])
 def test_continuous_bernoulli_integrates_to_one_and_has_its_mean(logit):
     x = torch.linspace(0, 1, 20001, dtype=torch.float64)
     parameters = torch.full((20001, 1, 1, 1), logit, dtype=torch.float64)
@@ -98,6 +98,29 @@ def test_continuous_bernoulli_integrates_to_one_and_has_its_mean(logit):
     density = p.log_prob(x.view(-1, 1, 1, 1)).exp()
     assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-4)
     assert torch.trapezoid(x * density, x).item() == pytest.approx(p.mean[0].item(), abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_log_p_of_a_continuous_bernoulli_is_exact_for_every_logit(dtype):
+    """Torch's own clamps the probability: at -1000 its density integrates to 0.016."""
+    logits = torch.cat([torch.linspace(-1, 1, 401), torch.linspace(-1000, 1000, 401)]).to(dtype)
+    x = torch.linspace(0, 1, 11)[:, None].expand(-1, len(logits))
+    wide = logits.double().requires_grad_()
+    zero = wide.detach().abs() < 1e-3
+    at = torch.where(zero, 1.0, wide)
+    log_z = torch.where(
+        zero, wide / 2 + wide**2 / 24, at.clamp_min(0) + (-torch.expm1(-at.abs()) / at.abs()).log()
+    )
+    exact = x.double() * wide - log_z
+    logits = logits.float().requires_grad_()
+    parameters = logits.to(dtype).expand(11, -1).reshape(-1, 1)
+    found = ContinuousBernoulli()(parameters).log_prob(x.reshape(-1, 1)).view(x.shape)
+    torch.testing.assert_close(found.double(), exact, atol=1e-6, rtol=1e-6)
+    (expected,), (got,) = (
+        torch.autograd.grad(log_p.sum(), of) for log_p, of in ((exact, wide), (found, logits))
+    )
+    rounding = 2e-5 if dtype == torch.float32 else 0.02  # of the gradients that are added up
+    torch.testing.assert_close(got.double(), expected, atol=rounding, rtol=1e-2)
 
 
 @pytest.mark.parametrize(

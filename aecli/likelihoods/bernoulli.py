@@ -5,13 +5,11 @@ from math import gcd
 import torch
 import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
-from torch import distributions as d
 
 from aecli.errors import SettingError
 from aecli.likelihoods.base import (
     LEAST_MEAN,
     Distribution,
-    Features,
     Likelihood,
     features,
 )
@@ -90,7 +88,9 @@ BISECTIONS = 40
 class ContinuousBernoulli(Likelihood):
     """p(x|z) = Π C(λ_i) λ_i^x_i (1−λ_i)^(1−x_i), λ = sigmoid(l), a density for grey x in [0, 1].
 
-    Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845.
+    Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845. Computed as Π exp(x_i l_i) / Z(l_i), which is
+    the same for every l; where λ is rounded, as it often is, a λ of 0 has no constant C. Of a pixel
+    that is always 0 the density has no upper bound: it grows with log |l|.
     """
 
     def output_of(self, mean: Tensor) -> Tensor:
@@ -99,32 +99,58 @@ class ContinuousBernoulli(Likelihood):
         high = -low
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            above = ContinuousBernoulliVariables(logits=middle, validate_args=False).mean > mean
+            above = ContinuousBernoulliVariables(middle).mean > mean
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
         return (low + high) / 2
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return continuous Bernoulli variables with these logits."""
-        return Features(ContinuousBernoulliVariables(logits=parameters, validate_args=False))
+        return ContinuousBernoulliVariables(parameters)
 
     def check(self, values: Tensor) -> None:
         """Refuse values outside [0, 1]."""
         _check_unit_interval("continuous_bernoulli", values)
 
 
-class ContinuousBernoulliVariables(d.ContinuousBernoulli):
-    """`torch.distributions.ContinuousBernoulli` with a mean that is exact to float32."""
+NEAR = 0.5
+"""|l| below which a series is as exact as float32."""
+
+
+class ContinuousBernoulliVariables:
+    """log p(x) = Σ_i x_i l_i − log Z(l_i), Z(l) = ∫₀¹ e^(x l) dx = (e^l − 1) / l.
+
+    `torch.distributions.ContinuousBernoulli` clamps λ for log Z, to a third of |l| in bfloat16, and
+    not for the rest. What cancels near l = 0 is computed by its series.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits if logits.dtype == torch.float64 else logits.float()
 
     @property
     def mean(self) -> Tensor:
-        """Return 1/(1 − e^−l) − 1/l, where |l| ≥ ½; below, where they cancel, the series of it."""
-        logits = self.logits
-        small = logits.abs() < 0.5
-        far = torch.where(small, torch.ones_like(logits), logits)
-        near = torch.where(small, logits, torch.zeros_like(logits))
+        """Return E[x] = (log Z)′ = 1/(1 − e^−l) − 1/l, `(…, *S)`."""
+        near, far, is_near = self._parts()
         square = near.square()
         series = 0.5 + near / 12 * (1 - square / 60 * (1 - square / 42))
-        return torch.where(small, series, -1 / torch.expm1(-far) - 1 / far)
+        return torch.where(is_near, series, -1 / torch.expm1(-far) - 1 / far)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log p(x), `(…)`."""
+        near, far, is_near = self._parts()
+        square, size = near.square(), far.abs()
+        series = near / 2 + square / 24 * (1 - square / 120 * (1 - square / 63))
+        # log Z − max(l, 0): the latter is taken from x l, where the two cancel.
+        rest = (-torch.expm1(-size)).log() - size.log()
+        above = (self.logits >= NEAR).to(self.logits.dtype)
+        linear = (value - above) * self.logits
+        return (linear - torch.where(is_near, series, rest)).sum(features(value))
+
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return l for the series, l for the rest, and which of the two is meant."""
+        is_near = self.logits.abs() < NEAR
+        zero, one = self.logits.new_zeros(()), self.logits.new_ones(())
+        near, far = torch.where(is_near, self.logits, zero), torch.where(is_near, one, self.logits)
+        return near, far, is_near
 
 
 def _check_unit_interval(name: str, values: Tensor) -> None:
