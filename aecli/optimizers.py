@@ -64,6 +64,8 @@ Course = Callable[[float], float]
 
 FACTOR = 0.1
 DECAY = 0.2
+ROUNDING = 1e-9
+"""Of shares that add up to 1."""
 
 
 def steps_down(shares: Sequence[float], factor: Any) -> Course:
@@ -76,7 +78,7 @@ def trapezoid(decay: Any, warmup: float) -> Course:
     """Return the course that stays at 1 and falls to 0 over the last `decay` of the training."""
     most = 1.0 - warmup
     decay = check_number("optimizer.decay", decay, low=0, high=1, open_low=True)
-    if decay > most:
+    if decay > most + ROUNDING:
         raise SettingError(
             f"optimizer.decay={decay:g}: with optimizer.warmup={warmup:g} at most {most:g} of the"
             " training are left"
@@ -91,6 +93,8 @@ COURSES: dict[str, Course] = {
     "burda": burda,
 }
 SCHEDULES = (*COURSES, "steps", "trapezoid")
+OVER_ALL = ("burda", "steps")
+"""Those whose stages are parts of the whole training; the others begin after the warm-up."""
 
 
 def _share(key: str, value: Any) -> float:
@@ -241,6 +245,7 @@ class Optimization:
 
     def factor(self, done: float) -> float:
         """Return the share of `lr` in force after the fraction `done` of the training."""
-        if done < self.warmup:
-            return done / self.warmup
-        return self.course(min((done - self.warmup) / (1 - self.warmup), 1.0))
+        climbed = done / self.warmup if done < self.warmup else 1.0
+        if self.schedule in OVER_ALL:
+            return climbed * self.course(min(done, 1.0))
+        return climbed * self.course(min(max(0.0, done - self.warmup) / (1 - self.warmup), 1.0))

@@ -98,7 +98,7 @@ class L1(Sparsity):
     def forward(self, a: Tensor) -> SparseCode:
         """Rectify; penalize the sum of the activations."""
         code = a.relu()
-        return SparseCode(code, self.penalty(code.mean(dim=0)))
+        return SparseCode(code, self.penalty(code.mean(dim=0, dtype=_wide(code))))
 
     def penalty(self, mean: Tensor) -> Tensor:
         """Return weight · Σ_j of the mean activations, which are not negative."""
@@ -156,7 +156,7 @@ class KL(Sigmoid):
 
     def forward(self, a: Tensor) -> SparseCode:
         """Squash to (0, 1); penalize mean activations away from the target."""
-        code = a.sigmoid()
+        code = a.to(_wide(a)).sigmoid()  # of bfloat16 it would be 1 from a = 6 on
         mean = code.mean(dim=0)
         if (
             self.training and are_several()
@@ -178,6 +178,11 @@ def bernoulli_kl(target: float, mean: Tensor) -> Tensor:
     # A saturated sigmoid gives exactly 0 or 1 in float32: the clamp keeps the value finite.
     mean = mean.clamp(LEAST, 1 - LEAST)
     return target * (target / mean).log() + (1 - target) * ((1 - target) / (1 - mean)).log()
+
+
+def _wide(code: Tensor) -> torch.dtype:
+    """Return the type that means are computed in: float32 at least."""
+    return torch.promote_types(code.dtype, torch.float32)
 
 
 ANNEAL = 0.5

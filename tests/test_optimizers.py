@@ -45,7 +45,19 @@ def test_steps_fall_by_their_factor():
     assert not optimization.is_constant
 
 
-@pytest.mark.parametrize(("warmup", "decay"), [(0.0, 0.2), (0.05, 0.2), (0.25, 0.75), (0.1, 0.5)])
+def test_stages_are_parts_of_the_whole_training_with_a_warmup_too():
+    optimization = Optimization("adam", 1.0, schedule="steps", steps=[0.5], warmup=0.2)
+    rates = [optimization.factor(done) for done in (0, 0.1, 0.2, 0.49, 0.5, 1)]
+    assert rates == pytest.approx([0, 0.5, 1, 1, 0.1, 0.1])
+    optimization = Optimization("adam", 1.0, schedule="burda", warmup=0.2)
+    assert optimization.factor(0.1) == pytest.approx(0.5 * burda(0.1))
+    assert optimization.factor(0.7) == burda(0.7)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "decay"),
+    [(0.0, 0.2), (0.05, 0.2), (0.25, 0.75), (0.1, 0.5), (0.8, 0.2), (0.9, 0.1)],
+)
 def test_a_trapezoid_rises_stays_and_falls_to_0_over_the_last_share(warmup, decay):
     optimization = Optimization("adam", 1.0, schedule="trapezoid", warmup=warmup, decay=decay)
     for step in range(101):

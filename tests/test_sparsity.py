@@ -69,6 +69,15 @@ def test_kl_running_mean_moves_the_point_of_the_gradient_and_not_its_size():
     assert torch.equal(sparsity.running_mean, before)
 
 
+@pytest.mark.parametrize("momentum", [None, 0.9])
+def test_kl_and_l1_are_computed_in_float32_at_least(momentum):
+    a = torch.linspace(-12, 12, 32).view(8, 4).bfloat16()
+    for sparsity in (KL(0.1, 3.0, 4, momentum), L1(0.3)):
+        wide = KL(0.1, 3.0, 4, momentum) if isinstance(sparsity, KL) else sparsity
+        torch.testing.assert_close(sparsity(a).penalty, wide(a.float()).penalty)
+    assert torch.isfinite(KL(0.1, 3.0, 4)(torch.full((8, 4), 9.0).bfloat16()).penalty)
+
+
 @pytest.mark.parametrize("by", ["value", "magnitude"])
 def test_topk_keeps_exactly_the_k_largest_and_only_they_get_a_gradient(by):
     a = torch.randn(32, 20, requires_grad=True)

@@ -6,6 +6,9 @@ from torch import Tensor
 
 from aecli.distributed import total
 
+LEAST_SPREAD = 1e-12
+"""Of the squares of the errors, below which their spread is the rounding of float64."""
+
 
 class ErrorSpread:
     """Σ ‖e − ē‖² of the errors e of all rows of a batch, over all processes; ē is their mean.
@@ -25,11 +28,12 @@ class ErrorSpread:
         self._sums[-1] += len(error)
 
     def share(self) -> Tensor:
-        """Return the rows over the spread; 0 where this is not finite."""
+        """Return the rows over the spread; 0 where all errors are the same."""
         sums = total(self._sums)
         mean, squares, rows = sums[:-2], sums[-2], sums[-1]
         spread = squares - mean.square().sum() / rows
-        return torch.where(spread > 0, rows / spread, 0.0).nan_to_num(0.0, 0.0, 0.0)
+        differ = spread > LEAST_SPREAD * squares
+        return torch.where(differ, rows / spread, 0.0).nan_to_num(0.0, 0.0, 0.0)
 
 
 def auxiliary_loss(decoded: Tensor, error: Tensor, share: Tensor) -> Tensor:

@@ -45,6 +45,9 @@ class Found(NamedTuple):
 class Collector(ABC):
     """Finds places in the pre-activations of a batch, which come a few rows at a time."""
 
+    shifts = False
+    """Whether it looks at pre-activations to which `collected`'s shift has been added."""
+
     @abstractmethod
     def add(self, a: Tensor) -> None:
         """Look at the pre-activations of the next rows, `(C, n)`; leave them as they are."""
@@ -111,6 +114,8 @@ class LargestOfSome(Largest):
         some: the latents to choose from, `(D,)`.
         shift: is added to the pre-activations of each latent, `(n,)`; None for nothing.
     """
+
+    shifts = True
 
     def __init__(self, k: int, encoder: Encoder, some: Tensor, shift: Tensor | None) -> None:
         super().__init__(k, encoder, len(some))
@@ -246,13 +251,20 @@ def collected(
     every = []
     for collector in collectors:
         found = collector.found()
+        is_shifted = collector.shifts
         if not encoder.is_exact:
             found = found._replace(values=encoder.at(found.places))
-        places, values = collector.chosen(found)
-        if shift is not None:
-            values = values + shift.index_select(0, places.index)
-        every.append(Found(places, values))
+            if is_shifted:
+                found = _shifted(found, shift)
+        found = collector.chosen(found)
+        every.append(found if is_shifted else _shifted(found, shift))
     return every
+
+
+def _shifted(found: Found, shift: Tensor | None) -> Found:
+    if shift is None:
+        return found
+    return found._replace(values=found.values + shift.index_select(0, found.places.index))
 
 
 def joined(found: list[tuple[Tensor, Tensor, Tensor]], latents: int) -> Found:

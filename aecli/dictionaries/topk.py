@@ -89,7 +89,8 @@ class BatchTopK(TopK):
     @torch.no_grad()
     def observe(self, code: Tensor) -> None:
         """Move θ towards the least positive z of a step."""
-        least = -largest(-code.masked_fill(code <= 0, torch.inf).amin())
+        positive = code.masked_fill(code <= 0, torch.inf)
+        least = -largest(-(positive.amin() if len(code) else code.new_tensor(torch.inf)))
         self.steps += 1
         follows = ((1 + self.steps) / (10 + self.steps)).clamp_max(FOLLOWS)
         moved = torch.lerp(least, self.threshold, follows.to(least))

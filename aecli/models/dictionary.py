@@ -4,6 +4,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.optim import LBFGS
 
 from aecli.data import Batch
 from aecli.dictionaries.gradients import Memory
@@ -68,6 +69,11 @@ class Dictionary(SparseCoder):
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
+        if issubclass(self.optimization.algorithm, LBFGS):
+            raise SettingError(
+                "optimizer=lbfgs: computes a step several times, and a dictionary counts its rows"
+                " by steps; choose optimizer=adam"
+            )
         self._fit: Fit | None = None
         self._memory: Memory = None
 

@@ -14,6 +14,9 @@ from aecli.errors import SettingError
 from aecli.models.accumulators import Means, check_sums
 from aecli.models.losses import Terms
 
+LEAST_SPREAD = 1e-6
+"""Σ‖x − x̄‖² by Σ‖x − origin‖², below which it is the rounding of float32: the rows are the same."""
+
 
 class Coded(NamedTuple):
     """What a step makes of B rows."""
@@ -99,7 +102,7 @@ class Fit:
         spread = around - float(mean.square().sum()) / number
         active = total(self._active)
         return {
-            "explained_variance": 1 - error / spread if spread > 0 else 0.0,
+            "explained_variance": 1 - error / spread if spread > LEAST_SPREAD * around else 0.0,
             "norm_ratio": size / inner if inner > 0 else 0.0,
             "cosine": cosine / number,
             "l0": float(active.sum()) / number,

@@ -9,12 +9,16 @@ from torch.optim import SGD
 
 from aecli.data import Batch
 from aecli.errors import SettingError
-from aecli.likelihoods import Likelihood
+from aecli.likelihoods import MSE, Gaussian, Likelihood
 from aecli.models.autoencoder import Autoencoder
 from aecli.networks import MLP
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
+from aecli.size import check_fits
 from aecli.sparsity import Sparsity
+
+MATRICES = 6
+"""Of the size of the covariance, in float64, that its sums and its eigenvectors take at once."""
 
 
 class PCA(Autoencoder):
@@ -29,7 +33,8 @@ class PCA(Autoencoder):
         shape: (C, H, W) of an image, or (D,) of a row.
         code_dim: K, at most the number of features.
         noise, sparsity: those of `noise=none` and `sparsity=none`; PCA knows no others.
-        likelihood: decoder's output → p(x|z); the solution is that of `mse`.
+        likelihood: that of `mse`, or `gaussian` with a σ that is not learned; both have the same
+            solution.
         optimizer: not used.
     """
 
@@ -50,6 +55,14 @@ class PCA(Autoencoder):
             raise SettingError(
                 "model=pca: is solved for the squared error, of all entries: it takes"
                 " likelihood=mse, not mixed"
+            )
+        if not isinstance(likelihood, MSE | Gaussian) or likelihood.takes_logits:
+            raise SettingError(
+                "model=pca: its output is the mean itself: it takes likelihood=mse or gaussian"
+            )
+        if any(True for _ in likelihood.parameters()):
+            raise SettingError(
+                "likelihood.learn_sigma=true: model=pca takes no gradient steps to learn it by"
             )
         network = MLP(shape, hidden=[], activation="relu")
         super().__init__(network, code_dim, noise, sparsity, likelihood, optimizer)
@@ -73,6 +86,14 @@ class PCA(Autoencoder):
     def pretrainable_layers(self) -> NoReturn:
         """Refuse: the solution is in closed form."""
         raise SettingError("pretraining: is for an autoencoder, such as model=ae")
+
+    def on_train_start(self) -> None:
+        """Refuse more features than there is memory for."""
+        super().on_train_start()
+        features = self._linear[0].in_features
+        check_fits(
+            f"model=pca: the covariance of {features:,} features", MATRICES * 8 * features**2
+        )
 
     def training_step(self, batch: Batch, index: int) -> None:
         """Add the batch to the moments; after the last batch, solve."""

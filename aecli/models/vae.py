@@ -166,7 +166,8 @@ class VAE(Autoencoder):
     def anneal(self, step: int) -> None:
         """Warm β up, too."""
         super().anneal(step)
-        steps = self.warmup_steps or self.warmup_epochs * self.trainer.num_training_batches
+        batches, together = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        steps = self.warmup_steps or self.warmup_epochs * math.ceil(batches / together)
         self._warmth = min(step / steps, 1.0) if steps else 1.0
 
 

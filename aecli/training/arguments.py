@@ -190,6 +190,14 @@ def check_arguments(trainer: Mapping[str, Any]) -> None:
     if given["accelerator"] == "gpu" and not has_gpu:
         raise SettingError("trainer.accelerator=gpu: no GPU is here; choose trainer=cpu")
     on_cpu = given["accelerator"] == "cpu" or not torch.cuda.is_available()
+    if given.get("precision") == "16-mixed":
+        if on_cpu:
+            raise SettingError("trainer.precision=16-mixed: is for a GPU; choose bf16-mixed")
+        if given.get("gradient_clip_val") is not None:
+            raise SettingError(
+                f"trainer.gradient_clip_val={given['gradient_clip_val']}: goes with any"
+                " trainer.precision but 16-mixed, whose gradients are scaled"
+            )
     if isinstance(given["devices"], list) and on_cpu:
         raise SettingError(f"trainer.devices={given['devices']}: a list is of GPUs")
     if given.get("strategy") != "ddp":

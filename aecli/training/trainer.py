@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from omegaconf import DictConfig, OmegaConf
 
 from aecli.build import build
@@ -87,6 +88,11 @@ def build_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,  # batches are split in data/
     )
+    if isinstance(trainer.precision_plugin, MixedPrecision):
+        # Lightning's own clips no gradients of a fused optimizer, as it would unscale them later.
+        # Those of bfloat16 are not scaled, and float16 with clipping is refused.
+        plain_clip = partial(Precision.clip_gradients, trainer.precision_plugin)
+        trainer.precision_plugin.clip_gradients = plain_clip  # type: ignore[method-assign]
     storage.rebuilt = partial(rebuilt, trainer=trainer, epochs=config.trainer.max_epochs)
     EpochLoop.put_into(trainer)
     return trainer

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from aecli.dictionaries import products
-from aecli.dictionaries.collectors import Above, Largest, LargestOfBatch, LargestOfSome
+from aecli.dictionaries.collectors import (
+    Above,
+    Largest,
+    LargestOfBatch,
+    LargestOfSome,
+    collected,
+)
 from aecli.dictionaries.products import Encoder, above, largest
 
 
@@ -67,6 +73,20 @@ def test_the_largest_of_each_row_in_chunks(among):
     best, kept = a.topk(20 if among is None else min(20, among), dim=1)
     expected = torch.zeros_like(a).scatter(1, kept, best)
     torch.testing.assert_close(places.code(values).to_dense(), expected)
+
+
+@pytest.mark.parametrize("dead", [40, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_largest_of_some_go_by_the_numbers_with_the_shift_and_have_it_once(dead, dtype):
+    source, shift = encoder(), torch.linspace(0, 9, 1024)
+    lessened = Encoder(source.x, source.weight, source.bias - shift, dtype)
+    some = torch.randperm(1024)[:dead]
+    collectors = [LargestOfSome(8, lessened, some, shift)]
+    ((places, values),) = collected(lessened, collectors, shift)
+    best = dense(source)[:, some].topk(8, dim=1).values
+    found = values.view(50, -1).sort(dim=1, descending=True).values
+    torch.testing.assert_close(found, best)
+    torch.testing.assert_close(values, dense(source)[places.row, places.index.long()])
 
 
 def batch_places(a, count):

@@ -6,6 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from aecli.build import build
 from aecli.data import Batch
+from aecli.dictionaries.auxiliary import ErrorSpread
 from aecli.errors import SettingError
 from aecli.models.dictionary_sums import Fit
 from tests.conftest import configure
@@ -166,6 +167,45 @@ def test_jumprelu_has_the_gradients_of_its_rectangle(x, kind):
     error = squares(x - code @ atoms - model.b_dec)
     agree(model, model.terms(x).loss, error + 0.3 * 3.0 * cost)
     torch.testing.assert_close(model.terms(x).code.to_dense(), code)
+
+
+def test_the_auxiliary_loss_of_jumprelu_is_that_of_its_own_pre_activations(x):
+    aux = ("+model.aux_weight=0.5", "+model.aux_k=6", "+model.dead_after=1000")
+    model = dictionary("jumprelu", "sparsity.weight=0", *aux)
+    model.variance.fill_(3.0)
+    with torch.no_grad():
+        model.sparsity.unit.fill_(3.0**0.5)
+        model.sparsity.threshold_share.uniform_(0.1, 0.6)
+    model.rows_since_active[:40] = 10**7
+    a, atoms = dense(model, x)
+    code = a * (a > model.sparsity.threshold_share * 3.0**0.5)
+    error = x - code @ atoms - model.b_dec
+    dead = topk_code(a.masked_fill(torch.arange(N) >= 40, -torch.inf), 6) @ atoms
+    spread = (error - error.mean(0)).square().mean()
+    penalty = 0.5 * 3.0 * (dead - error).square().mean() / spread
+    terms = model.terms(x)
+    torch.testing.assert_close(terms.penalty, penalty)
+    torch.testing.assert_close(terms.nll, squares(error))
+
+
+@pytest.mark.parametrize("variant", ["batch_topk", "matryoshka"])
+def test_a_batch_of_which_nothing_is_active_moves_no_threshold(variant):
+    model = dictionary(variant)
+    model.sparsity.threshold.fill_(0.5)
+    with torch.no_grad():
+        model.b_enc.fill_(-1000)
+    model.sparsity.observe(model.coded(torch.zeros(B, D)).code)
+    assert model.sparsity.threshold == 0.5
+
+
+@pytest.mark.parametrize(("rows", "features"), [(2, 64), (2, 576), (3, 64), (7, 576), (1000, 64)])
+def test_rows_that_are_all_the_same_have_no_spread(rows, features):
+    x = torch.randn(1, features).expand(rows, features)
+    fit, spread = Fit(torch.zeros(features), 4), ErrorSpread(torch.zeros(features))
+    fit.add(x, 1.001 * x, torch.zeros(1).int(), torch.ones(1))
+    spread.add(x)
+    assert fit.compute()["explained_variance"] == 0
+    assert spread.share() == 0
 
 
 def test_gated_has_the_loss_of_its_paper(x):
@@ -339,6 +379,7 @@ def test_rows_are_unit_after_a_step_and_dead_latents_are_counted_in_rows(x, vari
         (("likelihood=bernoulli",), "it takes only likelihood=mse"),
         (("likelihood.weight=2",), "likelihood.weight=1 and likelihood.output=linear"),
         (("sparsity=topk",), "is no sparsity"),
+        (("optimizer=lbfgs",), "optimizer=lbfgs: computes a step several times"),
         (("model.aux_weight=0", "model.aux_k=3"), r"model\.aux_k=3: goes with"),
         (("model.aux_weight=0", "model.dead_after=3"), r"model\.dead_after=3: goes with"),
         (("sparsity=matryoshka", "sparsity.shares=[0.5,0.2,1]"), r"sparsity\.shares=\[0\.5"),

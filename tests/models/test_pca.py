@@ -6,7 +6,7 @@ from sklearn import decomposition
 from aecli.build import build
 from aecli.data import Digits
 from aecli.errors import SettingError
-from aecli.likelihoods import MSE, Mixed
+from aecli.likelihoods import MSE, Bernoulli, ContinuousBernoulli, Gaussian, Mixed
 from aecli.models import PCA
 from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
@@ -72,6 +72,10 @@ def test_reaches_the_published_error_on_mnist(mnist):
             {"likelihood": Mixed([["number", 64]], 1.0, learn_sigma=True)},
             "model=pca: .*likelihood=mse, not mixed",
         ),
+        ({"likelihood": Bernoulli()}, "model=pca: .* takes likelihood=mse or gaussian"),
+        ({"likelihood": ContinuousBernoulli()}, "takes likelihood=mse or gaussian"),
+        ({"likelihood": MSE(output="sigmoid")}, "takes likelihood=mse or gaussian"),
+        ({"likelihood": Gaussian(0.2, learn_sigma=True)}, "no gradient steps to learn it by"),
         ({"code_dim": 65}, "model.code_dim=65: an example has only 64"),
     ],
 )
