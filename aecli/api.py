@@ -18,6 +18,7 @@ from aecli.evaluation import scores
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import OUTPUTS, shown
+from aecli.text import one_line
 
 AT_ONCE = 1000
 """Examples that go through the model together; no result depends on it."""
@@ -78,7 +79,7 @@ class Model(Loaded):
         """Return n new examples in the units of the run's data: an array, or a table's DataFrame.
 
         They are decoded from draws of the prior or, with `density="gaussian"` or "gmm", of a
-        density fitted to the training codes; `torch.manual_seed` seeds the former.
+        density fitted to the training codes; `torch.manual_seed` seeds both.
         """
         settings = OmegaConf.create({"n": check_int("n", n, 1), "density": density})
         return self.card.restored(sampling.prior(self, settings).images)
@@ -94,7 +95,15 @@ class Model(Loaded):
                 )
             return self.new_data(**{places[0]: str(x)})
         if _is_frame(x) and self.card.features is not None:
+            if twice := [str(name) for name in x.columns[x.columns.duplicated()]]:
+                raise SettingError(f"x: has two columns {one_line(twice[0])}")
+            if not len(x):
+                raise SettingError("x: has no rows")
             return self.given_data(x)
+        if self.card.features is not None:
+            raise SettingError(
+                "x: the run was trained on a table; pass a DataFrame with its columns, or a file"
+            )
         values = _array(x)
         if values.ndim == 0 or not len(values):
             raise SettingError("x: must have examples, one for each entry of its first dimension")

@@ -86,7 +86,8 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
     _check_typed_once(typed)
     runs = 1
     for override in overrides:
-        runs *= _checked(override, line)
+        count = _checked(override, line)
+        runs = count if line.searches else runs * count  # a search runs sweeper.trials of them
         if runs > MOST_RUNS:
             told = shortened(override.input_line)
             raise SettingError(f"{told}: makes more than {MOST_RUNS:,} runs")

@@ -309,6 +309,33 @@ def test_a_folder_goes_in_and_pixels_come_out(squares):
     np.testing.assert_array_equal(made, run.reconstruct(pixels))
 
 
+@pytest.mark.parametrize(
+    ("made_of", "message"),
+    [
+        (lambda table: table.to_numpy(), "x: the run was trained on a table; pass a DataFrame"),
+        (lambda table: [[1, 2, 3]], "x: the run was trained on a table; pass a DataFrame"),
+        (lambda table: table.iloc[:0], "x: has no rows"),
+        (lambda table: table[["colour", *table.columns]], "x: has two columns colour"),
+    ],
+    ids=["array", "list", "empty", "twice"],
+)
+def test_what_is_no_table_like_the_runs_is_refused(flowers, made_of, message):
+    run, table, _ = flowers
+    for read in (run.encode, run.score, run.reconstruct):
+        with pytest.raises(SettingError, match=message):
+            read(made_of(table))
+
+
+def test_samples_of_a_density_follow_torchs_seed(flowers):
+    run, _, _ = flowers
+    drawn = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        drawn.append(run.sample(5, "gmm"))
+    assert drawn[0].equals(drawn[2])
+    assert not drawn[0].equals(drawn[1])
+
+
 def test_a_frame_that_lacks_a_column_is_refused(flowers):
     run, table, _ = flowers
     with pytest.raises(SettingError, match="lacks the columns colour"):

@@ -74,6 +74,9 @@ def made(runs: Sweep, config: DictConfig) -> tuple[bytes, int]:
         count = check_int("examples", config.examples, 1, len(split), why)
     places = examples.chosen(split, count)
     x = examples.taken(split, places)
+    _check_same_examples(runs, config.split, places, x)
+    if not all(networks) and smaller(x[:1]).shape != x.shape:
+        networks = [None] * len(networks)  # pictures of one size
     blob = Blob()
     each = list(zip(runs.runs, networks, runs.labels, strict=True))
     models = [
@@ -151,6 +154,20 @@ def _check_size(runs: Sweep, networks: list[Networks | None], largest: float) ->
             f" page, and the limit is largest={largest:g}; add grids=true for decodings made"
             " beforehand in place of the networks, or raise the limit"
         )
+
+
+def _check_same_examples(runs: Sweep, name: str, places: np.ndarray, x: Tensor) -> None:
+    """Refuse runs to which the examples look otherwise: another file, or scaled in another way."""
+    first = runs.runs[0]
+    count = len(first.data.splits[name])
+    for run in runs.runs[1:]:
+        split = run.data.splits[name]
+        if len(split) != count or not torch.equal(examples.taken(split, places), x):
+            raise SettingError(
+                f"{as_typed('run', run.run.directory)}: has other {name} examples than"
+                f" {shown(first.run.directory)}, or scales them by another training split; a page"
+                " shows runs of the same"
+            )
 
 
 def _model(

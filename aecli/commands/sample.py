@@ -314,9 +314,10 @@ def _draw_from_density(loaded: Loaded, density: str, n: int) -> Tensor:
     # Full covariances of a code of 1,000 units would take minutes.
     span = PCA(min(SPANNED, *codes.shape), svd_solver="covariance_eigh")
     projected = span.fit_transform(codes)
-    mixture = GaussianMixture(components, reg_covar=1e-6 + 1e-3 * codes.var(), random_state=0)
+    seed = int(torch.randint(1 << 31, ()))  # of torch's, which the setting has seeded
+    mixture = GaussianMixture(components, reg_covar=1e-6 + 1e-3 * codes.var(), random_state=seed)
     drawn, _ = mixture.fit(projected).sample(n)
-    np.random.default_rng(0).shuffle(drawn)  # they come sorted by component
+    np.random.default_rng(seed).shuffle(drawn)  # they come sorted by component
     return torch.from_numpy(span.inverse_transform(drawn)).float().to(loaded.model.device)
 
 

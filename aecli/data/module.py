@@ -117,7 +117,7 @@ class DataModule(pl.LightningDataModule):
         They are read, or those of `records`.
         """
         assert self.card is not None, "of a run only"
-        records = records or self._read()
+        records = self._read() if records is None else records
         self.card.check_new(records.data)
         self.understood = records.understood
         split = Split(self._examples(records, self.card), torch.arange(len(records)))

@@ -1,7 +1,7 @@
 """Decodings made beforehand, of a model that the page cannot compute, or that is too large for it.
 
-They are those of a grid over the plane of the map: the code itself if it has two units, else the
-first two principal components, the others at their mean.
+They are those of a grid over the plane of the map: the code itself if it has one or two units, else
+the first two principal components, the others at their mean.
 """
 
 from math import prod
@@ -48,8 +48,10 @@ def side(shape: tuple[int, ...]) -> int:
 def grid(model: Autoencoder, found: Statistics, of: Codes, blob: Blob) -> dict[str, Any]:
     """Return a grid of decodings and the reconstructions of the examples, as the page has them."""
     code = of.code.double().numpy()
-    basis = np.eye(2) if model.code_dim == 2 else found.components
-    origin = np.zeros(2) if model.code_dim == 2 else found.mean
+    # As plane.js has them.
+    of_units = model.code_dim <= 2
+    basis = np.eye(model.code_dim) if of_units else found.components
+    origin = np.zeros(model.code_dim) if of_units else found.mean
     is_line = len(basis) == 1  # of a code of one unit
     if is_line:
         basis = np.vstack([basis, np.zeros_like(basis)])

@@ -86,7 +86,8 @@ def sparsity_operations(sparsity: Sparsity) -> list[Operation]:
         return []
     if isinstance(sparsity, TopK) and type(sparsity) is TopK:
         kept = min(round(sparsity.alpha * sparsity.k), sparsity.units)
-        return [Operation("largest", {"k": kept, "by": sparsity.by}, {})]
+        told = {"k": kept, "by": sparsity.by, "trained": sparsity.k}
+        return [Operation("largest", told, {})]
     if type(sparsity) in OF_SPARSITY:
         return [Operation(OF_SPARSITY[type(sparsity)], {}, {})]
     raise Untranslatable(type(sparsity).__name__)

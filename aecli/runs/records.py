@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -39,6 +40,8 @@ HIDDEN = "_"
 """What the last part of a key begins with that nobody types, such as `model._target_`."""
 HIGHER_IS_BETTER = (
     "elbo",
+    "gap_elbo",
+    "gap_log_p",
     "bound",
     "psnr",
     "ssim",
@@ -53,6 +56,8 @@ HIGHER_IS_BETTER = (
     "recall",
 )
 """Metrics of which more is better; of all others less is."""
+HIGHER_OF = ("generated_precision_", "generated_recall_")
+"""How metrics begin that there are several of, and of which more is better."""
 
 MOST_OWN = 20
 """Metrics of plugins in a table; all are in the CSV."""
@@ -135,7 +140,8 @@ def matching(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
         if not any(key in record.settings for record in records):
             raise SettingError(f"{key}: no run has this setting{_hint(key, records)}")
         values = ordered({record.settings.get(key) for record in records})
-        records = [r for r in records if _is_among(r.settings.get(key), allowed.split(","))]
+        texts = BETWEEN.split(allowed)
+        records = [r for r in records if _is_among(r.settings.get(key), texts)]
         if not records:
             known = some([shown(value) for value in values])
             raise SettingError(f"{text}: no run has it; {key} is one of {known}")
@@ -151,7 +157,7 @@ def more_is_better(metric: str, records: Iterable[Record] = ()) -> bool:
         if metric in record.own:
             return record.own[metric]
     name = metric.rpartition("/")[2]
-    return name in HIGHER_IS_BETTER or name.endswith("accuracy")
+    return name in HIGHER_IS_BETTER or name.startswith(HIGHER_OF) or name.endswith("accuracy")
 
 
 LONGEST = 40
@@ -263,8 +269,17 @@ def _value(value: Any) -> Value:
     return value if isinstance(value, float | int | str | None) else str(value)
 
 
+BETWEEN = re.compile(r",(?![^\[]*\])")
+"""What stands between values: a comma that is not within a list."""
+
+
 def _is_among(value: Value, allowed: Sequence[str]) -> bool:
-    return any(fnmatchcase(str(value), text) or _same_number(value, text) for text in allowed)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    # A bracket is that of a list, and not of a pattern.
+    patterns = [pattern.replace("[", "[[]") for pattern in allowed]
+    return any(fnmatchcase(text, pattern) for pattern in patterns) or any(
+        _same_number(value, number) for number in allowed
+    )
 
 
 def _same_number(value: Value, text: str) -> bool:

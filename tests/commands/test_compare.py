@@ -1,8 +1,10 @@
 """Runs side by side, from directories alone: which ones, in which order, with which columns."""
 
 import csv
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +36,38 @@ def test_of_some_metrics_more_is_better(sweep, capsys):
     assert "-91 (n=1)" in told
     assert records.more_is_better("test/probe_accuracy")
     assert not records.more_is_better("test/probe_error")
+    for name in ("precision_prior", "recall_prior", "precision_fitted", "recall_posterior"):
+        assert records.more_is_better(f"test/generated_{name}")
+    assert not records.more_is_better("test/generated_kernel_prior")
+    assert records.more_is_better("test/gap_elbo")
+    assert not records.more_is_better("test/gap_kl")
+
+
+def test_every_metric_of_which_more_is_better_is_known_as_such():
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    rows = re.findall(r"^\| `(\w+?)(?:_…)?` \|.*\| higher \|$", page.read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    assert all(records.more_is_better(f"test/{name}_prior") or records.more_is_better(name)
+               for name in rows)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "typed", "among"),
+    [
+        ("[400,200]", "[400,200]", True),
+        ("[400,200]", "[16],[400,200]", True),
+        ("[16]", "[16]", True),
+        ("1", "[16]", False),
+        ("[400,200]", "[400,*]", True),
+        (True, "true", True),
+        (True, "True", False),
+        (False, "true,false", True),
+        (0.001, "1e-3", True),
+        (None, "None", True),
+    ],
+)
+def test_a_value_is_among_those_that_are_typed_as_it_is_shown(value, typed, among):
+    assert records._is_among(value, records.BETWEEN.split(typed)) == among
 
 
 @pytest.mark.parametrize(

@@ -290,6 +290,28 @@ def test_a_grid_shows_the_decoding_of_the_nearest_place(tmp_path, shown):
     assert torch.tensor(found) == pytest.approx(own, abs=0.51 / 255)
 
 
+def test_a_grid_lies_on_the_components_whatever_was_shown_before(tmp_path, shown):
+    runs = [loaded(tmp_path, "model=ae", f"model.code_dim={units}") for units in (2, 4)]
+    browser = shown(*runs, grids="true")
+    slider = browser.find_element(By.ID, "sweep-slider")
+    kind = "return explore.state.plane.kind"
+    assert browser.execute_script(kind) == "components"
+    slider.send_keys(Keys.ARROW_LEFT)
+    state(browser)
+    assert browser.execute_script(kind) == "units"
+    slider.send_keys(Keys.ARROW_RIGHT)
+    state(browser)
+    assert browser.execute_script(kind) == "components"
+
+
+def test_the_k_of_the_training_is_named(tmp_path, shown):
+    browser = shown(loaded(tmp_path, *SPARSE, "sparsity.alpha=2"))
+    browser.find_element(By.ID, "tab-sum").click()
+    state(browser)
+    assert "(trained with 5)" in browser.find_element(By.ID, "panel-sum").text
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#terms figure")) == 1 + 10
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_fetched_and_nothing_sticks_out(width, scheme, tmp_path, shown, browser):

@@ -1,7 +1,10 @@
 """Several runs in one page: how they differ, in what order they come, which do not go together."""
 
+import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -9,7 +12,7 @@ from aecli.commands import explore
 from aecli.errors import SettingError
 from aecli.explore.sweep import Sweep, sweep
 from aecli.runs.find import Run
-from tests.explore.made import loaded
+from tests.explore.made import loaded, page
 
 
 def runs(folder, *lines):
@@ -78,6 +81,36 @@ def test_runs_of_other_test_examples_are_refused(tmp_path, word):
 def test_other_batches_and_binary_images_are_the_same_test_examples(tmp_path):
     lines = [["dataset.batch_size=7"], ["model=ae", "dataset.train_size=100"]]
     assert len(sweep(runs(tmp_path, *lines)).runs) == 2
+
+
+@pytest.mark.parametrize("word", ["dataset.train_size=20", "dataset.file={}/other.npy"])
+def test_rows_that_are_scaled_in_another_way_are_refused(tmp_path, word):
+    for name in ("x", "other"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(len(name)).normal(size=(200, 5)))
+    words = ["model=ae", "dataset=array", f"dataset.file={tmp_path}/x.npy", "model.code_dim=2"]
+    lines = [words, [*words, word.format(tmp_path)]]
+    if "file" in word:
+        lines[1].remove(words[2])
+    with pytest.raises(SettingError, match=r"has other test examples than .*, or scales them by"):
+        page(*runs(tmp_path, *lines))
+    assert page(*runs(tmp_path / "same", words, [*words, "seed=1"]))
+
+
+def test_pictures_beside_grids_have_one_size(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((40, 96, 96, 1)))
+    words = ["model=ae", "dataset=array", f"dataset.file={tmp_path}/x.npy", "model.code_dim=2"]
+    both = runs(tmp_path, [*words, "network=mlp"], [*words, "network=resnet"])
+    text = page(*both, examples=4)
+    data = json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', text)[1])
+    assert data["examples"]["shape"] == [1, 64, 64]
+    assert all(model["grid"]["shape"] == [1, 64, 64] for model in data["models"])
+
+
+def test_a_grid_of_one_unit_is_over_the_unit_itself(tmp_path):
+    text = page(loaded(tmp_path, "model=ae", "model.code_dim=1", "sparsity=sigmoid"), grids="true")
+    data = json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', text)[1])
+    (model,) = data["models"]
+    assert 0 < model["grid"]["low"][0] < model["grid"]["high"][0] < 1  # as a sigmoid
 
 
 def test_a_page_is_called_after_the_folder_that_all_runs_lie_in(tmp_path):

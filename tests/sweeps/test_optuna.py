@@ -114,6 +114,15 @@ def test_a_search_that_cannot_be_gets_one_plain_line(tmp_path, words, told):
     assert "Traceback" not in done.stderr
 
 
+def test_a_space_may_have_more_points_than_a_sweep_has_runs(tmp_path):
+    space = ("model.code_dim=range(2,512)", "dataset.batch_size=range(16,512)")
+    line = ("train", "-m", "sweeper=optuna", "sweeper.trials=1", *space, "trainer=debug")
+    done = aecli(*line, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("train", "-m", "sweeper=optuna", "model.code_dim=range(2,1e9)", cwd=tmp_path)
+    assert "model.code_dim=range(2,1e9): makes more than 100,000 runs" in done.stderr
+
+
 def test_a_search_is_a_sweep(tmp_path):
     done = aecli("train", "sweeper=optuna", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (

@@ -19,6 +19,8 @@ export class State {
     /** The ends of the morph: a code, and the example's number if it is one. */
     this.ends = [null, null];
     this.views = [];
+    /** What was chosen for the plane, where a model leaves a choice. */
+    this.kind = null;
     this.changes = new Set();
     this.choosePlane({});
     this.chooseExample(0);
@@ -129,9 +131,11 @@ export class State {
   choosePlane({ kind, across, up }) {
     const { model } = this;
     const byCarried = [...model.order.slice(0, 2)].sort((a, b) => a - b);
-    const onlyUnits = model.units <= 2;
+    this.kind = kind ?? this.kind ?? "components";
+    // A code of one or two units is a plane by itself, and a grid lies on the components.
+    const only = model.units <= 2 ? "units" : model.grid ? "components" : null;
     this.choice = {
-      kind: onlyUnits ? "units" : (kind ?? this.choice?.kind ?? "components"),
+      kind: only ?? this.kind,
       across: within(across ?? this.choice?.across, model) ?? byCarried[0],
       up: within(up ?? this.choice?.up, model) ?? byCarried[1] ?? 0,
     };

@@ -70,7 +70,7 @@ export class Sum {
     parts.terms.replaceChildren(...figures);
     const rest = on.length - terms.length;
     parts.told.textContent = sparsity
-      ? `k = ${count}: of ${model.units.toLocaleString("en")} units the ${count} largest are on (trained with ${sparsity.k}). Each adds its picture, the column of the decoder, times its value.`
+      ? `k = ${count}: of ${model.units.toLocaleString("en")} units the ${count} largest are on (trained with ${sparsity.trained}). Each adds its picture, the column of the decoder, times its value.`
       : `The ${on.length} largest units of ${model.units.toLocaleString("en")}. Each adds its picture, the column of the decoder, times its value.`;
     if (rest > 0)
       parts.told.textContent += ` The first ${SHOWN} are shown, ${rest} more are added.`;
