@@ -29,6 +29,8 @@ MOST_NODES = 10_000
 MOST_DEPTH = 40
 LONGEST_TEXT = 10_000
 """Characters of one value or name."""
+LONGEST_NUMBER = 1000
+"""Digits of a number: YAML has some, 1:1:1…, that take a time quadratic in their length."""
 WIDEST_INTEGER = 64
 """Bits of an integer: what a float of a metric or a setting can stand for."""
 
@@ -245,6 +247,8 @@ def _built(node: yaml.Node) -> Any:
     Raises `yaml.YAMLError` for a type that JSON does not have, and for a key that is no scalar.
     """
     if isinstance(node, yaml.ScalarNode) and node.tag in SCALARS:
+        if len(node.value) > LONGEST_NUMBER and node.tag != f"{TAG}str":
+            raise yaml.YAMLError("a number is too long")
         return SCALARS[node.tag](node)
     if node.tag == f"{TAG}seq":
         return [_built(item) for item in node.value]

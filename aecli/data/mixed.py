@@ -56,7 +56,7 @@ class MixedBatches(Batches):
                 own = torch.arange(start, end).tensor_split(parts)[rank]
                 pieces = []
                 while len(own):
-                    if int(own[0]) >= group.end:
+                    while int(own[0]) >= group.end:  # all of a group may be other processes'
                         group = next(coming).on(self.device)
                     here, own = own.tensor_split([group.end - int(own[0])])
                     places = group.order[here - group.start].to(self.device)

@@ -150,7 +150,9 @@ class Finetuning:
             if not loss.isfinite():
                 raise SettingError(f"eval.finetune.lr={self.lr}: diverged; try a smaller one")
             if averaged is not None:
-                update_bn((batch.original for batch in data.batches("train")), averaged)
+                # Batches of a training, of which none has a single example.
+                passed = data.shuffled("train", self.batch_size, lambda: run_seed)
+                update_bn((batch.original for batch in passed), averaged)
             error = taken.error(validation)
             if error < best:
                 best, best_epoch, state = error, epoch, deepcopy(taken.state_dict())

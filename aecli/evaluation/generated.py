@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,7 +60,7 @@ class Generated(NamedTuple):
 def generated(
     model: Autoencoder, data: DataModule, images: int, at_once: int, seed: int
 ) -> Generated:
-    """Compare `images` examples of each source with as many test examples, the first ones.
+    """Compare `images` examples of each source with as many test examples, drawn at random.
 
     What is decoded is the mean of p(x|z). The features are those of a small `Classifier` of the
     training split, or, of data without labels, the numbers of the examples themselves. `at_once`
@@ -75,14 +76,18 @@ def generated(
         )
     test, training = data.batches("test", 1000), data.batches("train", 1000)
     shape = data.some(1).shape[1:]
-    rows = {"test": metrics.pixels(test)[0][:count], "train": data.some(count).cpu().flatten(1)}
+    known = metrics.pixels(training)[0]
+    # Drawn, and in a random order: a folder's files lie class by class.
+    some = np.random.default_rng(derived_seed(seed, "generated rows"))
+    rows = {"test": metrics.pixels(test)[0], "train": known}
+    rows = {name: part[some.permutation(len(part))[:count]] for name, part in rows.items()}
     draws = FixedDraws(derived_seed(seed, "generated"), 0)
     low, high = float(model.noise.low), float(model.noise.high)
     rows |= _decoded(model, _codes(model, data, count, draws), at_once)
     rows["noise"] = low + (high - low) * draws.of("noise").uniform(torch.empty(count, *shape))
     examples = {name: part.reshape(count, *shape) for name, part in rows.items()}
     features = {name: part.flatten(1) for name, part in rows.items()}
-    known, space = metrics.pixels(training)[0], "the numbers of the examples"
+    space = "the numbers of the examples"
     if data.is_labelled and len(data.splits["train"].labels.unique()) > 1:
         classifier = fitted(training, seed)
         features = {name: classifier.features(part) for name, part in features.items()}

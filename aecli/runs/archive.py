@@ -14,7 +14,7 @@ import torch
 
 from aecli.archive import check_bounds
 from aecli.errors import SettingError
-from aecli.runs.checksum import checksum
+from aecli.runs.checksum import check_unfolded, checksum
 from aecli.text import first_line, one_line
 from aecli.untrusted import size_of
 
@@ -32,6 +32,7 @@ def load_archive(path: Path) -> Any:
         contents = torch.load(path, map_location="cpu", weights_only=True)
         expected = contents.pop(CHECKSUM, None) if isinstance(contents, dict) else None
         if expected is None:
+            check_unfolded(contents, path.stat().st_size)
             verify_entries(path)
         elif expected != checksum(contents, path.stat().st_size):
             raise SettingError("its checksum is wrong")

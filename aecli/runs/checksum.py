@@ -9,6 +9,7 @@ malice: whoever changes a checkpoint can write the sum anew.
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,38 +26,52 @@ MOST_PARTS, MOST_DEPTH = 300_000, 60
 def checksum(contents: Any, most_bytes: float = math.inf) -> str:
     """Return the sum over dicts, lists, tuples, plain values and tensors, as hexadecimal digits.
 
-    Raises `SettingError` for contents that unfold to more bytes of tensors than `most_bytes`, or to
-    more parts than a checkpoint has.
+    Raises `SettingError` as `check_unfolded` does.
     """
     total = hashlib.sha256()
+    for piece in _pieces(contents, most_bytes):
+        total.update(piece.encode() if isinstance(piece, str) else _sums(piece))
+    return total.hexdigest()
+
+
+def check_unfolded(contents: Any, most_bytes: float) -> None:
+    """Refuse contents that unfold to more than any checkpoint of `most_bytes`.
+
+    Raises `SettingError` for more bytes of tensors, and for more parts than a checkpoint has.
+    """
+    for _ in _pieces(contents, most_bytes):
+        pass
+
+
+def _pieces(contents: Any, most_bytes: float) -> Iterator[str | Tensor]:
+    """Yield what contents are, as texts and, behind that of its own, each tensor."""
     parts, size = 0, 0.0
 
-    def add(node: Any, depth: int) -> None:
+    def pieces(node: Any, depth: int) -> Iterator[str | Tensor]:
         nonlocal parts, size
         parts += 1
         if parts > MOST_PARTS or depth > MOST_DEPTH:
             raise SettingError("it unfolds to more than any checkpoint holds")
         if isinstance(node, dict):
-            total.update(f"dict {len(node)};".encode())
+            yield f"dict {len(node)};"
             for name, value in node.items():
-                total.update(f"{type(name).__name__} {name!r};".encode())
-                add(value, depth + 1)
+                yield f"{type(name).__name__} {name!r};"
+                yield from pieces(value, depth + 1)
         elif isinstance(node, list | tuple):
-            total.update(f"{type(node).__name__} {len(node)};".encode())
+            yield f"{type(node).__name__} {len(node)};"
             for value in node:
-                add(value, depth + 1)
+                yield from pieces(value, depth + 1)
         elif isinstance(node, Tensor):
             size += node.numel() * node.element_size()
             # Twice: tied weights are one block of the file, and two tensors of the state.
             if size > 2 * most_bytes or node.layout != torch.strided:
                 raise SettingError("its tensors unfold to more bytes than it has")
-            total.update(f"{node.dtype} {tuple(node.shape)};".encode())
-            total.update(_sums(node))
+            yield f"{node.dtype} {tuple(node.shape)};"
+            yield node
         else:
-            total.update(f"{type(node).__name__} {node!r};".encode())
+            yield f"{type(node).__name__} {node!r};"
 
-    add(contents, 0)
-    return total.hexdigest()
+    yield from pieces(contents, 0)
 
 
 def _sums(tensor: Tensor) -> bytes:

@@ -96,7 +96,7 @@ class Loaded:
             return self.data
         config = self.config.copy()
         config.dataset.classes = config.dataset.classes if classes is None else classes
-        config.dataset.train_size = train_size
+        config.dataset.train_size = config.dataset.train_size if train_size is None else train_size
         try:
             data = self._made(config)
             data.setup()

@@ -119,6 +119,28 @@ def check_together(
         check_processes(asked, trainer.world_size)
 
 
+class Stopping(EarlyStopping):
+    """Ends a training early; at once if it goes on after it was ended, and is to be no longer."""
+
+    length: int | None = 0
+    """`trainer.max_epochs` of the training."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End what was ended before it was written down."""
+        if self.stopped_epoch and self.length == trainer.max_epochs:
+            trainer.should_stop = True
+        self.length = trainer.max_epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state, and the length."""
+        return super().state_dict() | {"length": self.length}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a state."""
+        super().load_state_dict(state_dict)
+        self.length = state_dict["length"]
+
+
 class EpochCheckpoint(ModelCheckpoint):
     """Saves after an epoch is logged, and does not ask after each batch whether to."""
 
@@ -147,4 +169,4 @@ def _early_stopping(config: DictConfig) -> list[EarlyStopping]:
         return []
     patience = check_int("early_stopping.patience", config.patience, 1)
     min_delta = check_number("early_stopping.min_delta", config.min_delta, low=0)
-    return [EarlyStopping(MONITOR, patience=patience, min_delta=min_delta, mode="min")]
+    return [Stopping(MONITOR, patience=patience, min_delta=min_delta, mode="min")]

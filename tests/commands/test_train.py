@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -169,10 +170,24 @@ def test_eval_of_other_classes_and_of_the_last_checkpoint(runs):
     assert test["probe_error"] < 10
     assert test["probe_error_pixels"] < 2  # zeros and ones are easily told apart
     loaded = load(find(str(runs / "sparse_ae"))[0])
+    few = replace(loaded, config=loaded.config.copy())
+    few.config.dataset.train_size = 100
+    assert len(few.labelled_data([0, 1], None).splits["train"].labels) == 100
+    assert len(few.labelled_data(None, 40).splits["train"].labels) == 40
     labelled = loaded.labelled_data([0, 1], 50)
     assert len(labelled.splits["train"].labels) == 50
     assert set(labelled.splits["test"].labels.tolist()) == {0, 1}
     assert len(loaded.data.splits["train"].labels) > 1000
+
+
+def test_batch_norm_is_fine_tuned_where_a_last_batch_would_have_one_example(tmp_path):
+    run(tmp_path / "run", *SHORT, "model=ae", "network.batch_norm=true", "dataset.batch_size=100")
+    config, _ = configure(
+        f"run={tmp_path / 'run'}", "eval.protocol=finetune", "eval.finetune.average=0.9",
+        "eval.train_size=101", "eval.finetune.max_epochs=1", "eval.pictures=false", command="eval",
+    )  # fmt: skip
+    evaluate(config)
+    assert 0 <= read_metrics(tmp_path / "run")["test"]["finetune_error"] <= 100
 
 
 def test_eval_of_a_folder_of_runs_compares_them(runs, capsys):

@@ -103,9 +103,10 @@ def test_only_the_groups_that_are_needed_are_read(folder, monkeypatch):
     assert max(read) <= 256
 
 
-@pytest.mark.parametrize("parts", [2, 3])
-def test_several_processes_share_each_batch(folder, monkeypatch, parts):
-    monkeypatch.setattr(mixed, "MIXED", 5000)
+@pytest.mark.parametrize("parts", [2, 3, 7])
+@pytest.mark.parametrize("buffer", [1, 500, 5000])
+def test_several_processes_share_each_batch(folder, monkeypatch, parts, buffer):
+    monkeypatch.setattr(mixed, "MIXED", buffer)
     module = opened(folder, scale="none", validation_size=317)
     whole = in_training(module)
     shares = [in_training(module, part=(rank, parts)) for rank in range(parts)]

@@ -1,5 +1,6 @@
 """What `eval=theory` measures of a run, whatever its batches, and what it refuses."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,22 @@ def test_random_codes_lie_between_the_floor_and_the_ceiling():
     assert floor.manifolds.precision > fitted.manifolds.precision > ceiling.manifolds.precision
     assert found.test_neighbor.value == pytest.approx(floor.neighbor.value, rel=0.2)
     assert found.distances.keys() < SOURCES.keys()
+
+
+def test_the_distances_do_not_depend_on_the_order_of_the_examples():
+    """A folder has its classes one after the other."""
+    run = loaded("model=pca", "model.code_dim=8")
+    x = run.data.splits["train"].values.flatten(1).double() / 16
+    run.model.solve(x.sum(dim=0), x.T @ x, len(x))
+    for name in ("train", "test"):
+        split = run.data.splits[name]
+        order = split.labels.argsort(stable=True)
+        run.data.splits[name] = replace(split, rows=split.rows[order])
+    found = generated(run.model, run.data, 300, at_once=300, seed=0)
+    floor, fitted, *_, ceiling = found.distances.values()
+    assert abs(floor.kernel.value) < 4 * floor.kernel.error < 0.5 * ceiling.kernel.value
+    assert abs(fitted.kernel.value) < ceiling.kernel.value / 10
+    assert floor.manifolds.recall > 0.8
 
 
 def test_without_labels_the_numbers_themselves_are_compared():

@@ -119,7 +119,18 @@ def pickled(body):
 
 
 BIG = (10**9).to_bytes(4, "little")
+DOUBLED = b")" + 60 * b"q\x01h\x01\x86"
+"""A tuple of twice a tuple of twice a tuple, and so on: 2⁶⁰ parts."""
 PICKLES = {
+    "a key that takes for ever to hash": b"\x80\x02}" + DOUBLED + b"K\x00s.",
+    "keys in a call": b"\x80\x02ccollections\nOrderedDict\n]" + DOUBLED + b"K\x00\x86a\x85R.",
+    "a tensor's name that takes for ever": b"\x80\x02" + DOUBLED + b"Q.",
+    "lists that hold each other": b"\x80\x02]q\x01]q\x02h\x01ah\x01h\x02a.",
+    "a list that grows behind": b"\x80\x02" + b"]q\x00]q\x01aa" * 3 + b".",
+    "a deep tuple": b"\x80\x02)" + 10**5 * b"\x85" + b".",
+    "too little on the stack": b"\x80\x02)\x86.",
+    "a mark where a part is": b"\x80\x02]((a.",
+    "a part of what holds none": b"\x80\x02K\x01K\x02a.",
     "memory without end": b"\x80\x02c__builtin__\nbytearray\nJ" + BIG + b"\x85R.",
     "a call": b"\x80\x02cos\nmkdir\nX\x03\x00\x00\x00ran\x85R.",
     "a call by another opcode": b"\x80\x04\x8c\x02os\x8c\x05mkdir\x93X\x03\x00\x00\x00ran\x85R.",
@@ -185,6 +196,25 @@ def test_an_archive_with_an_entry_twice_or_missing_is_refused(tmp_path, whole):
         assert refused(rewritten(whole[1], path, keep))
 
 
+def test_a_second_pickle_that_torch_would_find_is_refused(tmp_path, whole):
+    path = rewritten(whole[1], tmp_path / "a.ckpt", lambda name, content: content)
+    with zipfile.ZipFile(path, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/DATA.PKL", PICKLES["memory without end"])
+    assert refused(path)
+
+
+def test_a_directory_that_readers_would_find_elsewhere_is_refused(tmp_path, whole):
+    """As torch's reader follows the record's address, and Python's looks right before it."""
+    path = tmp_path / "a.ckpt"
+    body, end = whole[1][:-22], whole[1][-22:]
+    assert end[:4] == b"PK\x05\x06"
+    path.write_bytes(body + b"PK\x06\x07" + bytes(16) + end)
+    assert "its directory is not where it says" in refusal(load_archive, path)
+    path.write_bytes(body + end[:-2] + b"\x04\x00more")
+    assert "no zip archive" in refusal(load_archive, path)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "missing", "loop"])
 def test_a_special_file_is_refused(tmp_path, kind):
     path = tmp_path / "a.ckpt"
@@ -235,8 +265,9 @@ def test_what_unfolds_is_not_summed(tmp_path):
         tree = [tree, tree]
     storage = torch.zeros(10**6)
     for trap in (tree, [storage[:] for _ in range(3000)], storage[:1].expand(10**6, 10**6)):
-        path = tmp_path / "a.ckpt"
-        torch.save({"aecli": {}, "trap": trap, CHECKSUM: "0"}, path)
-        with bounded():
-            reason = refusal(load_archive, path)
-        assert "more bytes than it has" in reason or "than any checkpoint" in reason
+        for summed in ({CHECKSUM: "0"}, {}):
+            path = tmp_path / "a.ckpt"
+            torch.save({"aecli": {}, "trap": trap, **summed}, path)
+            with bounded():
+                reason = refusal(load_archive, path)
+            assert "more bytes than it has" in reason or "than any checkpoint" in reason

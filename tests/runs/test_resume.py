@@ -83,6 +83,21 @@ def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overr
     check_same(whole, trained(parts, *settings, last=parts / "checkpoints" / "last.ckpt"), tmp_path)
 
 
+STOPPED = ("model=ae", "early_stopping.patience=2", "early_stopping.min_delta=1000")
+
+
+def test_a_run_that_was_stopped_early_is_not_trained_on_unless_it_is_to_be_longer(tmp_path):
+    parts, settings = tmp_path / "parts", (*STOPPED, "trainer.max_epochs=8")
+    whole = trained(tmp_path / "whole", *settings)
+    trained(parts, *settings)
+    last = parts / "checkpoints" / "last.ckpt"
+    (parts / "metrics.json").unlink()  # as if it had been killed before this was written
+    check_same(whole, trained(parts, *settings, last=last), tmp_path)
+    assert read_metrics(parts)["epochs"] == 3
+    longer = trained(parts, *STOPPED, "trainer.max_epochs=9", last=last)
+    assert longer["global_step"] > whole["global_step"]
+
+
 def check_same(whole, resumed, tmp_path):
     """Check that two trainings, the second one interrupted, have ended alike."""
     parts = tmp_path / "parts"
