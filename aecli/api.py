@@ -157,7 +157,8 @@ def _is_frame(x: Any) -> bool:
 def _array(x: Any) -> np.ndarray:
     """Return numbers of any kind as an array."""
     if isinstance(x, Tensor):
-        return x.numpy(force=True)
+        # NumPy has no bfloat16.
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy(force=True)
     values = x.to_numpy() if _is_frame(x) else np.asarray(x)
     if values.dtype.kind not in "biuf":
         raise SettingError(f"x: holds {values.dtype}; must hold numbers")

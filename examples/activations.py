@@ -33,8 +33,13 @@ SUFFIXES = {".txt", ".md", ".py", ".rst"}
 
 def contexts(tokenizer: Any, paths: list[str], length: int, seed: int) -> Iterator[list[int]]:
     """Yield the tokens of the files, in an order drawn by `seed`, at most `length` at a time."""
-    found = [path for name in paths for path in [Path(name), *sorted(Path(name).rglob("*"))]]
-    files = [path for path in found if path.is_file() and path.suffix in SUFFIXES]
+    files = []
+    for place in map(Path, paths):
+        inside = [path for path in sorted(place.rglob("*")) if path.suffix in SUFFIXES]
+        found = [place] if place.is_file() else [path for path in inside if path.is_file()]
+        if not found:
+            raise SystemExit(f"{place}: no text is there ({', '.join(sorted(SUFFIXES))})")
+        files += found
     random.Random(seed).shuffle(files)
     for file in files:
         text = file.read_text(encoding="utf-8", errors="replace")

@@ -123,6 +123,11 @@ def test_a_tensor_goes_in_and_comes_out(digits, pixels):
     assert digits.score(pixels).shape == (len(pixels),)
 
 
+def test_a_tensor_of_bfloat16_is_taken(digits, pixels):
+    x = torch.as_tensor(pixels)
+    np.testing.assert_array_equal(digits.encode(x.bfloat16()), digits.encode(x.float()))
+
+
 def test_samples_come_in_the_units_of_the_data(digits):
     torch.manual_seed(0)
     first = digits.sample(3)

@@ -19,6 +19,7 @@ from aecli.runs.dictionary_folders import (
     folded,
     read_dictionary,
     units,
+    users_order,
     write_dictionary,
 )
 from aecli.runs.exported import FORMATS, PARTS, Graph, Runs, about, check_installed, traced
@@ -104,8 +105,9 @@ def _export_dictionary(config: DictConfig) -> None:
     contents = form.contents(model, folded(model, loaded.card))
     loaded.config.dataset.update(check_places(loaded.config, config.dataset))
     _, x = _examples(loaded.without_targets())
+    order = users_order(loaded.card) if model.made_shape == model.shape else slice(None)
     rows, output = (
-        (t.double().cpu() * scale + shift).flatten(1).float()
+        (t.double().cpu() * scale + shift).flatten(1)[:, order].float()
         for t, (shift, scale) in zip((x, model.reconstruct(x)), units(loaded.card), strict=True)
     )
     with files.new_folder(out, form.files if config.overwrite else ()) as folder:

@@ -245,15 +245,18 @@ class ActivationData(DataModule):
 def _on_the_disk(shards: Shards, card: Card) -> Examples:
     values = torch.empty(shards.shape, dtype=shards.dtype, device="meta")  # a shape, no memory
     labels = torch.zeros(1, dtype=torch.long).expand(len(shards))
-    return Examples(values, card, labels, RowNumbers(), shards)
+    return Examples(values, card, labels, RowNumbers(shards.kept), shards)
 
 
 class RowNumbers:
-    """The ids 0, 1, 2, …, of any number of rows."""
+    """The ids of any number of rows: their numbers among all, of which some may be left out."""
+
+    def __init__(self, kept: Ranges | None = None) -> None:
+        self.kept = kept
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return the ids of some rows: their numbers."""
-        return rows
+        """Return the ids of some rows `(n,)`."""
+        return rows if self.kept is None else self.kept[torch.as_tensor(rows)].numpy()
 
 
 def spread(rows: Tensor | Ranges, count: int) -> Tensor:

@@ -103,7 +103,7 @@ class ArrayCard(Card):
 
     def given(self, stored: Tensor) -> Tensor:
         """Return stored examples in the array's layout."""
-        return self._laid_out(stored.to(self.given_type))
+        return self.laid_out(stored.to(self.given_type))
 
     def entering(self, given: Tensor) -> Tensor:
         """Return (v − shift) / scale in the shape of the model's examples."""
@@ -117,7 +117,7 @@ class ArrayCard(Card):
         return v if self.given_type == torch.float64 else v.float()
 
     def _in_units(self, x: Tensor) -> Tensor:
-        return self._laid_out(x.double() * self.scale.to(x.device) + self.shift.to(x.device))
+        return self.laid_out(x.double() * self.scale.to(x.device) + self.shift.to(x.device))
 
     def _as_examples(self, array: Tensor) -> Tensor:
         """Return an array `(N, *raw)` in the shape of the model's examples."""
@@ -127,7 +127,7 @@ class ArrayCard(Card):
             return array.unsqueeze(1)
         return array.permute(0, 3, 1, 2) if self.layout == "channels_last" else array
 
-    def _laid_out(self, examples: Tensor) -> Tensor:
+    def laid_out(self, examples: Tensor) -> Tensor:
         """Return examples in the array's own layout."""
         if self.layout == "rows":
             return examples.unflatten(1, self.raw)

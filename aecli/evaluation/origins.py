@@ -10,6 +10,7 @@ goes up by one from row to row, they belong to one context.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ class Origins:
         file = loaded.config.dataset.get("file")
         self.file = Path(str(file)).expanduser() if file else None
         self._vocabularies: dict[Path, list[str] | None] = {}
+        self._names = _told_apart([path for path, _ in self._files()])
         for path, count in self._files():
             if _tokens_of(path).is_file():
                 _check_tokens(_tokens_of(path), count)
@@ -82,11 +84,11 @@ class Origins:
             number = int(np.searchsorted(self.shards.ends, at, side="right"))
             shard = self.shards.shards[number]
             at -= int(self.shards.ends[number]) - shard.rows
-            return Origin(shard.path.name, str(at), self._context(shard.path, at))
+            return Origin(self._names[number], str(at), self._context(shard.path, at))
         name = str(self.split.examples.ids[row])
         if self.file is None:
             return Origin("", name, None)
-        return Origin(self.file.name, name, self._context(self.file, row))
+        return Origin(self._names[0], name, self._context(self.file, row))
 
     def _context(self, path: Path, row: int) -> Context | None:
         if not _tokens_of(path).is_file():
@@ -106,6 +108,15 @@ class Origins:
         if folder not in self._vocabularies:
             self._vocabularies[folder] = _vocabulary(folder / VOCABULARY)
         return self._vocabularies[folder]
+
+
+def _told_apart(paths: list[Path]) -> list[str]:
+    """Return the names of files; those of several folders by their paths below the common one."""
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    common = os.path.commonpath([path.absolute() for path in paths])
+    return [path.absolute().relative_to(common).as_posix() for path in paths]
 
 
 def _leading(values: np.ndarray) -> int:

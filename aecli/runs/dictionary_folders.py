@@ -17,6 +17,7 @@ left, and those of the targets on the right,
 
 import json
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,8 +110,17 @@ def _units(card: Card) -> Units:
     )
 
 
+def users_order(card: Card) -> Tensor:
+    """Return which of a model's numbers, flattened, stands at each place of a user's row, `(D,)`.
+
+    An image is made of its channels here, and may have them last there.
+    """
+    numbers = torch.arange(prod(card.shape)).view(1, *card.shape)
+    return (card.laid_out(numbers) if isinstance(card, ArrayCard) else numbers).flatten()
+
+
 def folded(model: Dictionary, card: Card) -> Folded:
-    """Return the weights of a dictionary with the data card in them."""
+    """Return the weights of a dictionary with the data card in them, in the user's order."""
     taken, made = units(card)
     shift, scale = (t.expand(model.shape).flatten() for t in taken)
     made_shift, made_scale = (t.expand(model.made_shape).flatten() for t in made)
@@ -124,6 +134,9 @@ def folded(model: Dictionary, card: Card) -> Folded:
         model.b_dec.double() * made_scale + made_shift,
     )
     W_enc, W_dec, b_enc, b_dec = (weight.float().contiguous() for weight in weights)  # noqa: N806
+    if model.made_shape == model.shape:
+        order = users_order(card)
+        W_enc, W_dec, b_dec = W_enc[:, order], W_dec[:, order], b_dec[order]  # noqa: N806
     return Folded(W_enc, W_dec, b_enc, b_dec, transcodes=model.center is not None)
 
 

@@ -50,7 +50,7 @@ class Loaded:
         `SettingError` for examples that do not go with the run's data card.
         """
         config = self.config.copy()
-        config.dataset.update(self._no_targets | settings)
+        config.dataset.update(self._of_its_own_files(settings) | settings)
         data = self._made(config)
         data.setup_new()
         data.move(self.model.device)
@@ -83,6 +83,18 @@ class Loaded:
         config = self.config.copy()
         config.dataset.update(self._no_targets)
         return replace(self, config=config)
+
+    def _of_its_own_files(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what new files of activations do not take over from the run's, as it is then."""
+        if "files" not in self.config.dataset:
+            return self._no_targets
+        found: dict[str, Any] = {"drop": None}
+        for place, key in (("files", "key"), ("targets", "target_key")):
+            files = settings.get(place)
+            names = [files] if isinstance(files, str) else list(files or ())
+            if all(str(name).endswith(".npy") for name in names):  # arrays without names, or none
+                found[key] = None
+        return found | ({} if settings.get("targets") else {"targets": None})
 
     @property
     def _no_targets(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.commandline import aecli, is_one_line
 
@@ -49,6 +50,46 @@ def test_from_training_to_results(folder):
     x, rows = np.load(elsewhere / "x.npy"), np.load(folder / "2.npy")
     assert x.shape == rows.shape
     np.testing.assert_allclose(x, rows, atol=0.01)  # which have two dimensions
+
+
+@pytest.mark.parametrize("kind", ["numbers", "mask"])
+def test_rows_keep_their_numbers_and_new_ones_are_all_there(folder, kind):
+    gone = np.arange(0, 1200, 5)
+    np.save(folder / "drop.npy", gone if kind == "numbers" else np.isin(np.arange(1200), gone))
+    pca = [word for word in TRAIN if not word.startswith(("model=", "network"))]
+    words = ("model=pca", "dataset.files=?.npy", "dataset.drop=drop.npy", "hydra.run.dir=run")
+    assert aecli(*pca, *words, cwd=folder).returncode == 0
+    assert aecli("encode", "run=run", "out=own.npz", cwd=folder).returncode == 0
+    own = np.load(folder / "own.npz")
+    assert sorted(own["ids"]) == np.setdiff1d(np.arange(1200), gone).tolist()
+    done = aecli("encode", "run=run", "out=new.npz", "dataset.files=1.npy", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    new = np.load(folder / "new.npz")
+    assert new["ids"].tolist() == list(range(400))
+    same = {int(i): z for i, z in zip(own["ids"], own["codes"], strict=True)}
+    for row in (1, 7, 399):  # of the second file
+        np.testing.assert_allclose(new["codes"][row], same[400 + row], rtol=1e-5)
+
+
+def test_names_of_arrays_are_those_of_the_runs_files_alone(folder):
+    rows = {n: torch.from_numpy(np.load(folder / f"{n}.npy")) for n in range(3)}
+    for number, x in rows.items():
+        save_file({"x": x, "y": 2 * x[:, :4].contiguous()}, folder / f"{number}.safetensors")
+    files = "dataset.files=?.safetensors"
+    words = ("model=topk_sae", "model.code_dim=8", "sparsity.k=2", "dataset.batch_size=50")
+    names = ("dataset.key=x", "dataset.targets=?.safetensors", "dataset.target_key=y")
+    line = ("train", "dataset=activations", *words, files, *names, "trainer=debug")
+    done = aecli(*line, "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    new = ("dataset.files=1.safetensors", "dataset.targets=1.safetensors")
+    done = aecli("score", "run=run", "out=a.csv", "quantile=null", *new, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("encode", "run=run", "out=b.npz", "dataset.files=1.npy", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("encode", "run=run", "out=c.npz", "dataset.files=1.safetensors", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    b, c = (np.load(folder / f"{name}.npz")["codes"] for name in "bc")
+    np.testing.assert_allclose(b, c, rtol=1e-5)
 
 
 def test_what_does_not_fit_is_one_line_and_nothing_is_overwritten(folder):

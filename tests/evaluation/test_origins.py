@@ -1,6 +1,7 @@
 """Where rows come from: in shards, some of whose rows are left out."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from aecli.build import build
-from aecli.evaluation.origins import AFTER, BEFORE, Origins
+from aecli.evaluation.origins import AFTER, BEFORE, Origins, _told_apart
 from tests.conftest import configure
 
 SIZES = (300, 500, 200)
@@ -63,6 +64,13 @@ def test_a_row_is_found_in_its_file_with_the_text_around_it(loaded, tmp_path):
         assert context.before == "".join(f"{n} " for n in range(low, token))
         assert context.after == "".join(f"{n} " for n in range(token + 1, end))
     assert seen == set(starts)
+
+
+def test_files_of_one_name_are_told_by_their_folders():
+    paths = [Path(f"/acts/{place}/00000.npy") for place in ("a", "b/c")]
+    assert _told_apart(paths) == ["a/00000.npy", "b/c/00000.npy"]
+    assert _told_apart([Path("a/0.npy"), Path("b/1.npy")]) == ["0.npy", "1.npy"]
+    assert _told_apart([]) == []
 
 
 def test_without_a_vocabulary_tokens_are_numbers(loaded, tmp_path):

@@ -182,6 +182,20 @@ def test_images_are_rows_of_their_pixels_in_the_units_of_their_bytes():
     assert difference(made, own) < 1e-5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("tool", FORMS)
+def test_images_with_their_channels_last_are_rows_as_the_user_has_them(tool):
+    config, _ = configure("model=topk_sae", "model.code_dim=32", "sparsity.k=3")
+    config.dataset.shape = [3, 4, 5]
+    model, form = build(config, "model").eval(), FORMS[tool]
+    card = ArrayCard("channels_last", (4, 5, 3), "float32", torch.tensor(0.5), torch.tensor(2.0))
+    v = torch.randn(20, 4, 5, 3)
+    made = form.apply(form.contents(model, folded(model, card)), v.flatten(1))
+    x = card.entering(v)
+    own = Coded(model.encode(x), card.leaving(model.reconstruct(x)).flatten(1))
+    assert difference(made, own) < 1e-5
+
+
 @pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "topk"])
 def test_sparsify_has_top_k_only(variant):
     model, _ = trained(variant)
