@@ -298,4 +298,5 @@ class Autoencoder(pl.LightningModule):
 def check_part(name: str, part: Any, kind: type) -> None:
     """Refuse a part that is not of its kind: made of another group's option, say."""
     if not isinstance(part, kind):
-        raise SettingError(f"model.{name}={part}: is no {name}; choose one by {name}=…")
+        of_others = " of this model" if name == "sparsity" and isinstance(part, nn.Module) else ""
+        raise SettingError(f"model.{name}={part}: is no {name}{of_others}; choose one by {name}=…")
