@@ -50,6 +50,7 @@ FLOORS = (
         "rows",
         "pictures",
         "archive",
+        "pickled",
         "terminal",
         "text",
         "untrusted",
