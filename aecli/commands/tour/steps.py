@@ -128,6 +128,6 @@ STEPS = (
 EXPLORE = "explore run={made} out={tour}/explore.html"
 """The last command: a page of all runs in `{made}`."""
 END = (
-    "The models of digits in one page: choose a model, move through its codes, and see what they decode to."
-    " Open it in a browser."
+    "The models of digits in one page: choose a model, move through its codes, and see what they"
+    " decode to. Open it in a browser."
 )
