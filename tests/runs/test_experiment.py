@@ -336,7 +336,7 @@ def test_stacked_sparse_autoencoder_classifies(tmp_path, mnist):
 def test_k_sparse_features_beat_pixels(tmp_path, mnist):
     short = (*FEW, "model.code_dim=400", "trainer.max_epochs=8")
     values = run(tmp_path, mnist, "makhzani2013/k25", *short)
-    assert values["probe_error"] < values["probe_error_pixels"] - 2
+    assert values["probe_error"] < values["probe_error_pixels"] - 1
     assert values["l0"] == 75  # alpha · k
 
 
