@@ -7,7 +7,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from aecli.config import composed
-from aecli.runs.experiment import FREE
+from aecli.runs.experiment import FOUND, FREE
 from aecli.runs.paths import CONFIG
 from aecli.tree import leaves
 from benchmarks.reproductions.rows import ADDED
@@ -52,10 +52,13 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
 
 def differences(ran: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Return `key=value, now value` for each setting of a run that is another one now."""
+    """Return `key=value, now value` for each setting of a run that is another one now.
+
+    What a run has found in its data, an experiment does not say.
+    """
     for key in sorted(ran.keys() | now.keys()):
         before, after = (settings.get(key, ADDED.get(key)) for settings in (ran, now))
-        if before != after:
+        if before != after and not (key in FOUND and after is None):
             yield f"{key}={_shown(before)}, now {_shown(after)}"
 
 

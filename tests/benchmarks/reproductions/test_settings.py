@@ -82,6 +82,14 @@ def test_a_setting_that_was_added_is_known_by_the_value_of_before(conf, monkeypa
     assert changed(before) == ["network.later=torch, now glorot"]
 
 
+def test_what_a_run_has_found_in_its_data_makes_nothing_stale():
+    now, _ = of_experiment("synthsaebench/batch_topk_l25")
+    assert "dataset.shape" not in now
+    assert not list(differences(now | {"dataset.shape": [768]}, now))
+    mnist, _ = of_experiment(NAME)
+    assert list(differences(mnist | {"dataset.shape": [1, 8, 8]}, mnist))
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_run_has_the_settings_of_its_experiment(tmp_path, name):
     now, published = of_experiment(name)
