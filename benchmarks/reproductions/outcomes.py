@@ -85,3 +85,8 @@ def outcome(name: str, seeds: int, results: Path) -> Outcome:
 
 def _more(differs: Sequence[str]) -> str:
     return f" and {len(differs) - 1} more" if len(differs) > 1 else ""
+
+
+def rounded(value: float) -> str:
+    """Return a value as it is printed: two digits behind the point, three of a share."""
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aecli import files
 from aecli.runs.experiment import MISSED, REACHED, UNDECIDED
-from benchmarks.reproductions.outcomes import Outcome
+from benchmarks.reproductions.outcomes import Outcome, rounded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,12 @@ MARKS = {
     NOT_COMPARED: ("s", "#bbbbbb"),
 }
 """Shape and colour of each verdict: to be told apart without colours, and by the colour-blind."""
-UNITS = {"error": "error, %", "accuracy": "error, %", "sse": "squared error per image"}
+UNITS = {
+    "error": "error, %",
+    "accuracy": "error, %",
+    "sse": "squared error per image",
+    "f1": "F1 of the firing",
+}
 """Of the metrics whose names end so; of all others nats."""
 
 
@@ -85,7 +90,7 @@ def _draw_group(axes: "Axes", unit: str, group: Sequence[Outcome]) -> None:
             at = sign * (goal - published)
             axes.plot(at, place, "|", color="black", markersize=12, zorder=2)
         axes.plot(sign * (here - published), place, shape, color=color, markersize=7, zorder=3)
-        labels.append(f"{here:.2f} (published {published:g})")
+        labels.append(f"{rounded(here)} (published {published:g})")
     axes.set_yticks(range(len(group)), [outcome.name for outcome in group], fontsize=8)
     axes.set_ylim(len(group) - 0.5, -0.5)
     beside = axes.secondary_yaxis("right")

@@ -10,7 +10,7 @@ from aecli import files
 from aecli.runs import intervals
 from aecli.runs.experiment import verdict
 from aecli.runs.intervals import Interval
-from benchmarks.reproductions.outcomes import Outcome
+from benchmarks.reproductions.outcomes import Outcome, rounded
 from benchmarks.reproductions.rows import ROWS, Row
 
 START, END = "<!-- table: written by benchmarks/reproductions -->", "<!-- end of table -->"
@@ -65,7 +65,7 @@ def row(name: str, outcomes: Mapping[str, Outcome]) -> str:
     here, interval = outcome.values, outcome.interval
     minutes = mean(map(_minutes, outcome.runs))
     spread = f" ± {stdev(here):.2g}" if len(here) > 1 else ""
-    measured = f"**{mean(here):.2f}**{spread}"
+    measured = f"**{rounded(mean(here))}**{spread}"
     cells += [
         f"{measured} ({outcome.other_settings})" if outcome.other_settings else measured,
         f"{interval.low:.2f} to {interval.high:.2f}" if interval else "–",

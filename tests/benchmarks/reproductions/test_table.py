@@ -147,6 +147,8 @@ def test_the_picture_has_a_group_for_each_unit(tmp_path, monkeypatch):
         "d": outcome(name="d", metric="sse"),
         "e": outcome(result(98.0), name="e"),
         "f": outcome(result(98.0), name="f", value=None),
+        "g": outcome(result(0.59), name="g", metric="f1"),
     }
     draw(outcomes, tmp_path / "a.png")
-    assert drawn == [("error, %", ["a", "e"]), ("nats per image", ["b", "c"])]
+    groups = [("error, %", ["a", "e"]), ("nats per image", ["b", "c"]), ("F1 of the firing", ["g"])]
+    assert drawn == groups
