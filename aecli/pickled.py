@@ -6,7 +6,7 @@ tuple is hashed or printed, in C, where no signal reaches it. Here the parts are
 """
 
 import pickletools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import cast
 
 from aecli.errors import SettingError
@@ -33,7 +33,7 @@ def check_pickle(data: bytes, used: Collection[str]) -> None:
 
     Raises `SettingError`, or what a reader of pickles can raise.
     """
-    parts = list(_parts(data, used))
+    parts = _parts(data, used)
     sizes, depths = [1] * len(parts), [0] * len(parts)
     done, on_the_way = [False] * len(parts), [False] * len(parts)
     for start in range(len(parts)):
@@ -58,7 +58,7 @@ def check_pickle(data: bytes, used: Collection[str]) -> None:
             done[part], on_the_way[part] = True, False
 
 
-def _parts(data: bytes, used: Collection[str]) -> Iterator[list[int]]:
+def _parts(data: bytes, used: Collection[str]) -> list[list[int]]:
     """Return the parts that each part of a pickle holds, by their numbers; 0 is what holds none."""
     parts: list[list[int]] = [[]]
     stack: list[int] = []
@@ -112,4 +112,4 @@ def _parts(data: bytes, used: Collection[str]) -> Iterator[list[int]]:
             stack.append(memo[cast(int, argument)])
         elif name not in ("PROTO", "STOP"):
             raise SettingError(f"its pickle has a {name}, which tensors need not")
-    return iter(parts)
+    return parts

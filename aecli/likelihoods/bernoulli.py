@@ -88,9 +88,9 @@ BISECTIONS = 40
 class ContinuousBernoulli(Likelihood):
     """p(x|z) = Π C(λ_i) λ_i^x_i (1−λ_i)^(1−x_i), λ = sigmoid(l), a density for grey x in [0, 1].
 
-    Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845. Computed as Π exp(x_i l_i) / Z(l_i), which is
-    the same for every l; where λ is rounded, as it often is, a λ of 0 has no constant C. Of a pixel
-    that is always 0 the density has no upper bound: it grows with log |l|.
+    Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845. It is computed from the logits l, as
+    Π exp(x_i l_i) / Z(l_i): λ would round to 0 or 1, where C is infinite. Of a pixel that is always
+    0 the density has no upper bound: it grows with log |l|.
     """
 
     def output_of(self, mean: Tensor) -> Tensor:
@@ -119,8 +119,8 @@ NEAR = 0.5
 class ContinuousBernoulliVariables:
     """log p(x) = Σ_i x_i l_i − log Z(l_i), Z(l) = ∫₀¹ e^(x l) dx = (e^l − 1) / l.
 
-    `torch.distributions.ContinuousBernoulli` clamps λ for log Z, to a third of |l| in bfloat16, and
-    not for the rest. What cancels near l = 0 is computed by its series.
+    `torch.distributions.ContinuousBernoulli` is no density beyond |l| = 16 (5 in bfloat16): there
+    it clamps λ for log Z alone. What cancels near l = 0 is computed by its series.
     """
 
     def __init__(self, logits: Tensor) -> None:

@@ -33,7 +33,7 @@ STARTING = 600
 KEYS = {"model", "dataset", "trainer", "likelihood", "objective", "pictures_every", "output_dir"}
 """What the settings of every run have; those of other programs that use Hydra have not."""
 OURS = re.compile(
-    rf"{METRICS}|{ERROR}|{LOCK}|train\w*\.log"
+    rf"{re.escape(METRICS)}|{re.escape(ERROR)}|{re.escape(LOCK)}|train\w*\.log"
     r"|\.hydra/(config|hydra|overrides)\.yaml"
     rf"|{CHECKPOINTS}/({BEST}|{LAST})\.ckpt"
     rf"|{PICTURES}/(\w[\w.-]*\.png|top_rows\.(csv|html))"

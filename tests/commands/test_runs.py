@@ -144,6 +144,7 @@ def test_what_is_not_a_run_of_aecli_stays(outputs, tmp_path, capsys):
         "checkpoints/epoch.ckpt",
         "20240115/thesis.tex",
         "lab.log",
+        "clock",
         "samples/mine/a.png",
         ".hydra/mine.yaml",
         "events.txt",
