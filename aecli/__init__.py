@@ -2,19 +2,22 @@
 
 >>> import aecli
 >>> run = aecli.load("latest")
->>> batch = next(iter(run.data.batches("test")))
->>> codes = run.model.encode(batch.original)
+>>> codes = run.encode(examples)
+
+`examples` is an array, a DataFrame, or the path of such data as the run was trained on.
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aecli.api import Model
+    from aecli.errors import SettingError
     from aecli.estimator import Autoencoder
 
 __version__ = "0.7.2"
-__all__ = ["Autoencoder", "load", "train"]
+__all__ = ["Autoencoder", "Model", "SettingError", "load", "train"]
 
 
 def train(*words: str, device: str = "auto") -> "Model":
@@ -41,6 +44,8 @@ def load(
     output_dir: str = "outputs",
     file: str | None = None,
     plugins: Sequence[str] = (),
+    files: str | Sequence[str] | None = None,
+    targets: str | Sequence[str] | None = None,
 ) -> "Model":
     """Return the model, the data and the configuration of a run.
 
@@ -51,6 +56,7 @@ def load(
         output_dir: where "latest" is looked for.
         file: the data file, likewise.
         plugins: the modules with parts of your own that the run was made with (docs/own-parts.md).
+        files, targets: the files of activations, likewise.
 
     Raises:
         SettingError: if there is no such run, if `run` is a sweep with several of them, or if the
@@ -61,12 +67,23 @@ def load(
     from aecli.plugins import trust
 
     trust(list(plugins))
-    return api.open_run(str(run), device, root, file, output_dir)
+    places = {"root": root, "file": file, "files": files, "targets": targets}
+    return api.open_run(str(run), device, output_dir, **places)
+
+
+_PLACES = {
+    "Autoencoder": "aecli.estimator",
+    "Model": "aecli.api",
+    "SettingError": "aecli.errors",
+}
+"""The modules of the names that are imported once they are asked for."""
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Autoencoder":
-        from aecli.estimator import Autoencoder
+    if name not in _PLACES:
+        raise AttributeError(f"module 'aecli' has no attribute '{name}'")
+    return getattr(import_module(_PLACES[name]), name)
 
-        return Autoencoder
-    raise AttributeError(f"module 'aecli' has no attribute '{name}'")
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,12 +1,12 @@
 """The Python face of a run: examples in the user's units in, the same kind of thing out."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from aecli.commands import sample as sampling
@@ -38,6 +38,11 @@ class Model(Loaded):
     def __repr__(self) -> str:
         names = ", ".join(f"{group}={self.choices[group]}" for group in ("model", "dataset"))
         return f"Model({names}, run={shown(self.run.directory)})"
+
+    @property
+    def directory(self) -> Path:
+        """The run's folder, with its checkpoints, metrics and logs."""
+        return self.run.directory
 
     @torch.no_grad()
     def encode(self, x: Any) -> Any:
@@ -81,8 +86,7 @@ class Model(Loaded):
         They are decoded from draws of the prior or, with `density="gaussian"` or "gmm", of a
         density fitted to the training codes; `torch.manual_seed` seeds both.
         """
-        settings = OmegaConf.create({"n": check_int("n", n, 1), "density": density})
-        return self.card.restored(sampling.prior(self, settings).images)
+        return self.card.restored(sampling.drawn(self, check_int("n", n, 1), density).images)
 
     def _data(self, x: Any) -> DataModule:
         """Return the examples as a split."""
@@ -130,24 +134,22 @@ class Model(Loaded):
         return _like(x, values, names)
 
 
-def open_run(
-    run: str,
-    device: str,
-    root: str | None = None,
-    file: str | None = None,
-    output_dir: str = OUTPUTS,
-) -> Model:
+def open_run(run: str, device: str, output_dir: str = OUTPUTS, **places: Any) -> Model:
     """Return the model of the one run that `run` means; see `aecli.load`."""
     runs = find(run, output_dir)
     if len(runs) > 1:
         raise SettingError(f"run={run}: is a sweep of {len(runs)} runs; name one of them")
-    return of_run(runs[0], device, root, file)
+    return of_run(runs[0], device, **places)
 
 
-def of_run(run: Run, device: str, root: str | None = None, file: str | None = None) -> Model:
-    """Return the model of a run; torch's random numbers go on as if it had not been made."""
+def of_run(run: Run, device: str, **places: Any) -> Model:
+    """Return the model of a run, whose data lies in `places` now: arguments of `aecli.runs.load`.
+
+    Torch's random numbers go on as if it had not been made.
+    """
     with torch.random.fork_rng(devices=[]):
-        return Model(**vars(load(run, device, root, file)))
+        loaded = load(run, device, **places)
+    return Model(**{field.name: getattr(loaded, field.name) for field in fields(loaded)})
 
 
 def _is_frame(x: Any) -> bool:

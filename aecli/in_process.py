@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from aecli import files
-from aecli.commands.train import quieten, run
+from aecli.commands.train import run
 from aecli.config import composed, refuse_unknown, typed_plugins
 from aecli.distributed import launched
 from aecli.errors import SettingError, shortened
@@ -31,10 +31,9 @@ from aecli.runs.paths import CONFIG, HYDRA, OVERRIDES, discard_refused, lock
 from aecli.sweeps.hydra_callbacks import directory_of
 from aecli.terminal import Console
 from aecli.text import SafeFormatter
+from aecli.training.quiet import QUIETENED, quieten
 
 COMMAND = "train"
-QUIETENED = ("lightning", "lightning.pytorch", "lightning.fabric")
-"""The loggers that `quieten` changes."""
 
 _turn = threading.Lock()
 

@@ -29,7 +29,7 @@ from aecli.build import build
 from aecli.config import composed
 from aecli.data import Batch
 from aecli.dictionaries.products import CHUNK
-from aecli.evaluation.memory import keep_freed_memory
+from aecli.malloc import keep_freed_memory
 from aecli.models import Dictionary
 
 FEATURES, ATOMS, ACTIVE = 576, 8192, 40

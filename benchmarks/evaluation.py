@@ -9,7 +9,7 @@ from torch import nn
 from aecli.build import build
 from aecli.config import composed
 from aecli.evaluation.likelihood import marginal_nll
-from aecli.evaluation.memory import keep_freed_memory
+from aecli.malloc import keep_freed_memory
 
 SAMPLES = 200
 IMAGES, TURNS = 1000, 10

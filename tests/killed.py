@@ -15,9 +15,10 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from aecli.commands.train import quieten, train
+from aecli.commands.train import train
 from aecli.runs.resume import last_checkpoint
 from aecli.training import loop
+from aecli.training.quiet import quieten
 from tests.conftest import configure
 
 EPOCHS, KILLS = 60, 20

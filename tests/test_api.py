@@ -21,8 +21,11 @@ from PIL import Image
 from sklearn.datasets import load_iris
 
 import aecli
+from aecli.api import of_run
 from aecli.commands.train import train
 from aecli.errors import SettingError
+from aecli.runs.find import find
+from aecli.runs.load import load
 from tests.conftest import configure
 
 REPOSITORY = Path(__file__).parents[1]
@@ -44,12 +47,40 @@ def outputs(tmp_path_factory):
 
 def test_the_example_of_the_package_runs(outputs, monkeypatch):
     monkeypatch.chdir(outputs.parent)
-    names = {}
+    names = {"examples": np.zeros((3, 1, 8, 8))}
     (example,) = doctest.DocTestFinder(recurse=False).find(aecli, "aecli", globs=names)
-    assert doctest.DocTestRunner().run(example, clear_globs=False).attempted == 4
+    assert doctest.DocTestRunner().run(example, clear_globs=False).attempted == 3
     codes, model = example.globs["codes"], example.globs["run"].model
-    assert codes.shape == (len(example.globs["batch"].original), model.code_dim)
+    assert codes.shape == (3, model.code_dim)
     assert not model.training
+
+
+def test_a_model_is_made_of_a_run_whose_data_was_read_already(outputs, monkeypatch):
+    loaded = load(find(str(outputs / "sweeps" / "one" / "0"))[0])
+    assert loaded.data.splits
+    monkeypatch.setattr("aecli.api.load", lambda *_, **__: loaded)
+    assert of_run(loaded.run, "cpu").directory == loaded.run.directory
+
+
+def test_activations_that_were_moved(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("acts", "moved"):
+        (tmp_path / folder).mkdir()
+        rows = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
+        np.save(tmp_path / folder / "0.npy", rows)
+    words = ("dataset=activations", "dataset.files=acts/*.npy", "model.code_dim=12")
+    aecli.train("model=topk_sae", *words, "sparsity.k=3", "trainer.max_epochs=1")
+    (tmp_path / "acts" / "0.npy").unlink()
+    run = aecli.load("latest", files="moved/*.npy")
+    assert len(run.data.splits["test"]) > 0
+    with pytest.raises(SettingError, match=r"dataset\.file=x\.csv: .* it has dataset\.files"):
+        aecli.load("latest", file="x.csv")
+
+
+def test_the_names_of_the_package_are_those_that_it_says():
+    assert sorted(dir(aecli)) == sorted([*aecli.__all__, "__version__"])
+    assert all(hasattr(aecli, name) for name in aecli.__all__)
+    assert issubclass(aecli.SettingError, Exception)
 
 
 def test_a_directory_and_a_checkpoint_are_the_same_run(outputs):
@@ -197,12 +228,12 @@ def test_a_training_leaves_this_process_as_it_was(tmp_path, monkeypatch, capfd):
     logging.captureWarnings(True)  # does nothing if somebody has and has not taken it back
     assert warnings.showwarning.__module__ == "logging"
     logging.captureWarnings(False)
-    assert run.run.directory.parent == tmp_path / "outputs" / "ae-digits"
-    assert {path.name for path in (run.run.directory / ".hydra").iterdir()} == {
+    assert run.directory.parent == tmp_path / "outputs" / "ae-digits"
+    assert {path.name for path in (run.directory / ".hydra").iterdir()} == {
         "config.yaml", "hydra.yaml", "overrides.yaml"
     }  # fmt: skip
-    assert "done: 1 epoch " in (run.run.directory / "train.log").read_text()
-    assert run.run.directory == aecli.load("latest").run.directory.absolute()
+    assert "done: 1 epoch " in (run.directory / "train.log").read_text()
+    assert run.directory == aecli.load("latest").directory.absolute()
 
 
 LOGGERS = ("aecli", "py.warnings", "lightning", "lightning.pytorch")
@@ -223,7 +254,7 @@ def test_trainings_follow_one_another_and_in_threads(tmp_path, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({run.run.directory for run in [first, *found]}) == 3
+    assert len({run.directory for run in [first, *found]}) == 3
     for run in found:
         for name, weight in first.model.state_dict().items():
             assert torch.equal(weight, run.model.state_dict()[name])

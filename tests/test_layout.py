@@ -44,6 +44,7 @@ FLOORS = (
         "size",
         "files",
         "machine",
+        "malloc",
         "codes",
         "colours",
         "columns",

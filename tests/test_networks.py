@@ -5,6 +5,7 @@ from torch import nn
 from aecli.build import build
 from aecli.errors import SettingError
 from aecli.networks import MLP, Conv, ResNet, TiedLinear
+from aecli.pretraining.greedy import pretrainable_layers
 from tests.conftest import configure
 
 NETWORKS = [
@@ -151,7 +152,7 @@ def test_batch_norm_of_a_gated_layer_normalizes_both_of_its_halves():
 def test_gated_layers_are_not_pretrained():
     config, _ = configure("model=ae", "network.activation=gated")
     with pytest.raises(SettingError, match=r"pretraining: needs .*network\.activation=sigmoid"):
-        build(config, "model").pretrainable_layers()
+        pretrainable_layers(build(config, "model"))
 
 
 def test_sigmoid_layers_start_at_four_times_glorots_range():

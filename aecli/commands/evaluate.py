@@ -19,13 +19,13 @@ from aecli.evaluation import metrics
 from aecli.evaluation.annealing import Annealing
 from aecli.evaluation.finetune import Finetuning
 from aecli.evaluation.likelihood import marginal_nll
-from aecli.evaluation.memory import keep_freed_memory
 from aecli.evaluation.own import computed, own_metrics
 from aecli.evaluation.pictures import drawn
 from aecli.evaluation.probe import Probe
 from aecli.evaluation.rate_distortion import draw_rate_distortion
 from aecli.evaluation.recovery import recovery
 from aecli.evaluation.theory import Theory
+from aecli.malloc import keep_freed_memory
 from aecli.models import VAE, Dictionary
 from aecli.models.losses import SplitLosses
 from aecli.progress import Tracked, show

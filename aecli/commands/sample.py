@@ -150,19 +150,24 @@ def _check_memory(loaded: Loaded, config: DictConfig) -> None:
 
 def prior(loaded: Loaded, config: DictConfig) -> Samples:
     """Decode codes drawn from the prior, or from a density fitted to the training codes."""
+    return drawn(loaded, config.n, config.density)
+
+
+def drawn(loaded: Loaded, n: int, density: str | None) -> Samples:
+    """Decode n codes drawn from the prior, or from a density fitted to the training codes."""
     model = loaded.model
     what = "decoded from draws of the prior"
-    if config.density is not None:
-        codes = _draw_from_density(loaded, config.density, config.n)
-        what = f"decoded from draws of density={config.density}, fitted to the training codes"
+    if density is not None:
+        codes = _draw_from_density(loaded, density, n)
+        what = f"decoded from draws of density={density}, fitted to the training codes"
     elif model.has_prior:
-        codes = model.sample_prior(config.n)
+        codes = model.sample_prior(n)
     else:
         raise SettingError(
             f"kind=prior: model={loaded.choices['model']} has no prior to draw from;"
             " density=gaussian or density=gmm fits one to its training codes"
         )
-    return Samples(model.decode(codes).mean, _square(config.n), codes, what)
+    return Samples(model.decode(codes).mean, _square(n), codes, what)
 
 
 def reconstruct(loaded: Loaded, config: DictConfig) -> Samples:

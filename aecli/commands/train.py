@@ -2,10 +2,8 @@
 
 import logging
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from math import prod
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -22,12 +20,12 @@ from aecli.commands.evaluate import check_settings, evaluate
 from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
-from aecli.errors import SettingError, check_int, check_seed, shortened
-from aecli.evaluation.memory import keep_freed_memory
+from aecli.errors import SettingError, check_int, check_seed
+from aecli.malloc import keep_freed_memory
 from aecli.models import VAE, Autoencoder, Dictionary
 from aecli.overrides import key_of
 from aecli.pretraining import Pretraining
-from aecli.runs.checkpoint import STANDARD, Stored, parts, stored
+from aecli.runs.checkpoint import Stored, parts, stored
 from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
@@ -38,8 +36,10 @@ from aecli.sweeps.pruning import pruning
 from aecli.text import counted
 from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.average import averages
+from aecli.training.combinations import check_combination
 from aecli.training.contract import check_parts
 from aecli.training.memory import check_memory
+from aecli.training.quiet import quieten
 from aecli.training.source_contract import set_up
 from aecli.training.speed import FASTEST, Arithmetic, fastest_step
 from aecli.training.threads import Threads, multiplications
@@ -151,29 +151,11 @@ def train(
     batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
     check_limits(plain(config.trainer), batches)
     model: Autoencoder = build(config, "model")
-    _check_prior(config, choices, model)
-    _check_targets(config, choices, model)
     check_parts(config, choices, model, data)
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
-    if pretraining.draws_weights:
-        _check_start(config)
-    _check_noise(config, choices, model, data)
-    values = data.values()
-    model.likelihood.check(values)
-    model.noise.fit(values)
-    if last is None and model.output_bias is not None:
-        model.start_output(data.mean())
-    if last is None and model.start_rows:
-        count = min(model.start_rows, len(data.splits["train"]))
-        targets = data.some_targets(count)
-        model.start_at(data.some(count), *([] if targets is None else [targets]))
-    if isinstance(model, VAE):
-        model.prior.fit(values, data.some)
-    if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
-        raise SettingError(
-            "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
-        )
+    check_combination(config, choices, model, data, pretraining)
+    _start(model, data, is_new=last is None)
     if isinstance(model, Dictionary):
         keep_freed_memory()
     threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
@@ -218,47 +200,18 @@ def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
         files.write(directory / CONFIG, OmegaConf.to_yaml(config))  # read by `aecli compare`
 
 
-def _check_start(config: DictConfig) -> None:
-    """Refuse a start of the weights that a pretraining would not see."""
-    for key in ("init", "output_bias"):
-        if (value := config.network.get(key)) is not None:
-            raise SettingError(
-                f"network.{key}={value}: pretraining draws weights and biases of its own; leave it"
-                " null"
-            )
-
-
-def _check_noise(
-    config: DictConfig, choices: Mapping[str, str], model: Autoencoder, data: DataModule
-) -> None:
-    """Refuse a noise that would leave all as it is."""
-    assert data.card is not None, "set up first"
-    if model.noise.rounds_to_nothing(prod(data.card.shape)):
-        raise SettingError(
-            f"noise.amount={config.noise.amount}: noise={choices['noise']} of so few features is"
-            " none of them; choose more, or noise=none"
-        )
-
-
-def _check_prior(config: DictConfig, choices: Mapping[str, str], model: Autoencoder) -> None:
-    """Refuse a prior that no part of the model would ask."""
-    is_standard = OmegaConf.select(config, "prior._target_") == STANDARD
-    if not is_standard and not isinstance(model, VAE):
-        raise SettingError(
-            f"prior={choices.get('prior')}: model={choices['model']} has no prior; choose model=vae"
-            " or iwae"
-        )
-
-
-def _check_targets(config: DictConfig, choices: Mapping[str, str], model: Autoencoder) -> None:
-    """Refuse targets that the model would not look at."""
-    targets = config.dataset.get("targets")
-    if targets is not None and not model.takes_targets:
-        raise SettingError(
-            f"dataset.targets={shortened(plain(config.dataset)['targets'])}:"
-            f" model={choices['model']} reconstructs its own input; choose a sparse dictionary,"
-            " such as model=topk_sae"
-        )
+def _start(model: Autoencoder, data: DataModule, is_new: bool) -> None:
+    """Fit to the training data what a model needs of it; the weights, too, if they are new ones."""
+    values = data.values()
+    model.likelihood.check(values)
+    model.noise.fit(values)
+    if is_new and model.output_bias is not None:
+        model.start_output(data.mean())
+    if is_new and model.start_rows:
+        count = min(model.start_rows, len(data.splits["train"]))
+        model.start_at(data.some(count), data.some_targets(count))
+    if isinstance(model, VAE):
+        model.prior.fit(values, data.some)
 
 
 def _arithmetic(
@@ -318,14 +271,3 @@ def _fit(
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise
-
-
-def quieten() -> None:
-    """Send other libraries' messages to the run's log; the terminal is for what a user can use."""
-    logging.captureWarnings(True)
-    # Lightning advises srun wherever there is one, as on a login node. One process needs none, and
-    # `prepare_for_lightning` sees to it that srun is used where it has to be.
-    warnings.filterwarnings("ignore", "The `srun` command is available on your system")
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, is no news
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)

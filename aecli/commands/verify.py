@@ -188,8 +188,8 @@ def _check_weights(path: Path) -> None:
 
 
 def _check_training(place: Path) -> None:
-    from aecli.commands.train import quieten  # imports torch
-    from aecli.runs.resume import State
+    from aecli.runs.resume import State  # imports torch
+    from aecli.training.quiet import quieten
     from aecli.training.resumable import check_resumable
 
     quieten()

@@ -8,6 +8,7 @@ pre-activations are above 0; `Places.split`, of a batch in several parts, for wh
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from aecli.dictionaries.places import Places
 from aecli.dictionaries.products import LARGE, Encoder, above, largest
-from aecli.distributed import gathered, total
+from aecli.distributed import are_several, gathered, total
 from aecli.distributed import largest as largest_of_all
 from aecli.size import check_fits
 
@@ -222,13 +223,18 @@ class LargestOfBatch(Collector):
             for number in lacking:
                 self._found[number] = above(self.encoder.chunk(number), least)
                 self._floors[number] = least
-            if not largest_of_all(self.encoder.x.new_tensor(float(len(lacking)))):
+            if not _largest_of_all(len(lacking), self.encoder.x.device):
                 return joined(self._found, len(self.encoder.weight))
 
     def least(self, values: Tensor) -> float:
         """Return the least of the B·k largest of the values of all processes; 0 if all are."""
-        count = self.k * int(total(self.encoder.x.new_tensor(float(len(self.encoder.x)))))
-        return _least(torch.cat(gathered(values)), count)
+        return _least(torch.cat(gathered(values)), self.k * self._rows)
+
+    @cached_property
+    def _rows(self) -> int:
+        """B, of all processes."""
+        x = self.encoder.x
+        return int(total(torch.tensor(len(x), device=x.device))) if are_several() else len(x)
 
     def chosen(self, found: Found) -> Found:
         """Return the places of the largest."""
@@ -271,6 +277,11 @@ def joined(found: list[tuple[Tensor, Tensor, Tensor]], latents: int) -> Found:
     """Return the places and the numbers of chunks of rows as `above` found them."""
     counts, index, values = map(torch.cat, zip(*found, strict=True))
     return Found(Places.of_counts(index, counts, latents), values.float())
+
+
+def _largest_of_all(count: int, device: torch.device) -> int:
+    """Return the largest of the counts of all processes; for one alone the host knows it."""
+    return int(largest_of_all(torch.tensor(count, device=device))) if are_several() else count
 
 
 def _least(values: Tensor, count: int) -> float:

@@ -53,6 +53,9 @@ class Selection(nn.Module, ABC):
     levels = 1
     """Of latents, which are decoded one after the other."""
 
+    start_l0 = 1
+    """Latents of a row that are active at the start."""
+
     @abstractmethod
     def collector(self, encoder: Encoder) -> Collector:
         """Return what finds the places in the pre-activations of a batch."""
@@ -94,9 +97,6 @@ class Selection(nn.Module, ABC):
     def of_split(self, penalty: float, l0: float, variance: float) -> float:
         """Return the penalty of a split from its mean over the batches, its mean L0, and V."""
         return penalty
-
-    start_l0 = 1
-    """Latents of a row that are active at the start."""
 
     def start(self, encoder: Encoder, bias: Tensor, variance: Tensor) -> None:
         """Start at training rows, of the variance V; may change b_enc `(n,)`."""

@@ -74,8 +74,7 @@ class JumpReLU(Selection):
         units = check_int("model.code_dim", units, 1)
         self.weight = check_number("sparsity.weight", weight, low=0)
         self.bandwidth = check_number("sparsity.bandwidth", bandwidth, low=0, open_low=True)
-        most = f"model.code_dim={units}"
-        self.start_l0 = check_int("sparsity.start_l0", start_l0, 1, units, most)
+        self.start_l0 = _checked_l0(start_l0, units)
         self.threshold_share = nn.Parameter(torch.zeros(units))
         self.register_buffer("unit", torch.ones(()))
 
@@ -190,10 +189,9 @@ class Gated(Selection):
 
     def __init__(self, weight: float, start_l0: int, units: int) -> None:
         super().__init__()
-        self.units = check_int("model.code_dim", units, 1)
+        units = check_int("model.code_dim", units, 1)
         self.weight = check_number("sparsity.weight", weight, low=0)
-        most = f"model.code_dim={units}"
-        self.start_l0 = check_int("sparsity.start_l0", start_l0, 1, units, most)
+        self.start_l0 = _checked_l0(start_l0, units)
         self.r_mag = nn.Parameter(torch.zeros(units))
         self.b_mag = nn.Parameter(torch.zeros(units))
 
@@ -250,8 +248,7 @@ class NormL1(Selection):
         units = check_int("model.code_dim", units, 1)
         self.weight = check_number("sparsity.weight", weight, low=0)
         self.warmup = check_number("sparsity.warmup", warmup, low=0, high=1)
-        most = f"model.code_dim={units}"
-        self.start_l0 = check_int("sparsity.start_l0", start_l0, 1, units, most)
+        self.start_l0 = _checked_l0(start_l0, units)
         self.warmth = 1.0
 
     def extra_repr(self) -> str:
@@ -280,3 +277,7 @@ class NormL1(Selection):
     def start(self, encoder: Encoder, bias: Tensor, variance: Tensor) -> None:
         """Start b_enc where `start_l0` latents are active."""
         bias.sub_(threshold_of(self.start_l0, encoder))
+
+
+def _checked_l0(start_l0: int, units: int) -> int:
+    return check_int("sparsity.start_l0", start_l0, 1, units, f"model.code_dim={units}")

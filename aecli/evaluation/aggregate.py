@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aecli.data import Batch
 from aecli.models import VAE
-from aecli.models.vae import Posterior
+from aecli.models.vae import Posterior, has_normal_prior
 from aecli.priors import Standard, log_mixture
 
 TOGETHER = 1 << 22
@@ -59,9 +59,8 @@ def aggregated(model: VAE, batches: Iterable[Batch], images: int) -> Aggregate:
     with model.prior.kept():
         log_p = model.log_prior(z)
     unit_kl, unit_divergence = mean.new_empty(0), mean.new_empty(0)
-    if isinstance(model.prior, Standard):
-        each = mean.square() + log_variance.exp() - 1 - log_variance
-        unit_kl = 0.5 * each.mean(dim=0)
+    if has_normal_prior(model):
+        unit_kl = Posterior(mean, log_variance).unit_kl().mean(dim=0)
         units = zip(mean.T, log_variance.T, strict=True)
         unit_divergence = torch.stack([_from_normal(*unit) for unit in units])
     values = (own - log_q, log_q - log_p, unit_kl, unit_divergence, mean, log_variance)

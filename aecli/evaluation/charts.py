@@ -15,7 +15,8 @@ from aecli.evaluation.aggregate import Aggregate
 from aecli.evaluation.gap import Gaps
 from aecli.evaluation.generated import SOURCES, Generated
 from aecli.models import VAE
-from aecli.priors import Standard, log_mixture
+from aecli.models.vae import has_normal_prior
+from aecli.priors import log_mixture
 from aecli.text import chart_label, one_line
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
@@ -119,7 +120,7 @@ def _plane(model: VAE, found: Aggregate, title: str) -> Figure:
         axes.set_title({"q(z)": "aggregated posterior q(z)", "p(z)": "prior p(z)"}[name])
         axes.set(xlabel="z0", ylabel="z1")
         axes.label_outer()
-        if isinstance(model.prior, Standard):
+        if has_normal_prior(model):
             _circles(axes)
     figure.colorbar(drawn, ax=panels, label="density (per squared unit of the code)")
     figure.suptitle(chart_label(title))

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from aecli.data import Batch
 from aecli.models import VAE
-from aecli.models.vae import Posterior
-from aecli.priors import Standard
+from aecli.models.vae import Posterior, has_normal_prior
 
 DRAWS = 1000
 """Of z for each image; an estimate is of one draw."""
@@ -87,7 +86,7 @@ def _estimates(
     """Return each estimator's values for an image x `(1, *S)` and ε `(S, 1, K)`: `(S, 2K)`."""
     deviation = (0.5 * q.log_variance).exp()
     z = q.mean + deviation * noise
-    is_exact = isinstance(model.prior, Standard)
+    is_exact = has_normal_prior(model)
     parts = [_value_and_slope(model, x, part, is_exact) for part in z.split(at_once)]
     value, slope = (torch.cat(each).double().cpu() for each in zip(*parts, strict=True))
     # From here on on the CPU and in float64: what is subtracted is nearly equal.

@@ -18,12 +18,11 @@ from aecli.errors import check_choice, check_list, check_number
 from aecli.models import VAE, Autoencoder
 from aecli.models.accumulators import Means
 from aecli.models.losses import SplitLosses
+from aecli.models.vae import ACTIVE_VARIANCE
 from aecli.noise import Masking, Noise
 
 Features = Sequence[Sequence[Any]] | None
 """What the numbers of a table's row are, as `Card.features`."""
-ACTIVE_VARIANCE = 0.01
-"""Variance over images of its posterior mean above which a latent is active (Burda et al. 2015)."""
 GAUSSIAN, UNIFORM = 11, 7
 """Pixels on a side of SSIM's windows: Wang et al.'s, and that for images which it does not fit."""
 

@@ -12,7 +12,7 @@ from aecli.data import Card
 from aecli.data.splits import Split
 from aecli.explore.blob import Blob
 from aecli.models import VAE, Autoencoder
-from aecli.priors import Standard
+from aecli.models.vae import has_normal_prior
 
 SHOWN = 1000
 """Test examples on the map."""
@@ -23,7 +23,6 @@ MEASURED = 10_000
 AT_ONCE = 500
 BINARY = 255
 """Steps between 0 and 1 of images that are kept as bytes."""
-ACTIVE_VARIANCE = 0.01
 
 
 def chosen(split: Split, count: int) -> np.ndarray:
@@ -93,7 +92,7 @@ def _codes(model: Autoencoder, x: Tensor, rounds: bool) -> Codes:
     mse = score = model.likelihood.mse(decoded.mean, x)
     if model.likelihood.is_density:
         score = -decoded.log_prob((x >= 0.5).float() if rounds else x)
-        if isinstance(model, VAE) and isinstance(model.prior, Standard):
+        if has_normal_prior(model):
             assert posterior is not None
             score = score + posterior.kl()
     return Codes(code, None if posterior is None else posterior.log_variance, score, mse)
@@ -103,7 +102,7 @@ def score_name(model: Autoencoder) -> str:
     """Return what `Codes.score` is."""
     if not model.likelihood.is_density:
         return "squared error per feature"
-    if isinstance(model, VAE) and isinstance(model.prior, Standard):
+    if has_normal_prior(model):
         return "−ELBO with z at the posterior’s mean, nats"
     return "−log p(x|z), nats"
 

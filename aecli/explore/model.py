@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aecli.errors import SettingError
 from aecli.explore.blob import Blob
-from aecli.explore.examples import ACTIVE_VARIANCE, Codes, codes, measured, score_name
+from aecli.explore.examples import Codes, codes, measured, score_name
 from aecli.explore.parts import likelihood_in_words, noise_in_words
 from aecli.explore.plan import (
     Operation,
@@ -21,7 +21,7 @@ from aecli.explore.plan import (
     sparsity_operations,
 )
 from aecli.models import VAE, Autoencoder
-from aecli.priors import Standard
+from aecli.models.vae import ACTIVE_VARIANCE, Posterior, has_normal_prior
 from aecli.runs.load import Loaded
 from aecli.runs.paths import shown
 
@@ -90,11 +90,9 @@ def statistics(loaded: Loaded, split: str) -> Statistics:
     if not np.isfinite(code).all():
         raise SettingError(f"{shown(loaded.run.checkpoint)}: its codes are not finite numbers")
     kl = None
-    if isinstance(model, VAE) and isinstance(model.prior, Standard):
+    if has_normal_prior(model):
         log_variance = torch.cat([p.log_variance for p in parts if p.log_variance is not None])
-        square = torch.from_numpy(code).square()
-        per_unit = 0.5 * (square + log_variance.exp() - 1 - log_variance).mean(dim=0)
-        kl = per_unit.double().numpy()
+        kl = Posterior(torch.from_numpy(code), log_variance.double()).unit_kl().mean(dim=0).numpy()
     components, explained = _principal(code)
     mse = float(torch.cat([part.mse for part in parts]).double().mean())
     variance = code.var(axis=0)

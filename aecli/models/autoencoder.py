@@ -14,15 +14,11 @@ from aecli.errors import SettingError, check_int
 from aecli.likelihoods import Distribution, Likelihood
 from aecli.models.accumulators import Activity, Means
 from aecli.models.losses import Losses, SplitLosses, Terms
-from aecli.networks import Network, TiedLinear, last_bias
+from aecli.networks import Network, last_bias
 from aecli.noise import Noise
 from aecli.optimizers import Optimization
 from aecli.randomness import TORCH, Draws
-from aecli.sparsity import Sigmoid, Sparsity
-
-UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
-"""What an encoder and a decoder that can be pretrained are made of."""
-
+from aecli.sparsity import Sparsity
 
 SUMS = "sums"
 """Where a checkpoint carries what was added up of its epoch, a state for each process."""
@@ -54,6 +50,8 @@ class Autoencoder(pl.LightningModule):
 
     has_prior = False
     """Whether examples can be drawn from the model alone."""
+    can_be_pretrained = True
+    """Whether it is a stack of layers that can be trained one after another."""
     takes_targets = False
     """Whether it can learn to make something else of an example than the example again."""
     sparsities: type = Sparsity
@@ -115,8 +113,11 @@ class Autoencoder(pl.LightningModule):
         """Training examples that `start_at` needs."""
         return 0
 
-    def start_at(self, examples: Tensor) -> None:
-        """Start the weights at training examples `(N, *S)`, for variants that do."""
+    def start_at(self, examples: Tensor, targets: Tensor | None = None) -> None:
+        """Start the weights at training examples `(N, *S)` and their targets, if any, `(N, *T)`.
+
+        For variants that do.
+        """
 
     @torch.no_grad()
     def start_output(self, mean: Tensor) -> None:
@@ -155,25 +156,6 @@ class Autoencoder(pl.LightningModule):
     def losses(self) -> SplitLosses:
         """Return what adds up the terms over a whole split."""
         return Losses(self)
-
-    def pretrainable_layers(self) -> list[tuple[nn.Linear, nn.Linear | TiedLinear]]:
-        """Return each layer of the encoder with its mirror image in the decoder, features first.
-
-        Raises `SettingError` for a model that is not made of pairs of sigmoid layers.
-        """
-        modules = [*self.encoder.children(), *self.decoder.children()]
-        if not all(isinstance(module, UNROLLED) for module in modules):
-            raise SettingError("pretraining: needs network=mlp with network.activation=sigmoid")
-        if not self.sparsity.is_none and not isinstance(self.sparsity, Sigmoid):
-            raise SettingError("pretraining: needs sparsity=none, sigmoid or kl")
-        if not self.likelihood.takes_logits:
-            raise SettingError(
-                "pretraining: needs outputs in (0, 1): likelihood=cross_entropy, bernoulli, or mse"
-                " with likelihood.output=sigmoid"
-            )
-        down = [m for m in self.encoder.children() if isinstance(m, nn.Linear)]
-        up = [m for m in self.decoder.children() if isinstance(m, nn.Linear | TiedLinear)]
-        return list(zip(down, reversed(up), strict=True))
 
     @property
     def takes_plain_steps(self) -> bool:

@@ -1,6 +1,6 @@
 """Sparse dictionaries: wide codes of which few latents are active, of a network's activations."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,6 +66,8 @@ class Dictionary(SparseCoder):
         aux_k: dead latents that are decoded; None for the power of two next to d/2 from below.
         dead_after: rows without an activation after which a latent counts as dead.
     """
+
+    can_be_pretrained = False
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
@@ -164,7 +166,3 @@ class Dictionary(SparseCoder):
             self.histograms = {"log10_of_the_firing_rates": rates}
         self._train, self._fit = Means(), None
         return values
-
-    def pretrainable_layers(self) -> NoReturn:
-        """Refuse: there are no layers to stack."""
-        raise SettingError("pretraining: is for an autoencoder, such as model=ae")

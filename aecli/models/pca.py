@@ -1,7 +1,7 @@
 """Principal component analysis, the linear baseline, through the same commands as the rest."""
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class PCA(Autoencoder):
             solution.
         optimizer: not used.
     """
+
+    can_be_pretrained = False
 
     def __init__(
         self,
@@ -82,10 +84,6 @@ class PCA(Autoencoder):
         layers = [*self.encoder.children(), *self.decoder.children()]
         encoder, decoder = (layer for layer in layers if isinstance(layer, nn.Linear))
         return encoder, decoder
-
-    def pretrainable_layers(self) -> NoReturn:
-        """Refuse: the solution is in closed form."""
-        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
 
     def on_train_start(self) -> None:
         """Refuse more features than there is memory for."""

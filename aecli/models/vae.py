@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -12,6 +12,9 @@ from aecli.models.autoencoder import Autoencoder, check_part
 from aecli.models.losses import Terms
 from aecli.priors import Prior, Standard
 from aecli.randomness import TORCH, Draws
+
+ACTIVE_VARIANCE = 0.01
+"""Variance over examples of its posterior mean above which a latent is active (Burda 2015)."""
 
 
 class Posterior(NamedTuple):
@@ -30,9 +33,12 @@ class Posterior(NamedTuple):
         return mean + deviation * draws.normal(mean, samples)
 
     def kl(self) -> Tensor:
-        """Return KL(q ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² − 1 − log σ_j²), `(B,)`, nats."""
-        per_unit = self.mean.square() + self.log_variance.exp() - 1 - self.log_variance
-        return 0.5 * per_unit.sum(dim=1)
+        """Return KL(q ‖ N(0, I)), the sum over the units, `(B,)`, nats."""
+        return self.unit_kl().sum(dim=1)
+
+    def unit_kl(self) -> Tensor:
+        """Return KL(q_j ‖ N(0, 1)) = ½ (μ_j² + σ_j² − 1 − log σ_j²), `(B, K)`, nats."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log q(z|x) for z `(…, B, K)`, `(…, B)`, nats."""
@@ -72,6 +78,7 @@ class VAE(Autoencoder):
         prior: p(z); None for N(0, I).
     """
 
+    can_be_pretrained = False  # half of the encoder's outputs are variances
     has_prior = True
     GRADIENTS: Sequence[str] = ("plain", "stl")
 
@@ -146,10 +153,6 @@ class VAE(Autoencoder):
         # Unflattened, the S outputs of an example broadcast against it: x is not copied S times.
         parameters = self.decoder(code).unflatten(0, (-1, len(x)))
         return self.likelihood(parameters).log_prob(x)
-
-    def pretrainable_layers(self) -> NoReturn:
-        """Refuse: half of the encoder's outputs are variances."""
-        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
 
     def terms(self, x: Tensor, seen: Tensor | None = None, draws: Draws = TORCH) -> Terms:
         """Return the parts of the loss for clean examples x `(B, *S)`."""

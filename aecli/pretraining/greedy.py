@@ -19,6 +19,10 @@ from aecli.models import Autoencoder
 from aecli.networks import TiedLinear
 from aecli.progress import Tracked
 from aecli.randomness import derived_seed
+from aecli.sparsity import Sigmoid
+
+UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
+"""What an encoder and a decoder that can be pretrained are made of."""
 
 
 class Weights(NamedTuple):
@@ -98,7 +102,7 @@ class Greedy(Pretraining):
 
         Raises `SettingError` for a model that has no such layers, and for data outside [0, 1].
         """
-        pairs = model.pretrainable_layers()
+        pairs = pretrainable_layers(model)
         low, high = (float(end) for end in data.values().aminmax())
         if low < 0 or high > 1:
             raise SettingError(
@@ -130,3 +134,25 @@ class Greedy(Pretraining):
                 raise SettingError(f"{name}: diverged; try a smaller pretraining.lr")
             if self.tied and not isinstance(layer.up, TiedLinear):
                 layer.up.weight.copy_(layer.down.weight.T)
+
+
+def pretrainable_layers(model: Autoencoder) -> list[tuple[nn.Linear, nn.Linear | TiedLinear]]:
+    """Return each layer of the encoder with its mirror image in the decoder, features first.
+
+    Raises `SettingError` for a model that is not made of pairs of sigmoid layers.
+    """
+    if not model.can_be_pretrained:
+        raise SettingError("pretraining: is for an autoencoder, such as model=ae")
+    modules = [*model.encoder.children(), *model.decoder.children()]
+    if not all(isinstance(module, UNROLLED) for module in modules):
+        raise SettingError("pretraining: needs network=mlp with network.activation=sigmoid")
+    if not model.sparsity.is_none and not isinstance(model.sparsity, Sigmoid):
+        raise SettingError("pretraining: needs sparsity=none, sigmoid or kl")
+    if not model.likelihood.takes_logits:
+        raise SettingError(
+            "pretraining: needs outputs in (0, 1): likelihood=cross_entropy, bernoulli, or mse"
+            " with likelihood.output=sigmoid"
+        )
+    down = [m for m in model.encoder.children() if isinstance(m, nn.Linear)]
+    up = [m for m in model.decoder.children() if isinstance(m, nn.Linear | TiedLinear)]
+    return list(zip(down, reversed(up), strict=True))

@@ -6,7 +6,7 @@ import warnings
 import pytest
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
-from aecli.commands.train import quieten
+from aecli.training.quiet import QUIETENED, quieten
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def quiet(monkeypatch):
     """Call `quieten` and undo what it does."""
     monkeypatch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
     monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
-    loggers = [logging.getLogger(n) for n in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    loggers = [logging.getLogger(name) for name in QUIETENED]
     levels = [logger.level for logger in loggers]
     yield quieten
     for logger, level in zip(loggers, levels, strict=True):

@@ -105,17 +105,6 @@ def test_without_a_noise_there_is_one_loss():
     assert "clean_loss" not in values.compute()
 
 
-def test_layers_to_pretrain_are_pairs_and_other_models_refuse():
-    config, _ = configure(
-        "model=ae", "network.activation=sigmoid", "network.hidden=[20]", "likelihood=cross_entropy"
-    )
-    pairs = build(config, "model").pretrainable_layers()
-    assert [(down.out_features, up.in_features) for down, up in pairs] == [(20, 20), (30, 30)]
-    for variant in ("vae", "iwae", "pca"):
-        with pytest.raises(SettingError, match="pretraining: is for an autoencoder"):
-            build(configure(f"model={variant}")[0], "model").pretrainable_layers()
-
-
 @pytest.mark.parametrize(
     "words",
     [

@@ -13,7 +13,7 @@ from aecli.data import DataModule
 from aecli.errors import SettingError
 from aecli.pretraining import RBM, Denoising, Sparse
 from aecli.pretraining.denoising import Denoiser
-from aecli.pretraining.greedy import Layer
+from aecli.pretraining.greedy import Layer, pretrainable_layers
 from aecli.pretraining.rbm import Machine
 from aecli.pretraining.sparse import SparseLearner
 from tests.conftest import configure
@@ -256,3 +256,14 @@ def test_orders_of_layers_epochs_and_seeds_do_not_meet(monkeypatch):
     torch.manual_seed(0)
     build(config, "pretraining")(build(config, "model"), data)
     assert used[len(first) :] == first[:6]  # a run repeats itself
+
+
+def test_layers_to_pretrain_are_pairs_and_other_models_refuse():
+    config, _ = configure(
+        "model=ae", "network.activation=sigmoid", "network.hidden=[20]", "likelihood=cross_entropy"
+    )
+    pairs = pretrainable_layers(build(config, "model"))
+    assert [(down.out_features, up.in_features) for down, up in pairs] == [(20, 20), (30, 30)]
+    for variant in ("vae", "iwae", "pca"):
+        with pytest.raises(SettingError, match="pretraining: is for an autoencoder"):
+            pretrainable_layers(build(configure(f"model={variant}")[0], "model"))
