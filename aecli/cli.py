@@ -22,7 +22,7 @@ from aecli.signals import (
     raise_on_signals,
     signal_behind,
 )
-from aecli.terminal import end_bars
+from aecli.terminal import end_bars, open_closed_streams
 
 COMMANDS = {
     "train": "aecli.commands.train",
@@ -88,6 +88,7 @@ def main() -> None:
     The exit status: 0 done, 1 failed, 2 mistyped, 130 interrupted by Ctrl-C, 143 terminated by
     SIGTERM, 75 a training terminated by SIGTERM, which `resume=` continues.
     """
+    open_closed_streams()
     word = sys.argv[1] if len(sys.argv) > 1 else "--help"
     at_once = partial(_ending, word)
     exit_on_signals(at_once)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cache
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,8 +91,9 @@ def is_first_here() -> bool:
     return int(os.environ.get("SLURM_LOCALID" if srun else "LOCAL_RANK", 0)) == 0
 
 
+@cache
 def end_with_parent() -> None:
-    """End this process as soon as its parent has ended."""
+    """End this process as soon as its parent has ended; a second call does nothing."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -36,14 +36,16 @@ def report(failure: str) -> None:
 
     from aecli import files
     from aecli.config import is_sweep
+    from aecli.runs.listed import is_locked
     from aecli.runs.paths import ERROR
 
     job = ""
     if is_sweep():
         hydra = HydraConfig.get()
-        job = f"job {hydra.job.num}: "
-        with suppress(files.WriteError):  # on a full disk, the line below is all there is
-            files.write(Path(hydra.runtime.output_dir) / ERROR, f"{printable(failure)}\n")
+        job, directory = f"job {hydra.job.num}: ", Path(hydra.runtime.output_dir)
+        if not is_locked(directory):  # another process trains it, and may well succeed
+            with suppress(files.WriteError):  # on a full disk, the line below is all there is
+                files.write(directory / ERROR, f"{printable(failure)}\n")
     say(job + failure)
 
 

@@ -2,9 +2,11 @@
 
 Whatever is written goes to a hidden temporary name in the same folder, `.NAME.XXXXXXXX.part`, is
 synchronized with the disk, and is renamed: a process that is killed, a full disk or a power cut
-leaves the old version or the new one. The writer holds a lock on its temporary file; a temporary
-file that nobody holds was left by a killed process, and the next writer of that name removes it.
-Nothing is written through a symbolic link: not to a linked file, nor into a linked folder.
+leaves the old version or the new one. A folder that takes the place of another is the exception:
+killed between two renamings, its writer leaves both under hidden names, and the next writer of that
+name puts the old one back. The writer holds a lock on its temporary file; a temporary file that
+nobody holds was left by a killed process, and the next writer of that name removes it. Nothing is
+written through a symbolic link: not to a linked file, nor into a linked folder.
 """
 
 import fcntl
@@ -24,6 +26,8 @@ from aecli.errors import SettingError
 
 PART = ".part"
 """How temporary names end."""
+OLDER = ".older"
+"""How the name of a folder ends that another is about to take the place of."""
 SYNCHRONIZED_AT_ONCE = 8
 """Files of a folder that wait for the disk together."""
 
@@ -139,9 +143,10 @@ def new_folder(path: Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     already: a file, a link, or a folder that holds other files than those that `replaces` names.
     """
     with _one_line(path):
+        if path.parent.is_dir():
+            _remove_leftovers(path)
         refuse_existing(path, replaces)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
         temporary = _temporary_name(path)
         temporary.mkdir()
         descriptor = os.open(temporary, os.O_RDONLY)
@@ -252,20 +257,22 @@ def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
             temporary.unlink(missing_ok=True)  # missing: it has been renamed
 
 
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{token_hex(4)}{PART}")
+def _temporary_name(path: Path, ending: str = PART) -> Path:
+    return path.with_name(f".{path.name}.{token_hex(4)}{ending}")
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of `path` have left."""
+    """Remove what killed writers of `path` have left; put back the older version that they took."""
     for entry in list(os.scandir(path.parent)):
-        if not (entry.name.startswith(f".{path.name}.") and entry.name.endswith(PART)):
+        if not (entry.name.startswith(f".{path.name}.") and entry.name.endswith((PART, OLDER))):
             continue
         with suppress(OSError):  # another writer was quicker
             descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if entry.is_dir(follow_symlinks=False):
+                if entry.name.endswith(OLDER) and not os.path.lexists(path):
+                    Path(entry.path).rename(path)
+                elif entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
                 else:
                     Path(entry.path).unlink()
@@ -331,11 +338,16 @@ def _put(temporary: Path, path: Path, replaces: Collection[str]) -> None:
         temporary.rename(path)  # fails if somebody has put something there meanwhile
         return
     refuse_existing(path, replaces)
-    older = _temporary_name(path)
-    path.rename(older)
+    older = _temporary_name(path, OLDER)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        temporary.rename(path)
-    except OSError:
-        older.rename(path)
-        raise
-    shutil.rmtree(older, ignore_errors=True)
+        _lock(descriptor)
+        path.rename(older)
+        try:
+            temporary.rename(path)
+        except OSError:
+            older.rename(path)
+            raise
+        shutil.rmtree(older, ignore_errors=True)
+    finally:
+        os.close(descriptor)

@@ -230,9 +230,10 @@ class Optimization:
         """What to change where the training diverges."""
         if self.settings.get("eps", 1.0) < torch.finfo(torch.float32).tiny:
             return f"optimizer.eps={self.settings['eps']:g} divides by 0 where a gradient is 0"
+        clip = "" if issubclass(self.algorithm, LBFGS) else " trainer.gradient_clip_val=1,"
         return (
-            f"try an optimizer.lr below {self.settings['lr']:g}, trainer.gradient_clip_val=1, or"
-            " settings nearer to their defaults"
+            f"try an optimizer.lr below {self.settings['lr']:g},{clip} or settings nearer to their"
+            " defaults"
         )
 
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:

@@ -7,7 +7,7 @@ from there. Imports no torch, so that the handlers are in place before the slow 
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NamedTuple
 
@@ -57,7 +57,8 @@ def exit_on_signals(ending: Callable[[int], Ending]) -> None:
 
     def end(number: int, frame: FrameType | None) -> None:
         status, line = ending(number)
-        os.write(2, line.encode())  # print may have been interrupted itself
+        with suppress(OSError):  # standard error may be closed
+            os.write(2, line.encode())  # print may have been interrupted itself
         os._exit(status)
 
     for number in SIGNALS:

@@ -4,6 +4,8 @@ Without it, what is left of a bar stands before a line: "  3%|▎   | 3/100aecli
 """
 
 import logging
+import os
+import sys
 from typing import Protocol
 
 
@@ -41,3 +43,20 @@ def end_bars() -> None:
     """Remove the bars of what has failed or was interrupted."""
     while OPEN:
         OPEN.pop().close()
+
+
+def open_closed_streams() -> None:
+    """Open what a process was started without of standard input, output and error, on nothing.
+
+    A service manager may start one so; its next file would get the number, and the messages.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            if nothing != number:
+                os.dup2(nothing, number)
+                os.close(nothing)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))

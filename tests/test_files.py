@@ -251,6 +251,33 @@ def test_what_a_killed_writer_leaves_is_removed_by_the_next(tmp_path):
     assert names(tmp_path) == ["metrics.json", "mine"]
 
 
+def test_a_folder_whose_writer_is_killed_between_two_names_comes_back(tmp_path):
+    code = """if True:
+        import os
+        from pathlib import Path
+        from aecli import files
+        rename = Path.rename
+        def killed(self, target):
+            if self.name.endswith(files.PART):
+                os.kill(os.getpid(), 9)
+            return rename(self, target)
+        Path.rename = killed
+        with files.new_folder(Path("mine"), ["cfg.json"]) as folder:
+            (folder / "cfg.json").write_text("new")
+    """
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "cfg.json").write_text("old")
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    assert not mine.exists()
+    with suppress(RuntimeError), files.new_folder(mine, ["cfg.json"]):
+        assert (mine / "cfg.json").read_text() == "old"
+        raise RuntimeError
+    assert names(tmp_path) == ["mine"]
+    assert (mine / "cfg.json").read_text() == "old"
+
+
 def test_what_another_writer_holds_is_not_removed(tmp_path):
     with files.replacing(tmp_path / "metrics.json") as slow:
         slow.write(b"slow")

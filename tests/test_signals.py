@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -78,6 +79,26 @@ def test_a_signal_at_the_start_is_one_line(tmp_path):
         done = signalled(number, 5, "compare", cwd=tmp_path)
         word = "interrupted" if number == signal.SIGINT else "terminated"
         assert (done.returncode, done.stderr) == (status, f"aecli: {word}\n")
+
+
+@pytest.mark.slow
+def test_a_signal_to_a_process_without_streams_has_its_status(tmp_path):
+    line = [sys.executable, "-m", "aecli", "train", "trainer.max_epochs=100000", "pictures_every=0"]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line]
+    training = subprocess.Popen(shell, cwd=tmp_path)
+    end = time.monotonic() + 120
+    while not list(tmp_path.rglob("last.ckpt")):
+        assert training.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    training.send_signal(signal.SIGTERM)
+    assert training.wait(60) == 75
+
+
+def test_a_signal_at_the_start_has_its_status_without_standard_error(tmp_path):
+    code = SIGNALLED.replace("main()", "os.close(2); main()")
+    command = [sys.executable, "-c", code, str(int(signal.SIGTERM)), "5", "compare"]
+    assert subprocess.run(command, cwd=tmp_path).returncode == 143
 
 
 def test_a_signal_behind_an_error_is_found_and_a_circle_of_causes_ends():

@@ -30,7 +30,7 @@ from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.paths import BEST, CONFIG, LAST, checkpoint_path, lock, shown
-from aecli.runs.resume import State, check_same, check_typed
+from aecli.runs.resume import State, check_same, check_typed, go_on
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
 from aecli.text import counted
@@ -168,6 +168,8 @@ def train(
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
     data.check_batches(trainer.world_size, model.smallest_batch)
+    if last is not None and rank() == 0:
+        go_on(directory, config.trainer.max_epochs)
     pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else None
     _fit(trainer, model, data, directory, last)
     leave()

@@ -37,7 +37,9 @@ def kernel_distance(samples: Tensor, data: Tensor, blocks: int = BLOCKS) -> Esti
     estimate is without bias, and may lie below 0; so is their mean, whose standard error is that of
     independent blocks.
     """
-    pairs = zip(samples.double().chunk(blocks), data.double().chunk(blocks), strict=True)
+    pairs = zip(
+        samples.double().tensor_split(blocks), data.double().tensor_split(blocks), strict=True
+    )
     values = torch.stack([mmd2(a, b) for a, b in pairs])
     return Estimate(float(values.mean()), float(values.std() / math.sqrt(len(values))))
 

@@ -26,8 +26,9 @@ MOST_FACTORS = 1 << 26
 """Numbers in the factors of the curvature, above which all classes share one."""
 LEAST_CURVATURE = 1e-5
 """Of a direction, as a share of the mean over all."""
-NO_DEVIATION = 1e-6
-"""A feature is constant if its standard deviation is below this share of the largest."""
+NO_DEVIATION = 2e-7
+"""A feature is constant if its standard deviation is below this share of its largest value: what
+float32 tells apart."""
 
 
 class Probe:
@@ -37,9 +38,10 @@ class Probe:
 
         C Σ_i −log p(label_i | u_i) + ½ ‖W‖²,  p(·|u) = softmax(W u + b),
 
-    with u the features less their means over the training examples, divided by their standard
-    deviations there; a constant feature counts as 0. It is convex, so that its solution does not
-    depend on the order of sums, on threads or on the start.
+    of two classes ½ ‖w₁ − w₀‖² in place of ½ ‖W‖²; u are the features less their means over the
+    training examples, divided by their standard deviations there; a constant feature counts as 0.
+    It is convex, so that its solution does not depend on the order of sums, on threads or on the
+    start.
 
     Args:
         C: > 0; the weight of the labels against small weights.
@@ -91,12 +93,14 @@ class Probe:
         mean = x.mean(dim=0)
         x = x - mean
         deviation = x.square().mean(dim=0).sqrt()
-        varies = deviation > NO_DEVIATION * deviation.max()
+        varies = deviation > NO_DEVIATION * features.abs().amax(dim=0)
         scale = torch.where(varies, 1 / deviation, 0.0)
         x = torch.cat([x.mul_(scale), x.new_ones(len(x), 1)], dim=1)  # the last weight is b
         classes, target = labels.unique(return_inverse=True)
         one_hot = F.one_hot(target).double()
-        ridge = x.new_full((x.shape[1], 1), 1 / (self.C * len(x)))
+        # Of two classes the sum of squares is half of that of the difference, as w₀ = −w₁.
+        share = (2 if len(classes) == 2 else 1) / (self.C * len(x))
+        ridge = x.new_full((x.shape[1], 1), share)
         ridge[-1] = 0
 
         def cost(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -200,7 +200,20 @@ class Autoencoder(pl.LightningModule):
         terms = self.terms(batch.x)
         self._train.add(self.reported(terms), len(batch.x))
         self._activity.add(terms.code)
-        return terms.loss if batch.weight == 1 else terms.loss * batch.weight
+        return self.minimized(terms.loss, batch, index)
+
+    def minimized(self, loss: Tensor, batch: Batch, index: int) -> Tensor:
+        """Return a batch's loss, times its share of a step.
+
+        Lightning divides it by `trainer.accumulate_grad_batches`, where an epoch's last step has
+        fewer batches, too.
+        """
+        share, together = batch.weight, self.trainer.accumulate_grad_batches
+        if together > 1:
+            batches = int(self.trainer.num_training_batches)
+            left = batches % together
+            share = share * together / left if index >= batches - left else share
+        return loss if share == 1 else loss * share
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add up the terms on x, and the squared error per feature before it was binarized."""

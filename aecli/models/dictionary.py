@@ -96,7 +96,7 @@ class Dictionary(SparseCoder):
         self._train.add(self.reported(coded.terms), len(x))
         self._count(coded, len(x))
         self.sparsity.observe(coded.code)
-        return coded.terms.loss if batch.weight == 1 else coded.terms.loss * batch.weight
+        return self.minimized(coded.terms.loss, batch, index)
 
     def _free_memory(self) -> Memory:
         """Return memory for the gradients, the same for all steps, on a processor.

@@ -20,8 +20,11 @@ class IWAE(VAE):
     samples as a VAE would report them, so that the two compare.
 
     With `gradient="dreg"` the gradient is Σ_i w̃_i ∂log w_i/∂θ for the decoder, and for the encoder
-    Σ_i w̃_i² ∂log w_i/∂z_i ∂z_i/∂φ, w̃_i = w_i / Σ_j w_j: of the same mean as the plain one, and of
-    less variance ("doubly reparameterized", Tucker et al. 2018, arXiv 1810.04152, eq. 8). For
+
+        Σ_i ((1 − β) w̃_i + β w̃_i²) ∂log w_i/∂z_i ∂z_i/∂φ,  w̃_i = w_i / Σ_j w_j,
+
+    where q is a constant in w: of the same mean as the plain one and, for β = 1, of less variance
+    ("doubly reparameterized", Tucker et al. 2018, arXiv 1810.04152, eq. 8, whose β is 1). For
     k = 1 that is a VAE's "stl".
 
     Args (beside those of `VAE`):
@@ -45,12 +48,13 @@ class IWAE(VAE):
         z = posterior.sample(self.samples, draws)
         code, penalty = self.sparsity(z.flatten(0, 1))
         if self.training and self.gradient == "dreg":
+            beta = self.current_beta
 
-            def weights() -> Tensor:
-                return log_weight.detach().softmax(dim=0).unsqueeze(-1)
+            def factor() -> Tensor:  # beside the w̃ that comes from the logarithm of the sum
+                return 1 - beta + beta * log_weight.detach().softmax(dim=0).unsqueeze(-1)
 
-            weighted_z = _scaled(z, weights)
-            weighted_code = _scaled(code, lambda: weights().flatten(0, 1))
+            weighted_z = _scaled(z, factor)
+            weighted_code = _scaled(code, lambda: factor().flatten(0, 1))
             density = posterior.detached()
         else:
             weighted_z, weighted_code, density = z, code, posterior

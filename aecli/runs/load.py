@@ -152,6 +152,7 @@ def _restore(
     config.dataset.update(check_places(config, places))
     model = build(config, "model")
     model.load_state_dict(weights)
+    model.sparsity.anneal(1.0)  # a schedule is at its end, for who trains the code on
     model = model.eval().requires_grad_(False).to(device)
     return Loaded(run, config, found.choices, model, found.data, found.step)
 

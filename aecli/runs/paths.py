@@ -141,4 +141,8 @@ def shown(path: Path | str) -> str:
 def as_typed(key: str, path: Path | str) -> str:
     """Return `KEY=PATH` as it is to be typed, with the quotes that a shell and Hydra want."""
     path = shown(path)
-    return f"{key}={path}" if re.fullmatch(r"[\w./+~:-]+", path) else quote(f'{key}="{path}"')
+    if re.fullmatch(r"[\w./+~:-]+", path, re.ASCII):
+        return f"{key}={path}"
+    # In quotes, Hydra takes a backslash for itself before a quote and at the end alone.
+    escaped = re.sub(r'(\\*)("|$)', lambda end: 2 * end[1] + end[2].replace('"', r"\""), path)
+    return quote(f'{key}="{escaped}"')

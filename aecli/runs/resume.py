@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -13,7 +14,7 @@ from aecli import __version__, files
 from aecli.errors import SettingError, check_int
 from aecli.runs.checkpoint import Stored, stored, stored_beside
 from aecli.runs.metrics_file import read_metrics
-from aecli.runs.paths import CONFIG, LAST, checkpoint_path, shown
+from aecli.runs.paths import CONFIG, LAST, METRICS, checkpoint_path, shown
 from aecli.text import counted
 from aecli.untrusted import read_yaml
 
@@ -95,12 +96,19 @@ class State:
 def check_typed(
     config: DictConfig, stored: DictConfig, typed: Collection[str], directory: Path
 ) -> None:
-    """Refuse typed settings that a resumed run cannot change; copy a new length into `stored`."""
+    """Refuse typed settings that a resumed run cannot change; copy a new length into `stored`.
+
+    A length that was typed before, and not reached, stays.
+    """
     for key in sorted(set(typed) - GOES_WITH):
         raise SettingError(f"{key}: a resumed run keeps its settings; leave it out")
-    if LENGTH not in typed:
-        return
-    epochs, before = check_int(LENGTH, config.trainer.max_epochs, 1), stored.trainer.max_epochs
+    before = stored.trainer.max_epochs
+    if LENGTH in typed:
+        epochs = check_int(LENGTH, config.trainer.max_epochs, 1)
+    else:
+        epochs = _length_beside(directory)
+        if epochs <= before:
+            return
     for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start", "sparsity.warmup"):
         value = OmegaConf.select(stored, key)
         if value not in (None, 0, "constant", stored.sparsity.get("k")):
@@ -108,10 +116,28 @@ def check_typed(
                 f"{LENGTH}={epochs}: {key}={value} is laid out over {counted(before, 'epochs')}"
             )
     stored.trainer.max_epochs = epochs
+
+
+def _length_beside(directory: Path) -> int:
+    """Return the epochs that a run's settings ask for; 0 if they do not say."""
+    with suppress(SettingError, OSError):
+        written = read_yaml(directory / CONFIG)
+        epochs = written["trainer"]["max_epochs"] if "trainer" in written else 0
+        return epochs if isinstance(epochs, int) else 0
+    return 0
+
+
+def go_on(directory: Path, epochs: int) -> None:
+    """Write down how long a run is to become that has a checkpoint, as its training begins.
+
+    What was measured of a shorter training goes: the weights that it was measured on are replaced.
+    """
     path = directory / CONFIG  # read by `aecli compare`
-    written = OmegaConf.create(read_yaml(path))
-    written.trainer.max_epochs = epochs
-    files.write(path, OmegaConf.to_yaml(written))
+    if _length_beside(directory) not in (0, epochs):
+        written = OmegaConf.create(read_yaml(path))
+        written.trainer.max_epochs = epochs
+        files.write(path, OmegaConf.to_yaml(written))
+    (directory / METRICS).unlink(missing_ok=True)
 
 
 def check_same(config: DictConfig, stored: DictConfig, directory: Path) -> None:

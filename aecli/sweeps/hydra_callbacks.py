@@ -1,5 +1,6 @@
 """Hydra's callbacks: a new directory for every run and sweep, so that nothing is overwritten."""
 
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from aecli import plugins
-from aecli.distributed import agree, launched, prepare_for_lightning, rank
+from aecli.distributed import agree, end_with_parent, launched, prepare_for_lightning, rank
 from aecli.errors import SettingError
 from aecli.files import refuse_links
 from aecli.messages import of_omegaconf
@@ -52,7 +53,12 @@ class NewDirectory(Failures):
         """The lock on the sweep of this process."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # the jobs in other processes get a copy, which holds no lock
+        return {"owner": os.getpid()}  # the jobs in other processes get a copy, without the lock
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Let a process that the sweep has started for its jobs end with the sweep."""
+        if getattr(self, "owner", None) == os.getppid():
+            end_with_parent()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the directory of a single run, or take that of the run to go on with."""

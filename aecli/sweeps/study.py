@@ -1,5 +1,6 @@
 """The study of a search: Optuna's record of its trials, in a file or a database."""
 
+import os
 import re
 import time
 import warnings
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from aecli import files
 from aecli.errors import SettingError, check_bool, check_seed
 from aecli.runs.records import more_is_better
+from aecli.text import first_line
 
 if TYPE_CHECKING:
     import optuna
@@ -29,6 +31,8 @@ OBJECTIVE, RETRY_OF = "objective", "retry of"
 HEARTBEAT, GRACE = 5, 30
 """Seconds between two signs of life of a trial in a database, and from the last until others take
 the trial over."""
+BLOCK = 1 << 16
+"""Bytes that are looked at together for the end of a line."""
 CONNECT_SECONDS = 5
 """Until a database server that does not answer counts as unreachable."""
 
@@ -103,19 +107,52 @@ def _storage(place: str) -> "BaseStorage":
 
     Raises `SettingError` if it cannot be reached, without the password that the URL may hold.
     """
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
     try:
-        if "://" not in place:
-            return JournalStorage(JournalFileBackend(str(Path(place).expanduser())))
-        return _database(place)
+        return _database(place) if "://" in place else _journal(Path(place).expanduser())
     except Exception as error:  # whatever a database's driver can raise
+        if isinstance(error, ValueError) and "://" not in place:
+            raise SettingError(
+                f"sweeper.storage={place}: damaged ({first_line(error)}); move it away, and the"
+                " sweep begins a new study"
+            ) from error
         lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
         raise SettingError(
             f"sweeper.storage={without_password(place)}: cannot be reached"
             f" ({without_password(lines[0])})"
         ) from error
+
+
+def _journal(path: Path) -> "BaseStorage":
+    """Return the storage in a file, to which each of several processes appends lines.
+
+    A full disk, or a power cut, can leave half a line at its end, to which the next would be glued:
+    who gets the lock to append cuts it off.
+    """
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+    class Lock(JournalFileSymlinkLock):
+        def acquire(self) -> bool:
+            is_held = super().acquire()
+            _cut_half_line(path)
+            return is_held
+
+    return JournalStorage(JournalFileBackend(str(path), Lock(str(path))))
+
+
+def _cut_half_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        end = place = file.seek(0, os.SEEK_END)
+        while place > 0:
+            start = max(0, place - BLOCK)
+            file.seek(start)
+            newline = file.read(place - start).rfind(b"\n")
+            if newline >= 0:
+                place = start + newline + 1
+                break
+            place = start
+        if place < end:
+            file.truncate(place)
 
 
 def _database(url: str) -> "BaseStorage":

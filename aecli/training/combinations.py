@@ -9,6 +9,7 @@ from aecli.config import plain
 from aecli.data import DataModule
 from aecli.errors import SettingError, shortened
 from aecli.models import VAE, Autoencoder
+from aecli.optimizers import LBFGS
 from aecli.pretraining import Pretraining
 from aecli.runs.checkpoint import STANDARD
 
@@ -26,6 +27,7 @@ def check_combination(
     _check_noise(config, choices, model, data)
     if pretraining.draws_weights:
         _check_start(config)
+    _check_plain_steps(config, model)
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
@@ -72,4 +74,16 @@ def _check_start(config: DictConfig) -> None:
             raise SettingError(
                 f"network.{key}={value}: pretraining draws weights and biases of its own; leave it"
                 " null"
+            )
+
+
+def _check_plain_steps(config: DictConfig, model: Autoencoder) -> None:
+    """Refuse what changes a gradient after L-BFGS has asked for that of its cost."""
+    if not issubclass(model.optimization.algorithm, LBFGS):
+        return
+    for key, usual in (("accumulate_grad_batches", 1), ("gradient_clip_val", None)):
+        if (value := config.trainer.get(key, usual)) not in (usual, None):
+            raise SettingError(
+                f"trainer.{key}={value}: optimizer=lbfgs searches along a line by exact gradients;"
+                " leave it out, or choose optimizer=adam"
             )

@@ -25,6 +25,13 @@ def test_the_kernel_distance_has_no_bias_and_says_its_error():
     assert kernel_distance(torch.randn(200, 3), 1 + torch.randn(200, 3)).value > 1
 
 
+def test_one_row_more_makes_no_block_of_its_own(monkeypatch):
+    sizes = []
+    monkeypatch.setattr(distances, "mmd2", lambda a, b: sizes.append(len(a)) or torch.zeros(()))
+    kernel_distance(torch.randn(101, 3), torch.randn(111, 3))
+    assert sizes == [11] + 9 * [10]
+
+
 def by_hand(samples, data, k):
     """Precision as in Kynkäänniemi et al. 2019, eq. 1 and 2, with scikit-learn's neighbours."""
     radius = NearestNeighbors(n_neighbors=k + 1).fit(data).kneighbors(data)[0][:, -1]

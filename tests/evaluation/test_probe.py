@@ -24,9 +24,11 @@ def clusters():
     return features * torch.logspace(-3, 3, 20) + 5, labels
 
 
+@pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
-def test_it_is_scikit_learns_logistic_regression_after_its_scaler(clusters, C):  # noqa: N803
+def test_it_is_scikit_learns_logistic_regression_after_its_scaler(clusters, C, classes):  # noqa: N803
     features, labels = clusters
+    features, labels = features[labels < 4 + classes], labels[labels < 4 + classes]
     fit = probe(C=C, tolerance=1e-8).fit(features, labels)
     assert fit.converged
     theirs = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-10, max_iter=10_000))
@@ -47,6 +49,16 @@ def test_scale_origin_order_and_threads_of_the_features_do_not_matter(clusters):
     theirs = torch.addmm(other.bias, 3 * features.double().flip(1) - 7, other.weight)
     assert (ours - theirs).abs().max() < 1e-3  # features are float32
     assert fit.error(features, labels) == other.error(3 * features.flip(1) - 7, labels)
+
+
+def test_a_feature_that_hardly_varies_beside_others_counts(clusters):
+    features, labels = clusters
+    units = torch.logspace(-5, 5, 20)
+    fit = probe().fit(features * units, labels)
+    assert (fit.weight.abs().sum(dim=1) > 0).all()
+    assert fit.error(features * units, labels) == probe().fit(features, labels).error(
+        features, labels
+    )
 
 
 def test_constant_features_count_as_nothing(clusters):

@@ -1,10 +1,13 @@
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from aecli.errors import SettingError
-from aecli.runs.paths import lock, make_new, shown
+from aecli.overrides import checked
+from aecli.runs.paths import as_typed, lock, make_new, shown
 
 
 def test_each_caller_gets_a_new_directory(tmp_path):
@@ -21,6 +24,15 @@ def test_paths_are_shown_as_one_would_type_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shown("outputs/a") == shown(tmp_path / "outputs" / "a") == "outputs/a"
     assert shown(tmp_path.parent / "b") == str(tmp_path.parent / "b")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a", "a b", "Übung", "日本/実験", "a'b", 'a"b', "a b\\", "a\\b", 'a\\"b', "a,b", "[a]", "a=b"],
+)
+def test_a_setting_is_shown_as_it_is_to_be_typed(name):
+    (word,) = checked("train", shlex.split(as_typed("resume", f"/tmp/{name}")))
+    assert OverridesParser.create().parse_override(word).value() == f"/tmp/{name}"
 
 
 def test_a_lock_is_held_in_its_block_and_not_longer(tmp_path):

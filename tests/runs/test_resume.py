@@ -297,6 +297,46 @@ def test_resume_on_the_command_line(tmp_path):
     assert len(list((tmp_path / "outputs" / "ae-digits").iterdir())) == 2
 
 
+def test_a_refused_length_leaves_a_run_as_it_was(tmp_path):
+    place = "hydra.run.dir=r"
+    assert aecli("train", "trainer=debug", "model=ae", place, cwd=tmp_path).returncode == 0
+    aecli("train", "resume=r", "trainer.max_epochs=2", cwd=tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*.*") if path.is_file()}
+    refused = aecli("train", "resume=r", "trainer.max_epochs=1", cwd=tmp_path)
+    assert "is done, 2 epochs long" in refused.stderr
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_longer_training_has_no_numbers_of_the_shorter_and_its_length_is_kept(
+    tmp_path, monkeypatch
+):
+    assert aecli("train", "trainer=debug", "hydra.run.dir=r", cwd=tmp_path).returncode == 0
+    assert aecli("eval", "run=r", "eval.protocol=none", cwd=tmp_path).returncode == 0
+    metrics, config = tmp_path / "r" / "metrics.json", tmp_path / "r" / ".hydra" / "config.yaml"
+    assert "test" in json.loads(metrics.read_text())
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aecli.commands.train._fit", interrupted)
+        words = ("resume=r", "trainer.max_epochs=3")
+        assert aecli("train", *words, cwd=tmp_path).returncode == 130
+    assert OmegaConf.load(config).trainer.max_epochs == 3
+    assert "resumable" in aecli("runs", "r", cwd=tmp_path).stdout
+    done = aecli("train", "resume=r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(metrics.read_text())
+    assert told["epochs"] == 3
+    assert "test" not in told
+
+
+def test_numbers_of_a_run_that_was_deleted_are_not_written(tmp_path):
+    with pytest.raises(SettingError, match="has been deleted meanwhile"):
+        update_metrics(tmp_path / "gone", {"test": {}})
+    assert not (tmp_path / "gone").exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("optimizer.warmup", 0.1), ("sparsity.k_start", 9), ("sparsity.warmup", 0.05)],

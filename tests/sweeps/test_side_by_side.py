@@ -58,3 +58,22 @@ def test_a_search_goes_on_when_a_job_is_killed(tmp_path):
     told = (tmp_path / "log.txt").read_text()
     assert "its settings are queued again" in told
     assert "3 trials, 0 of them ended early, 0 failed" in told
+
+
+def test_the_jobs_of_a_killed_sweep_end_with_it(tmp_path):
+    line = [sys.executable, "-m", "aecli", "train", "-m", "seed=0,1", "launcher=joblib", "model=ae"]
+    line += ["hydra.launcher.n_jobs=2", "trainer.max_epochs=100000", "hydra.sweep.dir=sw"]
+    with (tmp_path / "log.txt").open("w") as log:
+        sweep = subprocess.Popen(line, cwd=tmp_path, stdout=log, stderr=log)
+    end = time.monotonic() + 240
+    while len(list(tmp_path.glob("sw/*/checkpoints/last.ckpt"))) < 2:
+        assert time.monotonic() < end, (tmp_path / "log.txt").read_text()
+        time.sleep(0.1)
+    workers = [p for p in psutil.Process(sweep.pid).children() if "Loky" in " ".join(p.cmdline())]
+    assert len(workers) == 2
+    sweep.kill()
+    sweep.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert not alive

@@ -143,6 +143,25 @@ def test_a_trial_whose_process_has_gone_is_queued_again_once():
     assert [(t.number, t.state) for t in counted(trials.study.trials)] == [(1, TrialState.FAIL)]
 
 
+def test_half_a_line_at_the_end_of_a_journal_is_cut_off(tmp_path):
+    path = tmp_path / "study.log"
+
+    def opened():
+        return optuna.create_study(
+            storage=studies._storage(str(path)), study_name="aecli", load_if_exists=True
+        )
+
+    for _ in range(3):
+        study = opened()
+        study.tell(study.ask(SPACE), 0.5)
+        with path.open("a") as file:  # what a full disk leaves
+            file.write('{"op_code":4,"trial_id":')
+    assert len(opened().trials) == 3
+    path.write_text(path.read_text().replace("\n", "", 1))
+    with pytest.raises(SettingError, match=r"study\.log: damaged \(.*move it away"):
+        studies._storage(str(path))
+
+
 def test_a_sweep_keeps_its_name_where_it_is_moved(tmp_path):
     (tmp_path / "here").mkdir()
     name = identity(tmp_path / "here")

@@ -6,6 +6,7 @@ from aecli.commands.train import train
 from aecli.errors import SettingError
 from aecli.models import VAE
 from aecli.runs.metrics_file import read_metrics
+from tests.commandline import aecli, is_one_line
 from tests.conftest import configure
 
 SHORT = ("trainer.max_epochs=2", "pictures_every=2", "network.hidden=[32]")
@@ -55,3 +56,24 @@ def test_pca_of_too_many_features_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("aecli.commands.train.check_memory", lambda *_: None)
     with pytest.raises(SettingError, match="model=pca: the covariance of 64 features would take"):
         run(tmp_path, "model=pca")
+
+
+@pytest.mark.parametrize("together", [2, 3, 4])
+def test_a_step_of_fewer_accumulated_batches_is_a_whole_one(tmp_path, together):
+    """Of two batches: one step of both, whatever number was asked for."""
+    words = ("model=ae", "network.hidden=[8]", "optimizer=sgd", "optimizer.momentum=0")
+    words = (*words, "optimizer.lr=0.01", "trainer.max_epochs=1")
+    once = run(tmp_path / "once", *words, "dataset.batch_size=null")
+    parts = (*words, "dataset.batch_size=640")
+    times = run(tmp_path / "times", *parts, f"+trainer.accumulate_grad_batches={together}")
+    assert times == pytest.approx(once, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "word", ["+trainer.accumulate_grad_batches=4", "trainer.gradient_clip_val=0.1"]
+)
+def test_lbfgs_takes_no_other_gradient_than_that_of_its_cost(tmp_path, word):
+    words = ("optimizer=lbfgs", "dataset.batch_size=null", "trainer.max_epochs=1", word)
+    told = aecli("train", *words, cwd=tmp_path)
+    assert is_one_line(told)
+    assert f"aecli: {word.removeprefix('+')}: optimizer=lbfgs searches" in told.stderr
