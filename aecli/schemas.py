@@ -147,28 +147,31 @@ class TargetPlace(DataPlace):
 
 
 @dataclass
-class EvalConfig:
-    """`conf/eval.yaml`."""
+class OfRun:
+    """What the commands share that take a run."""
 
     run: str = MISSING
     output_dir: str = MISSING
+    plugins: list[str] = field(default_factory=list)
+
+
+@dataclass
+class EvalConfig(OfRun):
+    """`conf/eval.yaml`."""
+
     dataset: TargetPlace = field(default_factory=TargetPlace)
     device: str = MISSING
     seed: int = 0
-    plugins: list[str] = field(default_factory=list)
     eval: EvalSettings = field(default_factory=EvalSettings)
 
 
 @dataclass
-class SampleConfig:
+class SampleConfig(OfRun):
     """`conf/sample.yaml`."""
 
-    run: str = MISSING
-    output_dir: str = MISSING
     dataset: TargetPlace = field(default_factory=TargetPlace)
     device: str = MISSING
     seed: int = 0
-    plugins: list[str] = field(default_factory=list)
     kind: str = MISSING
     n: int | None = None
     steps: int | None = None
@@ -192,12 +195,9 @@ class NewData(DataPlace):
 
 
 @dataclass
-class PassConfig:
+class PassConfig(OfRun):
     """What the commands share that take examples through a run's model."""
 
-    run: str = MISSING
-    output_dir: str = MISSING
-    plugins: list[str] = field(default_factory=list)
     out: str | None = None
     overwrite: Any = False
     dataset: NewData = field(default_factory=NewData)
@@ -227,12 +227,9 @@ class ScoreConfig(PassConfig):
 
 
 @dataclass
-class DecodeConfig:
+class DecodeConfig(OfRun):
     """`conf/decode.yaml`."""
 
-    run: str = MISSING
-    output_dir: str = MISSING
-    plugins: list[str] = field(default_factory=list)
     codes: str | None = None
     key: str | None = None
     out: str | None = None
@@ -256,27 +253,22 @@ class DataConfig:
 
 
 @dataclass
-class ExportConfig:
+class ExportConfig(OfRun):
     """`conf/export.yaml`."""
 
-    run: str = MISSING
-    output_dir: str = MISSING
     dataset: DataPlace = field(default_factory=DataPlace)
     out: str | None = None
     overwrite: Any = False
     format: str | None = None
     part: str = MISSING
-    plugins: list[str] = field(default_factory=list)
 
 
 @dataclass
-class ExploreConfig:
+class ExploreConfig(OfRun):
     """`conf/explore.yaml`."""
 
     run: Any = MISSING
     """A text, or a list of them."""
-    output_dir: str = MISSING
-    plugins: list[str] = field(default_factory=list)
     out: str | None = None
     overwrite: Any = False
     device: str = MISSING

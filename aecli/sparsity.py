@@ -158,9 +158,8 @@ class KL(Sigmoid):
         """Squash to (0, 1); penalize mean activations away from the target."""
         code = a.to(_wide(a)).sigmoid()  # of bfloat16 it would be 1 from a = 6 on
         mean = code.mean(dim=0)
-        if (
-            self.training and are_several()
-        ):  # ρ̂ over the whole batch; the gradient goes through this part of it
+        if self.training and are_several():
+            # ρ̂ over the whole batch; the gradient goes through this part of it.
             sums = total(torch.cat([code.sum(dim=0), code.new_tensor([len(code)])]))
             mean = mean + (sums[:-1] / sums[-1] - mean).detach()
         if self.momentum is not None and self.training:

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures
-from aecli.commands.latents_report import LatentsReport
+from aecli.commands.latents_report import Latents, LatentsReport
 from aecli.data import Batches, SyntheticData
 from aecli.errors import check_bool, check_choice, check_int, check_seed
 from aecli.evaluation import metrics
@@ -109,10 +109,38 @@ def evaluate(
     values |= measured.values
     test_split = loaded.data.batches("test", settings.batch_size, seed)
     values |= computed(own, loaded.model, test_split, values)
-    test: dict[str, Any] = {
-        "checkpoint": run.checkpoint.name,
+    seconds = time.monotonic() - start
+    latents = report(losses, test_split)
+    own_units = {name: metric.unit for name, (_, metric) in own.items()}
+    _print(loaded, values, settings, {**own_units, **measured.how})
+    if latents is not None:
+        show(latents.table)
+    pictures = {}
+    if settings.pictures:
+        pictures = drawn(loaded, settings.noise, levels)
+        pictures |= {name: figures.pixels_of(each) for name, each in measured.figures.items()}
+        if latents is not None:
+            pictures["firing_rates"] = latents.picture
+    test = _record(loaded, settings, seed, seconds, values)
+    if own:  # what `aecli compare` has to know of them
+        test["own_metrics"] = {name: metric.more_is_better for name, (_, metric) in own.items()}
+    if measured.values:
+        test["theory"] = {"how": measured.how, **measured.details}
+    if latents is not None:
+        test["firing_rates"] = latents.rates
+    _write(run, test, pictures, {} if latents is None else latents.pages)
+    _log(loaded, values, pictures, latents)
+    return values
+
+
+def _record(
+    loaded: Loaded, settings: DictConfig, seed: int, seconds: float, values: Mapping[str, float]
+) -> dict[str, Any]:
+    """Return what `metrics.json` says of an evaluation: how it was made, and its values."""
+    test = {
+        "checkpoint": loaded.run.checkpoint.name,
         "seed": seed,
-        "seconds": round(time.monotonic() - start, 1),
+        "seconds": round(seconds, 1),
         "settings": OmegaConf.to_container(settings),
         **values,
     }
@@ -120,40 +148,36 @@ def evaluate(
     if settings.protocol != "none" and loaded.data.is_labelled:
         labelled = loaded.labelled_data(settings.classes, None)
         test["classified_images"] = len(labelled.splits["test"])
-    if own:  # what `aecli compare` has to know of them
-        test["own_metrics"] = {name: metric.more_is_better for name, (_, metric) in own.items()}
-    if measured.values:
-        test["theory"] = {"how": measured.how, **measured.details}
-    latents = report(losses, test_split)
-    if latents is not None:
-        test["firing_rates"] = latents.rates
-    own_units = {name: metric.unit for name, (_, metric) in own.items()}
-    _print(loaded, values, settings, {**own_units, **measured.how})
-    pictures = {}
-    if settings.pictures:
-        pictures = drawn(loaded, settings.noise, levels)
-        pictures |= {name: figures.pixels_of(each) for name, each in measured.figures.items()}
-    pages: dict[str, bytes] = {}
-    if latents is not None:
-        show(latents.table)
-        pages = latents.pages
-        if settings.pictures:
-            pictures["firing_rates"] = latents.picture
+    return test
+
+
+def _write(
+    run: Run, test: Mapping[str, Any], pictures: Mapping[str, Any], pages: Mapping[str, bytes]
+) -> None:
+    """Write the metrics with their pictures and pages, all or none of them, and say where."""
     folder = run.directory / PICTURES
     beside = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
     written = {folder / name: content for name, content in pages.items()}
     path = update_metrics(run.directory, {"test": test}, beside | written)
-    log.info("written: %s%s", shown(path), _and_pictures(run, settings))
+    log.info("written: %s%s", shown(path), f", {shown(folder)}/*.png" if pictures else "")
     for page in written:
         log.info("written: %s", shown(page))
-    with SummaryWriter(str(run.directory)) as writer:
+
+
+def _log(
+    loaded: Loaded,
+    values: Mapping[str, float],
+    pictures: Mapping[str, Any],
+    latents: Latents | None,
+) -> None:
+    """Add the values and the pictures to the run's TensorBoard log."""
+    with SummaryWriter(str(loaded.run.directory)) as writer:
         if latents is not None:
             writer.add_histogram("test/log10_of_the_firing_rates", latents.logarithms, loaded.step)
         for name, value in values.items():
             writer.add_scalar(f"test/{name}", value, loaded.step)
         for name, picture in pictures.items():
             writer.add_image(f"test/{name}", picture, loaded.step)
-    return values
 
 
 def check_settings(settings: DictConfig) -> None:
@@ -260,53 +284,50 @@ def _print(
     if loaded.card.target_shape is not None:
         title += ", errors of its targets"
     table = Table("metric", "value", "unit", title=title, title_justify="left")
-    shape = loaded.card.shape
+    units = _units(settings, loaded.card.shape, len(loaded.data.splits["test"]))
     for name, value in values.items():
-        unit = _unit(name, settings)
-        if len(shape) == 1:
-            unit = unit.replace("pixel", "feature").replace("image", "example")
-        elif shape[0] > 1:
-            unit = unit.replace("pixel", "pixel and channel")
-        if name == "dead_share":
-            unit += f", on {len(loaded.data.splits['test']):,} examples"
-        unit = own_units.get(name, unit)
-        table.add_row(name, f"{value:.5g}", unit)
+        unit = units.get("mse" if name.startswith("mse") else name, "")
+        table.add_row(name, f"{value:.5g}", own_units.get(name, unit))
     show(table)
 
 
-def _unit(name: str, settings: DictConfig) -> str:
-    """Return the unit of a metric and, for an estimate, its direction and how it was made."""
-    if name.startswith("mse"):
-        return "squared error per pixel"
-    ais = settings.ais
-    nats = "nats per image"
+def _units(settings: DictConfig, shape: Sequence[int], count: int) -> dict[str, str]:
+    """Return the metrics' units and, of an estimate, its direction and how it was made.
+
+    Of `count` test examples of a shape.
+    """
+    example = "image" if len(shape) == 3 else "example"
+    feature = "feature" if len(shape) == 1 else "pixel"
+    feature += " and channel" if len(shape) == 3 and shape[0] > 1 else ""
+    ais, nats, bound = settings.ais, f"nats per {example}", "≥ -log p(x)"
     return {
+        "mse": f"squared error per {feature}",
+        "sse": f"squared error per {example}",
         "nll": nats,
         "kl": nats,
         "contraction": nats,
         "elbo": f"{nats}, ≤ log p(x)",
         "bound": f"{nats}, ≤ log p(x)",
-        "marginal_nll": f"{nats}, ≥ -log p(x), {settings.importance_samples} importance samples",
-        "marginal_nll_ais": f"{nats}, ≥ -log p(x), {ais.chains} chains of {ais.steps} steps,"
-        f" {ais.images} images",
-        "sse": "squared error per image",
+        "marginal_nll": f"{nats}, {bound}, {settings.importance_samples} importance samples",
+        "marginal_nll_ais": f"{nats}, {bound}, {ais.chains} chains of {ais.steps} steps,"
+        f" {ais.images} {example}s",
         "psnr": "dB",
         "probe_error": "%",
         "probe_error_pixels": "%",
         "finetune_error": "%",
-        "l0": "units per image",
+        "l0": f"units per {example}",
         "explained_variance": "of the variance",
         "norm_ratio": "1: unbiased",
-        "cosine": "mean over images",
+        "cosine": f"mean over {example}s",
         "mcc": "mean |cosine|, of pairs",
         "mmcs": "mean largest cosine",
         "uniqueness": "true features per latent",
         "f1": "of the firing, mean over latents",
         "precision": "of the firing, mean over latents",
         "recall": "of the firing, mean over latents",
-        "dead_share": "of the units",
+        "dead_share": f"of the units, on {count:,} examples",
         "active_units": "latents",
-    }.get(name, "")
+    }
 
 
 def _print_side_by_side(results: Mapping[Run, Mapping[str, float]], settings: DictConfig) -> None:
@@ -339,7 +360,3 @@ def _without_common_end(names: list[str]) -> list[str]:
     while all(len(part) > 2 and part[-1] == parts[0][-1] for part in parts):
         parts = [part[:-1] for part in parts]
     return ["_".join(part) for part in parts]
-
-
-def _and_pictures(run: Run, settings: DictConfig) -> str:
-    return f", {shown(run.directory / PICTURES)}/*.png" if settings.pictures else ""

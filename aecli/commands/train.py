@@ -187,7 +187,6 @@ def train(
 
 def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
     """Write what was found in the data into the configuration, for the parts that need it."""
-    assert data.card is not None, "set up first"
     card, target = data.card, data.card.target_shape
     found = {
         "shape": list(card.shape),

@@ -177,7 +177,6 @@ class ActivationData(DataModule):
         """Open the shards, split their rows, and find the scale."""
         super().setup(stage)
         card, count = self.card, len(self.splits["train"])
-        assert card is not None, "set up"
         if self.target_shape not in (None, card.target_shape):
             found = card.target_shape
             told = "there are no targets" if found is None else f"the targets are {list(found)}"

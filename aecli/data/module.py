@@ -75,7 +75,7 @@ class DataModule(pl.LightningDataModule):
                 f"dataset.binarize_seed={binarize_seed}: goes with dataset.binarize=fixed, dynamic"
             )
         self.splits: dict[str, Split] = {}
-        self.card: Card | None = None
+        self._card: Card | None = None
         self.fingerprint: str | None = None
         self.class_names: tuple[str, ...] = ()
         self.is_labelled = False
@@ -85,7 +85,13 @@ class DataModule(pl.LightningDataModule):
 
     def of_run(self, card: Card | None, fingerprint: str | None) -> None:
         """Take the data card of a run, and what tells whether the examples are still the same."""
-        self.card, self.fingerprint = card, fingerprint
+        self._card, self.fingerprint = card, fingerprint
+
+    @property
+    def card(self) -> Card:
+        """The data card, which there is once the data is set up, or known from a run."""
+        assert self._card is not None, "set up first"
+        return self._card
 
     def setup(self, stage: str | None = None) -> None:
         """Read, split and binarize; on a GPU that has room, move everything there.
@@ -97,7 +103,7 @@ class DataModule(pl.LightningDataModule):
             records = self._read()
             self._check_same(records)
             rows = self.splitting(records)
-            card = self.card = self.card or self.source.fit(records, rows["train"])
+            card = self._card = self._card or self.source.fit(records, rows["train"])
             if self.shape is not None and card.shape != self.shape:
                 raise SettingError(
                     f"dataset.shape={list(self.shape)}: the examples are {list(card.shape)}"
@@ -116,7 +122,6 @@ class DataModule(pl.LightningDataModule):
 
         They are read, or those of `records`.
         """
-        assert self.card is not None, "of a run only"
         records = self._read() if records is None else records
         self.card.check_new(records.data)
         self.understood = records.understood
@@ -148,7 +153,6 @@ class DataModule(pl.LightningDataModule):
 
         Raises `SettingError` for data that cannot be binarized.
         """
-        assert self.card is not None, "set up first"
         split = self.splits["train"]
         chunks = split.rows.split(CHUNK)
         shown = torch.cat([self.card.telling(split.examples.taken(rows)) for rows in chunks])
@@ -166,7 +170,6 @@ class DataModule(pl.LightningDataModule):
     def mean(self) -> Tensor:
         """Return the mean example of the training split, `(*S)`, of what a training draws."""
         split, card = self.splits["train"], self.card
-        assert card is not None, "set up first"
         total = torch.zeros(card.shape, dtype=torch.float64)
         for at in torch.arange(len(split)).split(CHUNK):
             if split.binary is not None:
@@ -181,7 +184,6 @@ class DataModule(pl.LightningDataModule):
 
         Where the split has fewer, some come again.
         """
-        assert self.card is not None, "set up first"
         split = self.splits["train"]
         places = torch.arange(count, device=split.rows.device) * len(split) // count
         return self.card.scaled(split.examples.taken(split.rows[places]))
@@ -249,7 +251,7 @@ class DataModule(pl.LightningDataModule):
         return derived_seed(self.run_seed, self.trainer.current_epoch if self.trainer else 0)
 
     def _read(self) -> Records:
-        records = self.source.read(self.root, self.card)
+        records = self.source.read(self.root, self._card)
         self.class_names, self.is_labelled = records.classes, records.labels is not None
         return records
 

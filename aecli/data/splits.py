@@ -29,7 +29,10 @@ class Examples:
     """All examples of a data set, as they are kept."""
 
     values: Tensor
-    """`(N, *shape)`: bytes, halves or floats, in memory or memory-mapped."""
+    """`(N, *shape)`: bytes, halves or floats, in memory or memory-mapped.
+
+    On the device "meta", a shape alone, where `file` reads or makes rows as they are asked for.
+    """
     card: Card
     labels: Tensor
     """`(N,)`, int64; all 0 where there are none."""

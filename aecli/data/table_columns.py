@@ -168,10 +168,8 @@ def check_missing(data: "DataFrame", missing: str, of_a_run: bool = False) -> No
     if missing == "error" and lacking:
         names = [f"{one_line(name)} ({count:,})" for name, count in lacking.items()]
         more = " and more" if len(names) > SHOWN else ""
-        where, what = (
-            "dataset.missing=error",
-            ("set dataset.missing=mean, median or mask, or leave columns out by dataset.drop=[…]"),
-        )
+        where = "dataset.missing=error"
+        what = "set dataset.missing=mean, median or mask, or leave columns out by dataset.drop=[…]"
         if of_a_run:
             where, what = "dataset.file", "the run was trained with dataset.missing=error"
         raise SettingError(

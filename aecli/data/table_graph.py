@@ -34,12 +34,17 @@ class Column(Protocol):
     def scale(self) -> float:
         """Of a number."""
 
+    @property
+    def fill(self) -> float:
+        """What stands for a missing entry."""
+
 
 def entering(columns: Sequence[Column], missing: str, given: Tensor) -> Tensor:
     """Return the rows `(B, D)` that the model sees of a matrix `(B, columns)`, float32."""
     number = [place for place, column in enumerate(columns) for _ in range(column.width)]
     kinds = torch.tensor([not column.categories for column in columns])[number]
-    shift, scale, fill = (_of(columns, name)[number] for name in ("shift", "scale", "fill"))
+    of_each = torch.tensor([[c.shift, c.scale, c.fill] for c in columns], dtype=torch.float64)
+    shift, scale, fill = of_each[number].T
     place = torch.tensor([k for column in columns for k in range(column.width)])
     values = given.index_select(1, torch.tensor(number))
     is_missing = values.isnan()
@@ -78,7 +83,3 @@ def given(columns: Sequence[Column], missing: str, stored: Tensor) -> Tensor:
     if missing == "mask":
         values[stored[:, -len(columns) :] == 0] = torch.nan
     return values
-
-
-def _of(columns: Sequence[Column], name: str) -> Tensor:
-    return torch.tensor([float(getattr(column, name)) for column in columns], dtype=torch.float64)

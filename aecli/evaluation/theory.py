@@ -98,12 +98,18 @@ class Theory:
 
     def measure(self, loaded: Loaded, seed: int) -> Measured:
         """Return what was measured, deterministic in `seed`, whatever the batch size."""
+        measures = {
+            "gap_images": self._gap,
+            "gradient_images": self._gradient,
+            "aggregate_images": self._aggregate,
+            "generated_images": self._generated,
+        }
         measured = Measured()
         title = f"{loaded.choices['model']} on {loaded.choices['dataset']}, test set"
         for key in self.images:
             log.info("measuring %s", key.removesuffix("_images"))
             count = min(self.images[key], len(loaded.data.splits["test"]))
-            getattr(self, f"_{key.removesuffix('_images')}")(measured, loaded, count, seed, title)
+            measures[key](measured, loaded, count, seed, title)
         return measured
 
     def _gap(self, to: Measured, loaded: Loaded, count: int, seed: int, title: str) -> None:

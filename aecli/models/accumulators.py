@@ -16,6 +16,8 @@ from aecli.distributed import largest, total
 from aecli.errors import SettingError
 from aecli.sparsity import Sparsity
 
+BATCHES = 1024
+"""Whose means are collected before they are added up: fewer operations than batch by batch."""
 NUMBERS = 1 << 16
 """Activations that are collected before they are summed: fewer operations than batch by batch."""
 
@@ -27,40 +29,61 @@ class Means:
         self._keys: tuple[str, ...] = ()
         self._values: list[Tensor] = []
         self._counts: list[int] = []
+        self._sums: Tensor | None = None
+        """Of each value times its count, then of the counts, of the batches before these."""
 
     def add(self, means: Mapping[str, Tensor], count: int) -> None:
         """Add the scalar means over a batch of `count` examples; the same keys each time."""
         self._keys = tuple(means)
         self._values += [value.detach() for value in means.values()]
         self._counts.append(count)
+        if len(self._counts) >= BATCHES:
+            self._take()
 
-    def compute(self) -> dict[str, float]:
-        """Return the mean over all examples added, by key."""
+    def _take(self) -> None:
+        """Add up the batches since the last time."""
         if not self._counts:
-            return {}
+            return
         if len(self._values) != len(self._keys) * len(self._counts):
             raise SettingError("resume: what was added up of its epoch is not this model's")
         device = self._values[-1].device  # those of a checkpoint lie on the processor
         every = torch.stack([value.to(device) for value in self._values])
         values = every.view(-1, len(self._keys)).double()
-        counts = torch.tensor(self._counts, dtype=torch.float64).to(values.device)
-        sums = total(torch.cat([counts @ values, counts.sum()[None]]))
+        counts = torch.tensor(self._counts, dtype=torch.float64).to(device)
+        sums = torch.cat([counts @ values, counts.sum()[None]])
+        if self._sums is not None:
+            if len(self._sums) != len(sums):
+                raise SettingError("resume: what was added up of its epoch is not this model's")
+            sums = sums + self._sums.to(device)
+        self._sums, self._values, self._counts = sums, [], []
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean over all examples added, by key."""
+        self._take()
+        if self._sums is None:
+            return {}
+        sums = total(self._sums)
         return dict(zip(self._keys, (sums[:-1] / sums[-1]).tolist(), strict=True))
 
     def state(self) -> dict[str, Any]:
-        """Return what was added."""
+        """Return what was added, summed or not: that it was asked for changes no last bit."""
         values = torch.stack(self._values).cpu() if self._values else torch.empty(0)
-        return {"keys": list(self._keys), "values": values, "counts": torch.tensor(self._counts)}
+        sums = None if self._sums is None else self._sums.cpu()
+        counts = torch.tensor(self._counts, dtype=torch.int64)
+        return {"keys": list(self._keys), "values": values, "counts": counts, "sums": sums}
 
     def load(self, state: Mapping[str, Any], units: int) -> None:
         """Go on with the sums of a state; raise `SettingError`, or any error, if it is none."""
-        keys, values, counts = (state[name] for name in ("keys", "values", "counts"))
+        keys, values, counts, sums = (state[name] for name in ("keys", "values", "counts", "sums"))
         are_names = isinstance(keys, list) and all(re.fullmatch(r"[a-z]\w{,40}", k) for k in keys)
-        if not are_names or bool(keys) != bool(len(counts)):
+        if not are_names or bool(keys) != bool(len(counts) or sums is not None):
             raise SettingError("has names that are none")
         check_sums(values, (len(keys) * len(counts),))
         if not all(count >= 1 for count in counts.tolist()):
             raise SettingError("has counts that are none")
+        if sums is not None:
+            check_sums(sums, (len(keys) + 1,), torch.float64)
+            self._sums = sums.clone()
         self._keys = tuple(keys)
         self._values, self._counts = list(values.clone().unbind()), list(map(int, counts.tolist()))
 

@@ -100,7 +100,6 @@ def pack_data(data: DataModule) -> dict[str, Any]:
 
     Raises `SettingError` for more columns or categories than a checkpoint takes.
     """
-    assert data.card is not None, "set up first"
     state = data.card.state()
     check_tree(_without_tensors(state), "dataset: its data card")
     return {"kind": data.card.kind, "state": state, "fingerprint": data.fingerprint}
@@ -133,9 +132,9 @@ def stored_beside(directory: Path) -> Stored:
     try:
         choices = parts(read_yaml(directory / HYDRA)["hydra"]["runtime"]["choices"])
         written = read_yaml(config)
-        plain = resolved(written, one_line(config))
-        found = _checked(directory, pack(OmegaConf.create(plain), choices), weights=None)
-        if plain["dataset"].get("shape") is None:
+        settings = resolved(written, one_line(config))
+        found = _checked(directory, pack(OmegaConf.create(settings), choices), weights=None)
+        if settings["dataset"].get("shape") is None:
             # The data has not been read: what follows from its shape is still to follow it.
             known = {key: found.config[key] for key in ("dataset", "plugins")}
             found = found._replace(config=OmegaConf.create(written | known))
@@ -296,8 +295,8 @@ def _known_root(source: DictConfig, root: str | None) -> str | None:
 
     Data that is not there would be downloaded into that folder.
     """
-    files = {key: source.get(key) for key in ("name", "folder", "sha256")}
-    return root if root and files["sha256"] and holds(**files, root=root) else None
+    place = {key: source.get(key) for key in ("name", "folder", "sha256")}
+    return root if root and place["sha256"] and holds(**place, root=root) else None
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

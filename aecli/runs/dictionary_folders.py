@@ -174,9 +174,8 @@ def _saelens(model: Dictionary, weights: Folded) -> Contents:
 def _architecture(model: Dictionary, bias: Tensor) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """Return SAELens's name of what a part does, and the settings and tensors that go with it."""
     match part := model.sparsity:
-        case (
-            BatchTopK() | JumpReLU()
-        ):  # at inference, one threshold for all latents or one for each
+        case BatchTopK() | JumpReLU():
+            # At inference, one threshold for all latents or one for each.
             threshold = part.threshold.expand(model.code_dim)
             return "jumprelu", {}, {"b_enc": bias, "threshold": threshold}
         case TopK():

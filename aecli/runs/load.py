@@ -67,10 +67,7 @@ class Loaded:
     @property
     def card(self) -> Card:
         """How examples become the model's numbers, and come back in the user's units."""
-        if self.kept is not None:
-            return self.kept.card
-        assert self.data.card is not None, "set up"
-        return self.data.card
+        return self.data.card if self.kept is None else self.kept.card
 
     def _made(self, config: DictConfig) -> DataModule:
         data: DataModule = build(config, "dataset")

@@ -59,7 +59,6 @@ def _check_noise(
     config: DictConfig, choices: Mapping[str, str], model: Autoencoder, data: DataModule
 ) -> None:
     """Refuse a noise that would leave all as it is."""
-    assert data.card is not None, "set up first"
     if model.noise.rounds_to_nothing(prod(data.card.shape)):
         raise SettingError(
             f"noise.amount={config.noise.amount}: noise={choices['noise']} of so few features is"

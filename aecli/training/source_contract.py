@@ -88,7 +88,6 @@ def set_up(config: DictConfig, choices: Mapping[str, str], data: DataModule) -> 
 def _check_card(part: Part, data: DataModule) -> None:
     """Refuse a card that does not turn stored examples into what a model sees, and back."""
     card, values = data.card, data.splits["train"].examples.values
-    assert card is not None, "set up first"
     with part.blamed():
         _check_stored(part, values, card.shape)
         x = card.scaled(values[:EXAMPLES])

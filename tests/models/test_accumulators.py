@@ -15,6 +15,7 @@ from tests.hostile import DROPPED, STRANGE, tensors_like
 @pytest.fixture(params=[1, 5, 1 << 15], autouse=True)
 def late(request, monkeypatch):
     monkeypatch.setattr(accumulators, "NUMBERS", request.param)
+    monkeypatch.setattr(accumulators, "BATCHES", min(request.param, 1024))
 
 
 def test_means_weigh_batches_by_their_examples():
@@ -25,6 +26,15 @@ def test_means_weigh_batches_by_their_examples():
     expected = {"a": values.mean().item(), "b": 2 * values.mean().item()}
     assert means.compute() == pytest.approx(expected)
     assert Means().compute() == {}
+
+
+def test_means_of_many_batches_take_no_more_memory(monkeypatch):
+    monkeypatch.setattr(accumulators, "BATCHES", 4)
+    means, values = Means(), torch.rand(103)
+    for value in values:
+        means.add({"a": value}, 1)
+        assert len(means.state()["values"]) < 4
+    assert means.compute() == pytest.approx({"a": values.mean().item()})
 
 
 def test_activity_is_that_of_the_whole_set():
