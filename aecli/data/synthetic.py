@@ -15,7 +15,7 @@ from aecli.data.batches import Batch, Batches
 from aecli.data.mixed import ahead
 from aecli.data.module import DataModule
 from aecli.data.ranges import Ranges
-from aecli.data.records import Card, Records
+from aecli.data.records import Card, Records, ends_and_between
 from aecli.data.shards import RowArray
 from aecli.data.splits import Examples, Split, Splitting
 from aecli.data.true_dictionary import Firings, TrueDictionary
@@ -210,10 +210,9 @@ class SyntheticData(DataModule):
         """Return the rows of a split in its own order, with what they are sums of."""
         return DrawnParts(self.splits[name], batch_size)
 
-    def values(self) -> Tensor:
-        """Return values of x in some rows that show whether a likelihood fits them."""
-        x = self.some(LOOKED_AT).flatten()
-        return torch.cat([*(end[None] for end in x.aminmax()), x[(x != 0) & (x != 1)][:1]])
+    def values(self, name: str = "train") -> Tensor:
+        """Return values of x in some rows of a split that show whether a likelihood fits them."""
+        return ends_and_between(self._some(LOOKED_AT, name))
 
     def mean(self) -> Tensor:
         """Return the mean of some training rows, `(d,)`."""
@@ -221,9 +220,12 @@ class SyntheticData(DataModule):
 
     def some(self, count: int) -> Tensor:
         """Return training rows `(count, d)`; where the split has fewer, some come again."""
-        split = self.splits["train"]
-        places = torch.arange(count) % len(split)
-        return split.examples.taken(split.rows[places]).view(torch.float32)
+        return self._some(count, "train")
+
+    def _some(self, count: int, name: str) -> Tensor:
+        rows = self.rows[name]
+        taken = self.splits["train"].examples.taken(rows[torch.arange(count) % len(rows)])
+        return taken.view(torch.float32)
 
     def _examples(self, records: Records, card: Card) -> Examples:
         rows = records.data
