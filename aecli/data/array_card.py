@@ -12,6 +12,7 @@ from aecli.data.mapped import as_tensor
 from aecli.data.records import Card, ends_and_between
 from aecli.errors import SettingError, check_choice
 from aecli.size import check_fits
+from aecli.text import dimensions
 
 LAYOUTS = ("rows", "images", "channels_first", "channels_last")
 """`(N, …)` as N rows of numbers, `(N, H, W)`, `(N, C, H, W)`, `(N, H, W, C)`."""
@@ -181,13 +182,8 @@ def kind_of(dtype: np.dtype) -> str:
     return "booleans" if dtype.kind == "b" else "numbers"
 
 
-def said(shape: Sequence[int]) -> str:
-    """Return a shape, for a message."""
-    return " × ".join(map(str, shape))
-
-
 def _examples(raw: Sequence[int]) -> str:
-    return f"rows of {raw[0]} numbers" if len(raw) == 1 else f"examples of {said(raw)}"
+    return f"rows of {raw[0]} numbers" if len(raw) == 1 else f"examples of {dimensions(raw)}"
 
 
 def _kept(array: np.ndarray) -> np.ndarray:

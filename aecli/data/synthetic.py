@@ -21,6 +21,7 @@ from aecli.data.splits import Examples, Split, Splitting
 from aecli.data.true_dictionary import Firings, TrueDictionary
 from aecli.errors import SettingError, check_int, check_seed
 from aecli.randomness import derived_seed
+from aecli.text import counted
 
 BLOCK = 256
 """Rows that are drawn together."""
@@ -125,7 +126,7 @@ class SyntheticFeatures:
         alone = known.count - known.in_trees
         understood = (
             f"a known dictionary of {known.count:,} features in {known.width:,} dimensions:"
-            f" {known.trees:,} tree{'s' * (known.trees != 1)} of {known.in_trees:,} features,"
+            f" {counted(known.trees, 'trees')} of {known.in_trees:,} features,"
             f" {alone:,} in none; rows are drawn as they are needed"
         )
         return Records(SplitRows(known, self.sizes, self.seed), understood=understood)
