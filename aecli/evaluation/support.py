@@ -59,9 +59,9 @@ def check_examples(
         first = int(wrong.int().argmax())
         values = x[first]
         whose = "" if split == NEW else f" of the {split} split"
+        way_out = ", or leave the example out" if split == NEW else ""
         raise SettingError(
             f"kind={kind}: example {one_line(ids[first])}{whose} has values from"
             f" {values.min():g} to {values.max():g} on the scale of the model's input, and the"
-            f" run's likelihood is one of values {support} alone; use kind=mse, or leave the"
-            " example out"
+            f" run's likelihood is one of values {support} alone; use kind=mse{way_out}"
         )
