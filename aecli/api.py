@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from aecli.commands import sample as sampling
+from aecli.commands.passes import Pass
 from aecli.commands.score import score_of
 from aecli.data import Batch, DataModule
 from aecli.data.module import NEW
 from aecli.errors import SettingError, check_int
 from aecli.evaluation import scores
+from aecli.evaluation.scores import Score
+from aecli.evaluation.support import check_examples
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import OUTPUTS, shown
@@ -76,8 +79,15 @@ class Model(Loaded):
         kind = scores.kind_for(kind, self.model, self.choices["model"])
         data = self._data(x)
         scores.check_targets(kind, data, "type aecli score with dataset.targets=…")
-        values = self._each(data, score_of(self, kind, AT_ONCE))
-        return _like(x, torch.cat(values), "score")
+        return _like(x, self.scored(data, kind, score_of(self, kind, AT_ONCE)), "score")
+
+    def scored(self, data: DataModule, kind: str, score: Score) -> Tensor:
+        """Return the scores of a kind of new examples, `(N,)`; refuse one that has none."""
+        found = []
+        for batch, columns in Pass(data, [NEW], AT_ONCE):
+            check_examples(kind, self.model, data, batch, columns["id"], NEW)
+            found.append(score(batch))
+        return torch.cat(found)
 
     @torch.no_grad()
     def sample(self, n: int, density: str | None = None) -> Any:

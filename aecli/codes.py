@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aecli.errors import SettingError, shortened
+from aecli.npy import npy_header
 from aecli.rows import check_ending
 from aecli.size import check_fits
 from aecli.text import first_line, one_line
@@ -136,7 +137,9 @@ class CodeFile:
                 raise SettingError(f"key={self.key}: {self.path} has the arrays {shortened(names)}")
             ids = self._ids() if "ids" in names else None
             with arrays.open(f"{self.key}.npy") as member:
-                shape, dtype = _head(member)
+                shape, is_fortran, dtype = npy_header(member)
+                if is_fortran:
+                    raise SettingError(f"{one_line(member.name)}: must be numbers, row by row")
                 self._check_shape(shape)
                 if ids is not None and len(ids) != shape[0]:
                     raise SettingError(f"codes={self.path}: {len(ids)} ids and {shape[0]} codes")
@@ -158,15 +161,3 @@ class CodeFile:
                 f"codes={self.path}: holds an array {list(shape)}; the run's code needs"
                 f" [N,{self.units}]"
             )
-
-
-def _head(member: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and the type of the array that an open member of an .npz holds."""
-    version = np.lib.format.read_magic(member)
-    read = np.lib.format.read_array_header_1_0
-    if version != (1, 0):
-        read = np.lib.format.read_array_header_2_0
-    shape, is_fortran, dtype = read(member)
-    if is_fortran or dtype.hasobject:
-        raise SettingError(f"{one_line(member.name)}: must be numbers, row by row")
-    return shape, dtype

@@ -10,15 +10,14 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Generator, Tensor
+from torch import Tensor
 
 from aecli.api import AT_ONCE, Model, of_run
 from aecli.commands.score import score_of
-from aecli.data.module import NEW
+from aecli.data import Batch
 from aecli.errors import LARGEST, SettingError
 from aecli.evaluation.scores import kind_for
 from aecli.in_process import train
-from aecli.randomness import Draws, derived_seed
 from aecli.runs.find import find
 from aecli.runs.paths import as_typed
 
@@ -104,15 +103,14 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         values = self._checked(X)
         model = self._model
         kind = kind_for(None, model.model, model.choices["model"])
-        score = score_of(model, kind, AT_ONCE)
         seeds = range(DRAWS if kind == "elbo" else 1)
-        data = model.given_data(values)
+        scores = [score_of(model, kind, AT_ONCE, seed=seed) for seed in seeds]
+
+        def mean(batch: Batch) -> Tensor:
+            return torch.stack([score(batch) for score in scores]).mean(dim=0)
+
         with torch.no_grad():
-            parts = [
-                torch.stack([score(batch._replace(draws=Shared(seed))) for seed in seeds]).mean(0)
-                for batch in data.batches(NEW, AT_ONCE)
-            ]
-        return -torch.cat(parts).numpy(force=True)
+            return -model.scored(model.given_data(values), kind, mean).numpy(force=True)
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """Return the mean of `score_samples`."""
@@ -153,30 +151,6 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-class Shared(Draws):
-    """The same numbers for every example."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def uniform(self, x: Tensor, *samples: int) -> Tensor:
-        """Return u ~ U[0, 1), of the shape `(*samples, *x.shape)`, alike along x's first."""
-        return self._drawn(torch.rand, x, samples)
-
-    def normal(self, x: Tensor, *samples: int) -> Tensor:
-        """Return ε ~ N(0, 1), of the shape `(*samples, *x.shape)`, alike along x's first."""
-        return self._drawn(torch.randn, x, samples)
-
-    def of(self, purpose: str) -> "Shared":
-        """Return draws of other numbers: of their own for each purpose."""
-        return Shared(derived_seed(self.seed, purpose))
-
-    def _drawn(self, draw: Any, x: Tensor, samples: tuple[int, ...]) -> Tensor:
-        generator = Generator(x.device).manual_seed(self.seed)
-        one = draw(*samples, 1, *x.shape[1:], generator=generator, device=x.device, dtype=x.dtype)
-        return one.expand(*samples, *x.shape)
 
 
 def _loaded(checkpoint: bytes) -> Model:

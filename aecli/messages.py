@@ -18,7 +18,7 @@ from aecli.config import composed
 from aecli.errors import SettingError, shortened
 from aecli.options import groups, options
 from aecli.overrides import WIRED, key_of
-from aecli.text import first_line, one_line
+from aecli.text import first_line, installs, one_line
 
 HIDDEN = ("_", "hydra")
 """Keys that are Hydra's own."""
@@ -175,7 +175,7 @@ def _no_such_option(error: MissingConfigException) -> str:
     launcher = re.fullmatch(r"(?:hydra/)?launcher/(\w+)", file)
     if launcher and launcher[1] in options("launcher"):
         extra = "slurm" if launcher[1].startswith("submitit") else "sweep"
-        return f'launcher={launcher[1]}: not installed; pip install -e ".[{extra}]"'
+        return f"launcher={launcher[1]}: not installed; {installs(extra)}"
     group, _, name = file.partition("/")
     if group == "hydra":
         group, _, name = file.rpartition("/")

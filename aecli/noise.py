@@ -30,9 +30,14 @@ class Noise(nn.Module):
     low, high = 0.0, 1.0
     """The range of the data."""
 
-    def fit(self, values: Tensor) -> None:
-        """Take the range of the data: the smallest that has [0, 1] and these values in it."""
-        self.low, self.high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    def fit(self, values: Tensor, shape: Sequence[int]) -> None:
+        """Take the range of the training split, of examples of a shape: the ends of its values.
+
+        Of images `(C, H, W)` it is at least [0, 1], black and white.
+        """
+        self.low, self.high = float(values.min()), float(values.max())
+        if len(shape) == 3:
+            self.low, self.high = min(0.0, self.low), max(1.0, self.high)
 
     def rounds_to_nothing(self, features: int) -> bool:
         """Return whether its setting asks for a corruption that so few features cannot have."""

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from aecli.errors import SettingError
-from aecli.text import first_line, one_line
+from aecli.text import dimensions, first_line, one_line
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_BYTES = 512 << 20
@@ -187,11 +187,6 @@ def reason(error: Exception) -> str:
     return first_line(error)
 
 
-def said(size: Sequence[int]) -> str:
-    """Return a size as it is written in messages."""
-    return " × ".join(map(str, size))
-
-
 def _is_grey(image: Image.Image) -> bool:
     if image.mode != "P":
         return image.mode in GREY
@@ -227,7 +222,7 @@ def _resized(image: Image.Image, reading: Reading) -> Image.Image:
     assert reading.size is not None, "found out first"
     height, width = reading.size
     if reading.resize is None:
-        raise OtherSize(said(image.size[::-1]))
+        raise OtherSize(dimensions(image.size[::-1]))
     if reading.resize == "crop":
         return ImageOps.fit(image, (width, height))
     if reading.resize == "stretch":

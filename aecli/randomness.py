@@ -89,5 +89,42 @@ class FixedDraws(Draws):
         return self._generators[block]
 
 
+class SharedDraws(Draws):
+    """The same numbers for every example: what is made of one depends on it alone, not its place.
+
+    Each mean over draws is as free of bias as with numbers of its own for each example.
+
+    Args:
+        seed: of all draws.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._generators: dict[torch.device, Generator] = {}
+
+    def of(self, purpose: str) -> "SharedDraws":
+        """Return draws of other numbers: of their own for each purpose."""
+        return SharedDraws(derived_seed(self.seed, purpose))
+
+    def after(self, count: int) -> "SharedDraws":
+        """Return the draws of other examples: the same, from their first on."""
+        return SharedDraws(self.seed)
+
+    def uniform(self, x: Tensor, *samples: int) -> Tensor:
+        """Return u ~ U[0, 1), of the shape `(*samples, *x.shape)`, alike along x's first."""
+        return self._drawn(torch.rand, x, samples)
+
+    def normal(self, x: Tensor, *samples: int) -> Tensor:
+        """Return ε ~ N(0, 1), of the shape `(*samples, *x.shape)`, alike along x's first."""
+        return self._drawn(torch.randn, x, samples)
+
+    def _drawn(self, draw: Callable[..., Tensor], x: Tensor, samples: tuple[int, ...]) -> Tensor:
+        if x.device not in self._generators:
+            self._generators[x.device] = Generator(x.device).manual_seed(self.seed)
+        like: dict[str, Any] = {"device": x.device, "dtype": x.dtype}
+        one = draw(*samples, 1, *x.shape[1:], generator=self._generators[x.device], **like)
+        return one.expand(*samples, *x.shape)
+
+
 TORCH = Draws()
 """Draws from torch's global generators."""

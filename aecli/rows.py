@@ -17,6 +17,7 @@ import numpy as np
 
 from aecli import files
 from aecli.errors import SettingError
+from aecli.text import installs
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".npy", ".npz")
 """Of the files that rows can be written to."""
@@ -53,7 +54,7 @@ def check_ending(key: str, path: Path, endings: tuple[str, ...] = ENDINGS) -> st
     if ending not in endings:
         raise SettingError(f"{key}={path}: must end in one of {', '.join(endings)}")
     if ending == ".parquet" and find_spec("pyarrow") is None:
-        raise SettingError(f'{key}={path}: pyarrow is not installed; pip install -e ".[table]"')
+        raise SettingError(f"{key}={path}: needs pyarrow, not installed; {installs('table')}")
     return ending
 
 

@@ -7,6 +7,7 @@ way out. Imports no torch.
 
 import logging
 import re
+from collections.abc import Iterable
 from typing import Any
 
 LONGEST = 200
@@ -41,6 +42,16 @@ def first_line(error: BaseException) -> str:
 def counted(count: int, things: str) -> str:
     """Return a number of things: "1 run" for 1 and "runs", "2,000 runs"."""
     return f"1 {things.removesuffix('s')}" if count == 1 else f"{count:,} {things}"
+
+
+def dimensions(shape: Iterable[int]) -> str:
+    """Return a shape as messages have it, such as "3 × 48 × 48"."""
+    return " × ".join(map(str, shape))
+
+
+def installs(extra: str) -> str:
+    """Return what is typed for an optional part: pip finds the aecli that is there, a clone too."""
+    return f'pip install "aecli[{extra}]"'
 
 
 def markdown_cell(text: Any) -> str:

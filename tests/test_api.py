@@ -24,6 +24,7 @@ import aecli
 from aecli.api import of_run
 from aecli.commands.train import train
 from aecli.errors import SettingError
+from aecli.evaluation import scores
 from aecli.runs.find import find
 from aecli.runs.load import load
 from tests.conftest import configure
@@ -69,7 +70,9 @@ def test_activations_that_were_moved(tmp_path, monkeypatch):
         rows = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
         np.save(tmp_path / folder / "0.npy", rows)
     words = ("dataset=activations", "dataset.files=acts/*.npy", "model.code_dim=12")
-    aecli.train("model=topk_sae", *words, "sparsity.k=3", "trainer.max_epochs=1")
+    aecli.train(
+        "model=topk_sae", *words, "sparsity.k=3", "dataset.batch_size=64", "trainer.max_epochs=1"
+    )
     (tmp_path / "acts" / "0.npy").unlink()
     run = aecli.load("latest", files="moved/*.npy")
     assert len(run.data.splits["test"]) > 0
@@ -167,6 +170,22 @@ def test_samples_come_in_the_units_of_the_data(digits):
     assert first.dtype == np.uint8
     np.testing.assert_array_equal(first, digits.sample(3))
     assert digits.sample(5, density="gaussian").shape == (5, 1, 8, 8)
+
+
+@pytest.mark.parametrize("kind", ["elbo", "nll", "marginal_nll", "mse", "mahalanobis"])
+def test_a_score_is_of_the_example_alone(kind, digits, pixels, monkeypatch):
+    """Not of its place, of those beside it, or of how many are scored at once."""
+    x = pixels[:150]
+    whole = digits.score(x, kind)
+    assert whole.std() > 0
+    alike = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(digits.score(x.flip(0), kind).flip(0), whole, **alike)
+    for place in (7, 63, 64, 149):
+        alone = digits.score(x[place : place + 1], kind)
+        torch.testing.assert_close(alone, whole[place : place + 1], **alike)
+    monkeypatch.setattr("aecli.api.AT_ONCE", 37)
+    monkeypatch.setattr(scores, "DECODED_AT_ONCE", 10)
+    torch.testing.assert_close(digits.score(x, kind), whole, **alike)
 
 
 def test_a_score_is_that_of_the_command(digits, pixels):

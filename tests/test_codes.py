@@ -1,5 +1,7 @@
 """Files of codes: what `aecli encode` writes, and what others do."""
 
+from zipfile import ZipFile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,6 +68,8 @@ def bad(folder):
     np.savez(folder / "other.npz", z=Z)
     np.savez(folder / "ids.npz", codes=Z, ids=IDS[:3].astype(str))
     np.savez(folder / "fortran.npz", codes=np.asfortranarray(Z))
+    with ZipFile(folder / "version.npz", "w") as archive, archive.open("codes.npy", "w") as member:
+        np.lib.format.write_array(member, Z, version=(3, 0))
     return {
         "lacking.csv": r"lacks \[z1\]; the run's code has 3 units, z0 to z2",
         "more.csv": "has a column z3; the run's code has 3 units",
@@ -79,9 +83,10 @@ def bad(folder):
         "junk.npz": "cannot be read",
         "wide.npy": r"holds an array \[4, 5\]; the run's code needs \[N,3\]",
         "pickled.npy": "cannot be read",
-        "pickled.npz": "must be numbers, row by row",
+        "pickled.npz": "cannot be read",
         "other.npz": r"key=codes: \S+ has the arrays \[z\]",
         "ids.npz": "3 ids and 10 codes",
+        "version.npz": r"its format is version \(3, 0\)",
         "fortran.npz": "must be numbers, row by row",
         "nowhere.csv": "no such file",
         "codes.xlsx": "must end in one of",

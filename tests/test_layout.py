@@ -44,6 +44,7 @@ FLOORS = (
         "size",
         "files",
         "machine",
+        "npy",
         "malloc",
         "codes",
         "colours",

@@ -83,6 +83,10 @@ def test_of_two_outputs_per_unit_the_first_are_tied():
             r"network\.channels=\[4,4,4,4,4\]: .* 5 times, .* 9 × 40 pixels can be halved 4 times",
         ),
         (lambda: ResNet((3, 1, 40), None, 1, "relu"), "network=resnet: .* 1 × 40 pixels is too"),
+        (
+            lambda: ResNet((1, 8, 8), [8, 8, 1], 1, "relu"),
+            r"network\.channels=\[8,8,1\]: 1 channel of 1 × 1 pixels is normalized",
+        ),
         (lambda: ResNet((3, 8, 8), None, 0, "relu"), "network.blocks=0: must be a whole number"),
         (
             lambda: MLP((4,), [4], "relu", init="he"),

@@ -65,16 +65,21 @@ def test_gaussian_has_the_stated_deviation_and_is_clamped():
     assert Gaussian(2.0).corrupt(x).max() == 1
 
 
-def test_the_ends_of_the_range_are_those_of_the_data_and_at_least_0_and_1():
-    rows = torch.linspace(-3, 5, 64).repeat(500, 1)
-    pepper = SaltAndPepper(1.0)
-    pepper.fit(rows)
-    assert pepper.corrupt(rows).unique().tolist() == [-3, 5]
-    gaussian = Gaussian(9.0)
-    gaussian.fit(rows)
-    assert gaussian.corrupt(rows).aminmax() == (-3, 5)
-    gaussian.fit(torch.tensor([0.2, 0.9]))
-    assert gaussian.corrupt(rows).aminmax() == (0, 1)
+@pytest.mark.parametrize(
+    ("ends", "of_rows", "of_images"),
+    [
+        ((-3, 5), (-3, 5), (-3, 5)),
+        ((4, 6), (4, 6), (0, 6)),
+        ((-6, -4), (-6, -4), (-6, 1)),
+        ((0.25, 0.75), (0.25, 0.75), (0, 1)),
+    ],
+)
+def test_the_ends_are_those_of_the_data_and_of_images_at_least_0_and_1(ends, of_rows, of_images):
+    rows = torch.linspace(*ends, 64).repeat(500, 1)
+    for x, expected in ((rows, of_rows), (rows.view(-1, 1, 8, 8), of_images)):
+        for noise in (SaltAndPepper(1.0), Gaussian(90.0)):
+            noise.fit(x, x.shape[1:])
+            assert noise.corrupt(x).aminmax() == expected
 
 
 @pytest.mark.parametrize("noise", KINDS, ids=lambda noise: type(noise).__name__)

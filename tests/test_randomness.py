@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aecli.randomness import BLOCK, TORCH, FixedDraws, derived_seed
+from aecli.randomness import BLOCK, TORCH, FixedDraws, SharedDraws, derived_seed
 
 SIZES = [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 200]
 
@@ -28,13 +28,33 @@ def test_an_examples_draws_do_not_depend_on_the_batches(kind, size, samples):
         assert torch.equal(part, expected)
 
 
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+@pytest.mark.parametrize("samples", [(), (3,)])
+def test_shared_draws_are_the_same_for_every_example(kind, samples):
+    x = torch.empty(200, 5)
+
+    def drawn(x):
+        draws = SharedDraws(7).of("here").after(11)
+        return [getattr(draws, kind)(x, *samples) for _ in range(2)]
+
+    whole, again = drawn(x)
+    assert whole.shape == (*samples, 200, 5)
+    assert not torch.equal(whole, again)  # the next sample of each example
+    assert whole.unique().numel() == whole.numel() / 200
+    for part, expected in zip(drawn(x[:1]), (whole, again), strict=True):
+        assert torch.equal(part.expand_as(expected), expected)
+
+
 def test_seeds_and_purposes_draw_differently_and_leave_torchs_state_alone():
     x = torch.empty(100, 4)
     before = torch.get_rng_state()
     draws = [FixedDraws(seed, 0).of(what).normal(x) for seed in (0, 1) for what in ("a", "b")]
+    shared = [SharedDraws(seed).of(what).normal(x.T) for seed in (0, 1) for what in ("a", "b")]
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.cat(draws).unique().numel() == 4 * x.numel()
     assert torch.cat(draws).std().item() == pytest.approx(1, abs=0.1)
+    assert torch.cat(shared).unique().numel() == 4 * len(x)
+    assert torch.cat(shared).std().item() == pytest.approx(1, abs=0.1)
 
 
 def test_draws_of_a_training_are_torchs():

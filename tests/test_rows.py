@@ -136,7 +136,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(name, message, tmp_path):
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "find_spec", lambda name: None)
-    with pytest.raises(SettingError, match=r'pip install -e "\.\[table\]"'):
+    with pytest.raises(SettingError, match=r'not installed; pip install "aecli\[table\]"'):
         check_ending("out", tmp_path / "codes.parquet")
 
 

@@ -24,6 +24,7 @@ from aecli.evaluation.pictures import drawn
 from aecli.evaluation.probe import Probe
 from aecli.evaluation.rate_distortion import draw_rate_distortion
 from aecli.evaluation.recovery import recovery
+from aecli.evaluation.support import check_splits
 from aecli.evaluation.theory import Theory
 from aecli.malloc import keep_freed_memory
 from aecli.models import VAE, Dictionary
@@ -97,7 +98,8 @@ def evaluate(
     read_metrics(run.directory)
     loaded = load(run, device, root, file, files, targets)
     theory.check(loaded)
-    loaded.model.noise.fit(loaded.data.values())
+    check_splits(loaded.model, loaded.data, ("test",), loaded.choices.get("likelihood", ""))
+    loaded.model.noise.fit(loaded.data.values(), loaded.card.shape)
     report = LatentsReport(loaded, settings)  # before the work: it may hold a mistake
     own = own_metrics(loaded.config.get("plugins", []))
     pl.seed_everything(check_seed("seed", seed), verbose=False)

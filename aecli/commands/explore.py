@@ -174,7 +174,7 @@ def _model(
     run: Loaded, networks: Networks | None, split: str, x: Tensor, blob: Blob
 ) -> dict[str, Any]:
     """Return what the page has of a run."""
-    run.model.noise.fit(run.data.values())
+    run.model.noise.fit(run.data.values(), run.card.shape)
     rounds = run.config.dataset.get("binarize", "none") != "none"
     codes, found = examples.codes(run.model, x, rounds), statistics(run, split)
     model = described(run, networks, found, codes, blob)

@@ -28,15 +28,10 @@ class Piece(NamedTuple):
 
 
 class Pass:
-    """The examples of some splits, a batch at a time, each split in its own order.
+    """The examples of some splits, a batch at a time, each split in its own order."""
 
-    `seed` is that of the examples' own draws; None for those of a validation.
-    """
-
-    def __init__(
-        self, data: DataModule, names: list[str], batch_size: int, seed: int | None = None
-    ) -> None:
-        self.data, self.names, self.batch_size, self.seed = data, names, batch_size, seed
+    def __init__(self, data: DataModule, names: list[str], batch_size: int) -> None:
+        self.data, self.names, self.batch_size = data, names, batch_size
         self.count = sum(len(data.splits[name]) for name in names)
         """Examples in all."""
 
@@ -46,7 +41,7 @@ class Pass:
     def __iter__(self) -> Iterator[Piece]:
         for name in self.names:
             split, start = self.data.splits[name], 0
-            for batch in self.data.batches(name, self.batch_size, self.seed):
+            for batch in self.data.batches(name, self.batch_size):
                 end = start + len(batch.x)
                 ids = split.examples.ids[split.rows[start:end].numpy(force=True)]
                 columns: dict[str, np.ndarray | str] = {"id": ids, "split": name}
@@ -89,15 +84,15 @@ def examples(loaded: Loaded, config: DictConfig) -> Pass:
     Raises `SettingError` for a setting that the run's data set does not have, and for examples
     that do not go with its data card.
     """
-    size, seed = check_int("batch_size", config.batch_size, 1), config.get("seed")
+    size = check_int("batch_size", config.batch_size, 1)
     typed, own = check_places(loaded.config, config.dataset), loaded.config.dataset
     if "targets" not in config.dataset:  # of a command that has no use for them
         loaded = loaded.without_targets()
     if not typed:
-        return Pass(loaded.data, list(loaded.data.splits), size, seed)
+        return Pass(loaded.data, list(loaded.data.splits), size)
     if is_known(own):
         own.root = typed["root"]
-        return Pass(loaded.data, list(loaded.data.splits), size, seed)
+        return Pass(loaded.data, list(loaded.data.splits), size)
     places = [key for key in READ if key in own and key != "targets"]
     if not any(key in typed for key in places):
         key, value = next(iter(typed.items()))
@@ -106,4 +101,4 @@ def examples(loaded: Loaded, config: DictConfig) -> Pass:
     data = loaded.new_data(**typed)
     if data.understood:
         log.info(data.understood)
-    return Pass(data, list(data.splits), size, seed)
+    return Pass(data, list(data.splits), size)

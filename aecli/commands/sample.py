@@ -21,6 +21,7 @@ from torch.utils.tensorboard import SummaryWriter
 from aecli import figures, files
 from aecli.commands.restored import new_examples, place_for
 from aecli.data import Examples
+from aecli.data.splits import check_label
 from aecli.errors import (
     SettingError,
     check_bool,
@@ -371,15 +372,8 @@ def _other_class(labels: Tensor, index: Tensor) -> Tensor:
     return others[torch.randint(len(others), ())]
 
 
-_number = partial(check_int, low=0)
-
-
-def _label(key: str, value: Any) -> int | str:
-    return value if isinstance(value, str) else _number(key, value)
-
-
 def _pair(key: str, values: list[Any]) -> list[Any]:
-    each = _label if key == "classes" else _number
+    each = check_label if key == "classes" else partial(check_int, low=0)
     return check_list(key, values, each, "[3,8]", length=2, distinct=True)
 
 

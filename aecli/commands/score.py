@@ -21,6 +21,7 @@ from aecli.errors import SettingError, check_bool, check_choice, check_int, chec
 from aecli.evaluation import scores
 from aecli.evaluation.detection import Detection, normal_class
 from aecli.evaluation.scores import NearestCodes, Score
+from aecli.evaluation.support import check_examples
 from aecli.models import VAE
 from aecli.progress import Tracked
 from aecli.rows import Columns, beside, rows_in
@@ -59,12 +60,13 @@ def main(config: DictConfig) -> None:
     if detection and not is_folder(config):
         files.refuse_existing_file(_histogram_for(out), config.overwrite)
     given = {key: config[key] for key in TAKES if config[key] is not None}
-    score = score_of(loaded, kind, config.batch_size, **given)
+    score = score_of(loaded, kind, config.batch_size, config.seed, **given)
     of_training = score.of_training if isinstance(score, NearestCodes) else score
-    threshold = _threshold(loaded, score, config)
+    threshold = _threshold(loaded, kind, score, config)
     above = 0
     with _places(out, config, pieces.count, bool(detection)) as (add, histogram):
         for batch, columns in Tracked(pieces, f"scoring {pieces.count:,} examples by {kind}"):
+            check_examples(kind, loaded.model, pieces.data, batch, columns["id"], columns["split"])
             now = of_training if columns["split"] == "train" else score
             values = now(batch).numpy(force=True)
             _check_finite(values, np.asarray(columns["id"]), kind)
@@ -126,16 +128,23 @@ def score_of(
     loaded: Loaded,
     kind: str,
     batch_size: int,
+    seed: int = 0,
     importance_samples: int = scores.IMPORTANCE_SAMPLES,
     neighbors: int = scores.NEIGHBORS,
 ) -> Score:
-    """Return what scores a batch; some kinds look at the training split first."""
+    """Return what scores a batch; some kinds look at the training split first.
+
+    `seed` is that of the samples, which are made of the same numbers for every example.
+    """
     model = loaded.model
     if kind in ("elbo", "marginal_nll"):
         vae = cast(VAE, model)
-        return scores.elbo(vae) if kind == "elbo" else scores.marginal_nll(vae, importance_samples)
-    if kind in ("mse", "nll"):
-        return scores.mse(model) if kind == "mse" else scores.nll(model)
+        sampled = scores.marginal_nll(vae, importance_samples)
+        return scores.by_the_same_draws(scores.elbo(vae) if kind == "elbo" else sampled, seed)
+    if kind == "nll":
+        return scores.by_the_same_draws(scores.nll(model), seed)
+    if kind == "mse":
+        return scores.mse(model)
     training = loaded.data.batches("train", batch_size)
     tracked = Tracked(training, "encoding the training split")
     if kind == "mahalanobis":
@@ -154,13 +163,15 @@ def _check_finite(values: np.ndarray, ids: np.ndarray, kind: str) -> None:
         )
 
 
-def _threshold(loaded: Loaded, score: Score, config: DictConfig) -> float | None:
+def _threshold(loaded: Loaded, kind: str, score: Score, config: DictConfig) -> float | None:
     """Return the quantile of the validation split's scores above which one is an anomaly."""
     if config.quantile is None:
         return None
-    validation = loaded.data.batches("validation", config.batch_size, config.seed)
-    tracked = Tracked(validation, "scoring the validation split")
-    values = np.concatenate([score(batch).numpy(force=True) for batch in tracked])
+    validation, scored = Pass(loaded.data, ["validation"], config.batch_size), []
+    for batch, columns in Tracked(validation, "scoring the validation split"):
+        check_examples(kind, loaded.model, loaded.data, batch, columns["id"], "validation")
+        scored.append(score(batch).numpy(force=True))
+    values = np.concatenate(scored)
     threshold = float(np.quantile(values, config.quantile))
     count = f"{len(values):,}"
     log.info(

@@ -21,6 +21,7 @@ from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
 from aecli.errors import SettingError, check_int, check_seed
+from aecli.evaluation.support import check_splits
 from aecli.malloc import keep_freed_memory
 from aecli.models import VAE, Autoencoder, Dictionary
 from aecli.overrides import key_of
@@ -155,7 +156,7 @@ def train(
     check_memory(config, data)
     pretraining: Pretraining = build(config, "pretraining")
     check_combination(config, choices, model, data, pretraining)
-    _start(model, data, is_new=last is None)
+    _start(model, data, choices.get("likelihood", ""), is_new=last is None)
     if isinstance(model, Dictionary):
         keep_freed_memory()
     threads = Threads(multiplications(model, data), stay=bool(config.trainer.deterministic))
@@ -201,11 +202,13 @@ def _fill(config: DictConfig, data: DataModule, directory: Path) -> None:
         files.write(directory / CONFIG, OmegaConf.to_yaml(config))  # read by `aecli compare`
 
 
-def _start(model: Autoencoder, data: DataModule, is_new: bool) -> None:
+def _start(model: Autoencoder, data: DataModule, likelihood: str, is_new: bool) -> None:
     """Fit to the training data what a model needs of it; the weights, too, if they are new ones."""
+    assert data.shape is not None, "set up"
     values = data.values()
     model.likelihood.check(values)
-    model.noise.fit(values)
+    check_splits(model, data, ("validation", "test"), likelihood)
+    model.noise.fit(values, data.shape)
     if is_new and model.output_bias is not None:
         model.start_output(data.mean())
     if is_new and model.start_rows:

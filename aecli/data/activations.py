@@ -16,7 +16,7 @@ from aecli.data.mapped import one_thread
 from aecli.data.mixed import MixedBatches
 from aecli.data.module import DataModule
 from aecli.data.ranges import Ranges, blocks
-from aecli.data.records import Card, Records
+from aecli.data.records import Card, Records, ends_and_between
 from aecli.data.shards import Shards, open_shards
 from aecli.data.splits import SHARE, Examples, Splitting, counted
 from aecli.data.target_card import TargetCard
@@ -200,10 +200,9 @@ class ActivationData(DataModule):
         return MixedBatches(self.splits[name], batch_size or 1, self.device, seed)
 
     @one_thread()
-    def values(self) -> Tensor:
-        """Return values of x in some rows that show whether a likelihood fits them."""
-        x = self.some(SAMPLED).flatten()
-        return torch.cat([*(end[None] for end in x.aminmax()), x[(x != 0) & (x != 1)][:1]])
+    def values(self, name: str = "train") -> Tensor:
+        """Return values of x in some rows of a split that show whether a likelihood fits them."""
+        return ends_and_between(self._some(self.splits["train"].examples, SAMPLED, name))
 
     def mean(self) -> Tensor:
         """Return the mean of some training rows, `(D,)`."""
@@ -222,8 +221,8 @@ class ActivationData(DataModule):
         targets = self.splits["train"].examples.targets
         return None if targets is None else self._some(targets, count)
 
-    def _some(self, examples: Examples, count: int) -> Tensor:
-        return examples.card.scaled(examples.taken(spread(self.splits["train"].rows, count)))
+    def _some(self, examples: Examples, count: int, name: str = "train") -> Tensor:
+        return examples.card.scaled(examples.taken(spread(self.rows[name], count)))
 
     def fingerprint_of(self, records: Records) -> str:
         """Return what tells these rows from others: how many each file has, and which are kept."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aecli.data.array_card import FITS, LAYOUTS, ArrayCard, is_numeric, kind_of, said, shape_of
+from aecli.data.array_card import FITS, LAYOUTS, ArrayCard, is_numeric, kind_of, shape_of
 from aecli.data.arrays import READERS, read_array
 from aecli.data.labels import as_labels
 from aecli.data.mapped import mapping_of
@@ -16,7 +16,7 @@ from aecli.data.module import DataModule
 from aecli.data.moments import check_values, moments
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_choice
-from aecli.text import one_line
+from aecli.text import dimensions, one_line
 
 SCALES = ("auto", "none", "standard", "minmax")
 CHANNELS = (1, 3, 4)
@@ -191,7 +191,7 @@ def _understood(array: np.ndarray, name: str, layout: str, asked: str) -> str:
     if layout == "rows":
         what = f"{len(array):,} rows of {shape[0]:,} numbers"
     else:
-        what = f"{len(array):,} images, {said(shape)}"
+        what = f"{len(array):,} images, {dimensions(shape)}"
     other = ""
     if asked == "auto" and array.ndim > 2:
         other = f", read as dataset.layout={layout}"

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from aecli.data.mapped import as_tensor
-from aecli.data.records import Card
+from aecli.data.records import Card, ends_and_between
 from aecli.errors import SettingError, check_choice
 from aecli.size import check_fits
+from aecli.text import dimensions
 
 LAYOUTS = ("rows", "images", "channels_first", "channels_last")
 """`(N, …)` as N rows of numbers, `(N, H, W)`, `(N, C, H, W)`, `(N, H, W, C)`."""
@@ -76,11 +77,9 @@ class ArrayCard(Card):
     def telling(self, stored: Tensor) -> Tensor:
         """Return values that show whether a likelihood fits, from the ends of each feature."""
         values = stored if stored.is_floating_point() else stored.float()
-        x = self.scaled(torch.stack([values.amin(0), values.amax(0)])).flatten()
-        between = x[(x != 0) & (x != 1)][:1]
-        if not len(between):
-            return super().telling(stored)
-        return torch.cat([x.min()[None], x.max()[None], between])
+        x = self.scaled(torch.stack([values.amin(0), values.amax(0)]))
+        found = ends_and_between(x)
+        return found if len(found) > 2 else super().telling(stored)
 
     def restored(self, x: Tensor) -> np.ndarray:
         """Return x · scale + shift in the array's layout and type, integers rounded."""
@@ -183,13 +182,8 @@ def kind_of(dtype: np.dtype) -> str:
     return "booleans" if dtype.kind == "b" else "numbers"
 
 
-def said(shape: Sequence[int]) -> str:
-    """Return a shape, for a message."""
-    return " × ".join(map(str, shape))
-
-
 def _examples(raw: Sequence[int]) -> str:
-    return f"rows of {raw[0]} numbers" if len(raw) == 1 else f"examples of {said(raw)}"
+    return f"rows of {raw[0]} numbers" if len(raw) == 1 else f"examples of {dimensions(raw)}"
 
 
 def _kept(array: np.ndarray) -> np.ndarray:

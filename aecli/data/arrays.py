@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from importlib import import_module
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from aecli.errors import SettingError
+from aecli.npy import npy_header
 from aecli.size import check_fits
-from aecli.text import first_line, one_line
+from aecli.text import first_line, installs, one_line
 from aecli.untrusted import size_of
 
 IN_MEMORY = 512 << 20
@@ -102,20 +103,6 @@ def _npy(path: Path, names: Names) -> np.ndarray:
     return np.ascontiguousarray(np.load(path, allow_pickle=False))
 
 
-def npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return the shape, whether the order is Fortran's, and the type in a `.npy` header."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        header = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        header = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"its format is version {version}, of columns with names")
-    if header[2].hasobject:
-        raise ValueError("Object arrays")
-    return header
-
-
 def _npz(path: Path, names: Names) -> np.ndarray:
     with zipfile.ZipFile(path) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -203,5 +190,5 @@ def wanted(path: Path, module: str, extra: str) -> None:
         import_module(module)
     except ImportError as error:
         raise SettingError(
-            f'{one_line(path)}: needs {module}; type pip install "aecli[{extra}]"'
+            f"{one_line(path)}: needs {module}, not installed; {installs(extra)}"
         ) from error

@@ -82,7 +82,7 @@ def fetch(
             }
     except OSError as error:
         raise SettingError(
-            f"dataset.root={data_root(root)}: cannot be written ({error})"
+            f"dataset.root={data_root(root)}: cannot be written ({error.strerror or error})"
         ) from error
 
 
@@ -109,6 +109,8 @@ def _download(name: str, file: str, sha256: str, mirrors: Sequence[str], place: 
             Path(path).chmod(0o644)  # the cache may be shared; pooch leaves it to its owner alone
             return Path(path)
         except Exception as error:  # whatever a network and its libraries can raise
+            if _is_of_writing(error):
+                raise
             tried.append(f"  {url}: {_reason(error)}")
     raise SettingError(
         f"dataset={name}: {file} could not be downloaded. Tried:\n"
@@ -116,6 +118,15 @@ def _download(name: str, file: str, sha256: str, mirrors: Sequence[str], place: 
         + f"\nPut the files into {place}, or point dataset.root at the folder that holds them;"
         " dataset=digits needs none."
     )
+
+
+def _is_of_writing(error: Exception) -> bool:
+    """Return whether the system refused to write; what a network raises has no number, or a kind.
+
+    Those of `requests` are `OSError`s, too.
+    """
+    is_broken = isinstance(error, ConnectionError | TimeoutError)
+    return isinstance(error, OSError) and error.errno is not None and not is_broken
 
 
 def _reason(error: Exception) -> str:

@@ -17,8 +17,8 @@ from aecli.data.picture_cache import decoded
 from aecli.data.picture_files import Places, as_text, find, places
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_choice, check_int, check_list, refused
-from aecli.pictures import RESIZE, Depth, Reading, said
-from aecli.text import one_line
+from aecli.pictures import RESIZE, Depth, Reading
+from aecli.text import counted, dimensions, one_line
 
 CHANNELS = {"grey": 1, "rgb": 3, "rgba": 4}
 LABELS = ("folders", "none")
@@ -111,7 +111,8 @@ class ImageFolder:
         if isinstance(card, ImageCard):
             if self.size not in (None, card.size):
                 raise SettingError(
-                    f"dataset.size={list(self.size or ())}: the run's images are {said(card.size)}"
+                    f"dataset.size={list(self.size or ())}: the run's images are"
+                    f" {dimensions(card.size)}"
                 )
             return card.reading
         depth, most = Depth(1, 8), Depth(3, 16)
@@ -150,7 +151,7 @@ class ImageCard(Card):
         """How pictures are read as the run's were."""
         depth = Depth(self.shape[0], 8 if self.scale == SCALES[8] else 16)
         red, green, blue = self.background
-        like = f"the run's images are {said(self.size)}"
+        like = f"the run's images are {dimensions(self.size)}"
         return Reading(depth, depth, self.size, self.resize, (red, green, blue), like)
 
     def stored(self, data: Any) -> Tensor:
@@ -160,8 +161,8 @@ class ImageCard(Card):
         if found != self.shape or SCALES.get(bits) != self.scale or values.is_floating_point():
             kind = str(values.dtype).removeprefix("torch.")
             raise SettingError(
-                f"dataset.root: the images are {said(found)}, {kind}; the run's are"
-                f" {said(self.shape)}, up to {self.scale}"
+                f"dataset.root: the images are {dimensions(found)}, {kind}; the run's are"
+                f" {dimensions(self.shape)}, up to {self.scale}"
             )
         return values
 
@@ -255,20 +256,19 @@ def _colour(value: Any) -> tuple[int, int, int]:
 
 def _understood(pixels: np.ndarray, found: Places) -> str:
     count, folders = len(pixels), len(found.classes)
-    parts = [f"{count:,} image{'s' * (count != 1)}, {said(pixels.shape[1:])}"]
+    parts = [f"{counted(count, 'images')}, {dimensions(pixels.shape[1:])}"]
     if pixels.dtype == np.uint16:
         parts.append("16 bits")
     if found.splits:
         splits = [f"{len(rows):,} {name}" for name, rows in found.splits.items() if len(rows)]
         parts.append(" and ".join(splits))
     if folders:
-        parts.append(f"from {folders:,} folder{'s' * (folders != 1)} as labels")
+        parts.append(f"from {counted(folders, 'folders')} as labels")
     return ", ".join(parts)
 
 
 def _left_out(names: Sequence[str]) -> str:
     if not names:
         return ""
-    files = f"{len(names):,} file{'s' * (len(names) != 1)}"
     some = ", ".join(map(one_line, names[:SHOWN])) + ", …" * (len(names) > SHOWN)
-    return f"; {files} could not be read, see the log: {some}"
+    return f"; {counted(len(names), 'files')} could not be read, see the log: {some}"

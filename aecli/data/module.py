@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -75,6 +76,8 @@ class DataModule(pl.LightningDataModule):
                 f"dataset.binarize_seed={binarize_seed}: goes with dataset.binarize=fixed, dynamic"
             )
         self.splits: dict[str, Split] = {}
+        self.rows: dict[str, Any] = {}
+        """`(n,)`: which of the examples are in each split, of the test split in a training too."""
         self._card: Card | None = None
         self.fingerprint: str | None = None
         self.class_names: tuple[str, ...] = ()
@@ -102,7 +105,7 @@ class DataModule(pl.LightningDataModule):
             self.run_seed = torch.initial_seed()  # of all processes the same, here
             records = self._read()
             self._check_same(records)
-            rows = self.splitting(records)
+            rows = self.rows = self.splitting(records)
             card = self._card = self._card or self.source.fit(records, rows["train"])
             if self.shape is not None and card.shape != self.shape:
                 raise SettingError(
@@ -148,14 +151,17 @@ class DataModule(pl.LightningDataModule):
         return [self.class_names[n] if self.class_names else str(n) for n in numbers]
 
     @one_thread()
-    def values(self) -> Tensor:
-        """Return values of x in the training split that show whether a likelihood fits it.
+    def values(self, name: str = "train") -> Tensor:
+        """Return values of x in the split `name` that show whether a likelihood fits it.
 
-        Raises `SettingError` for data that cannot be binarized.
+        Raises `SettingError` for training data that cannot be binarized.
         """
-        split = self.splits["train"]
-        chunks = split.rows.split(CHUNK)
-        shown = torch.cat([self.card.telling(split.examples.taken(rows)) for rows in chunks])
+        if self.binarize != "none" and name != "train":
+            return torch.tensor([0.0, 1.0])
+        examples = self.splits["train"].examples
+        rows = self.splits[name].rows if name in self.splits else self.rows[name]
+        chunks = rows.split(CHUNK)
+        shown = torch.cat([self.card.telling(examples.taken(chunk)) for chunk in chunks])
         if self.binarize == "none":
             return shown.unique()
         if shown.min() < 0 or shown.max() > 1:
@@ -285,11 +291,14 @@ class DataModule(pl.LightningDataModule):
         card = split.examples.card
         generator = torch.Generator().manual_seed(derived_seed(self.binarize_seed, name))
         draws = []
+        shared = torch.rand(card.shape, generator=generator) if name == NEW else None
         for rows in split.rows.split(CHUNK):  # a float copy of the whole set would be 4 times it
             original = card.scaled(split.examples.taken(rows))
             original.clamp_(0, 1)  # beyond the ends of the training split
             if self.binarize == "round":
                 draws.append((original >= 0.5).byte())
+            elif shared is not None:  # x is a function of the new example alone, not of its place
+                draws.append((shared < original).byte())
             else:
                 draws.append(torch.bernoulli(original, generator=generator).byte())
         return replace(split, binary=torch.cat(draws))

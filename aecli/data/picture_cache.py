@@ -22,6 +22,7 @@ from aecli.data.arrays import read_array
 from aecli.data.files import data_root
 from aecli.data.picture_files import Pictures
 from aecli.errors import SettingError
+from aecli.npy import npy_header
 from aecli.pictures import (
     Deeper,
     Depth,
@@ -31,11 +32,10 @@ from aecli.pictures import (
     opened,
     quiet,
     reason,
-    said,
     upright,
 )
 from aecli.progress import Tracked
-from aecli.text import one_line
+from aecli.text import dimensions, one_line
 
 FORMAT = 1
 """Of the cache: one more with each change of what is decoded."""
@@ -165,7 +165,7 @@ def _looked_at(paths: Sequence[str], reading: Reading, root: Path) -> Reading:
             first = first or f"{one_line(paths[number])}: {reason(error)}"
             continue
         like = reading.like or (
-            f"{one_line(paths[number])} is {said((height, width))}; set dataset.size, such as"
+            f"{one_line(paths[number])} is {dimensions((height, width))}; set dataset.size, such as"
             f" dataset.size={max(height, width)}, to make all alike"
         )
         reading = replace(reading, depth=depth, size=(height, width), like=like)
@@ -191,8 +191,9 @@ def _decode_all(place: Path, paths: Sequence[str], reading: Reading) -> dict[int
     size = prod(shape) * reading.depth.bits // 8
     if size > (free := shutil.disk_usage(place.parent).free):
         raise SettingError(
-            f"dataset.root: {len(paths):,} images of {said(shape[1:])} take {size / 1e9:.3g} GB in"
-            f" {place.parents[3]}, and {free / 1e9:.3g} GB are free; set a smaller dataset.size"
+            f"dataset.root: {len(paths):,} images of {dimensions(shape[1:])} take"
+            f" {size / 1e9:.3g} GB in {place.parents[3]}, and {free / 1e9:.3g} GB are free; set a"
+            " smaller dataset.size"
         )
     with place.open("wb") as file:
         _write_header(file, shape, np.dtype(f"uint{reading.depth.bits}"))
@@ -217,8 +218,7 @@ def _close_gaps(place: Path, unread: Mapping[int, str]) -> None:
     if not unread:
         return
     with place.open("r+b") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        shape, _, dtype = npy_header(file)
         offset, size = file.tell(), prod(shape[1:]) * dtype.itemsize
         kept = [number for number in range(shape[0]) if number not in unread]
         for to, number in enumerate(kept):

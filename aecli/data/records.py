@@ -80,8 +80,7 @@ class Card(ABC):
 
         `(n,)`: the smallest, the largest and, if there is one, one that is neither 0 nor 1.
         """
-        x = self.scaled(stored).flatten()
-        return torch.cat([x.aminmax().min[None], x.aminmax().max[None], x[(x != 0) & (x != 1)][:1]])
+        return ends_and_between(self.scaled(stored))
 
     @abstractmethod
     def restored(self, x: Tensor) -> Any:
@@ -115,6 +114,12 @@ class Card(ABC):
     @abstractmethod
     def of_state(cls, state: Mapping[str, Any]) -> Self:
         """Return the card of a `state`; raise `SettingError`, or any error, if it is none."""
+
+
+def ends_and_between(x: Tensor) -> Tensor:
+    """Return the smallest of x, the largest and, if there is one, one that is neither 0 nor 1."""
+    low, high = x.aminmax()
+    return torch.cat([low[None], high[None], x[(x != 0) & (x != 1)][:1]])
 
 
 def card_of(kind: str, state: Mapping[str, Any]) -> Card:

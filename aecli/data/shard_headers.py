@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from aecli.data.arrays import Names, npy_header
+from aecli.data.arrays import Names
 from aecli.errors import SettingError
+from aecli.npy import npy_header
 from aecli.text import one_line
 from aecli.untrusted import check_tree, size_of
 

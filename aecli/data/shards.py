@@ -18,7 +18,7 @@ from aecli.data.ranges import Ranges, blocks
 from aecli.data.shard_headers import TOKENS, Shard, header
 from aecli.errors import SettingError, shortened
 from aecli.files import matching
-from aecli.text import first_line, one_line
+from aecli.text import counted, first_line, one_line
 
 MOST_FILES = 100_000
 READ_AT_ONCE = 4 << 20
@@ -137,7 +137,7 @@ class Shards(RowArray):
         size = int(self.ends[-1]) * self.size
         without = f" without {dropped:,} that are left out" if dropped else ""
         return (
-            f"{count:,} shard{'s' * (count > 1)}, {len(self):,} rows{without} of"
+            f"{counted(count, 'shards')}, {len(self):,} rows{without} of"
             f" {self.said_of_a_row()}, {size / 1e9:.3g} GB, left on the disk"
         )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -119,7 +118,7 @@ class Splitting:
             check_int("dataset.train_size", train_size, 1)
         self.classes = classes
         if classes is not None:
-            check_list("dataset.classes", classes, _label, "[3,8]", distinct=True)
+            check_list("dataset.classes", classes, check_label, "[3,8]", distinct=True)
         self.seed = check_seed("dataset.split_seed", seed)
 
     def __call__(self, records: Records) -> dict[str, Tensor]:
@@ -207,8 +206,6 @@ def counted(size: float | None, examples: int) -> int:
     return max(1, round(size * examples))
 
 
-_number = partial(check_int, low=0)
-
-
-def _label(key: str, value: Any) -> int | str:
-    return value if isinstance(value, str) else _number(key, value)
+def check_label(key: str, value: Any) -> int | str:
+    """Return `value` if it can be a label: a name, or a number from 0 on."""
+    return value if isinstance(value, str) else check_int(key, value, 0)

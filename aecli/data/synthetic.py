@@ -15,12 +15,13 @@ from aecli.data.batches import Batch, Batches
 from aecli.data.mixed import ahead
 from aecli.data.module import DataModule
 from aecli.data.ranges import Ranges
-from aecli.data.records import Card, Records
+from aecli.data.records import Card, Records, ends_and_between
 from aecli.data.shards import RowArray
 from aecli.data.splits import Examples, Split, Splitting
 from aecli.data.true_dictionary import Firings, TrueDictionary
 from aecli.errors import SettingError, check_int, check_seed
 from aecli.randomness import derived_seed
+from aecli.text import counted
 
 BLOCK = 256
 """Rows that are drawn together."""
@@ -125,7 +126,7 @@ class SyntheticFeatures:
         alone = known.count - known.in_trees
         understood = (
             f"a known dictionary of {known.count:,} features in {known.width:,} dimensions:"
-            f" {known.trees:,} tree{'s' * (known.trees != 1)} of {known.in_trees:,} features,"
+            f" {counted(known.trees, 'trees')} of {known.in_trees:,} features,"
             f" {alone:,} in none; rows are drawn as they are needed"
         )
         return Records(SplitRows(known, self.sizes, self.seed), understood=understood)
@@ -210,10 +211,9 @@ class SyntheticData(DataModule):
         """Return the rows of a split in its own order, with what they are sums of."""
         return DrawnParts(self.splits[name], batch_size)
 
-    def values(self) -> Tensor:
-        """Return values of x in some rows that show whether a likelihood fits them."""
-        x = self.some(LOOKED_AT).flatten()
-        return torch.cat([*(end[None] for end in x.aminmax()), x[(x != 0) & (x != 1)][:1]])
+    def values(self, name: str = "train") -> Tensor:
+        """Return values of x in some rows of a split that show whether a likelihood fits them."""
+        return ends_and_between(self._some(LOOKED_AT, name))
 
     def mean(self) -> Tensor:
         """Return the mean of some training rows, `(d,)`."""
@@ -221,9 +221,12 @@ class SyntheticData(DataModule):
 
     def some(self, count: int) -> Tensor:
         """Return training rows `(count, d)`; where the split has fewer, some come again."""
-        split = self.splits["train"]
-        places = torch.arange(count) % len(split)
-        return split.examples.taken(split.rows[places]).view(torch.float32)
+        return self._some(count, "train")
+
+    def _some(self, count: int, name: str) -> Tensor:
+        rows = self.rows[name]
+        taken = self.splits["train"].examples.taken(rows[torch.arange(count) % len(rows)])
+        return taken.view(torch.float32)
 
     def _examples(self, records: Records, card: Card) -> Examples:
         rows = records.data

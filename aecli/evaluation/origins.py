@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from aecli.data.arrays import npy_header
 from aecli.data.shard_headers import TOKENS
 from aecli.data.shards import Shards
 from aecli.errors import SettingError
+from aecli.npy import npy_header
 from aecli.runs.load import Loaded
 from aecli.text import first_line, one_line, printable
 from aecli.untrusted import read_bytes

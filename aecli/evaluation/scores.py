@@ -1,6 +1,7 @@
 """How unusual an example is: a number each, higher for what is less like the training split.
 
-What is drawn belongs to the example: no score depends on how the examples are cut into batches.
+A score is a function of the example alone, not of its place or its batch: all examples are scored
+by the same draws (`by_the_same_draws`).
 """
 
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ from aecli.errors import SettingError, check_choice
 from aecli.evaluation.likelihood import batch_bounds
 from aecli.models import VAE, Autoencoder
 from aecli.models.vae import Posterior
+from aecli.randomness import SharedDraws
 from aecli.size import check_fits
 
 Score = Callable[[Batch], Tensor]
@@ -98,8 +100,17 @@ def marginal_nll(model: VAE, samples: int) -> Score:
     return lambda batch: -batch_bounds(model, batch, samples, DECODED_AT_ONCE)
 
 
+def by_the_same_draws(score: Score, seed: int) -> Score:
+    """Return a score whose samples are made of the same numbers for every example.
+
+    Without it they are those of `batch.draws`: in a split's order those of `aecli eval`.
+    """
+    draws = SharedDraws(seed)
+    return lambda batch: score(batch._replace(draws=draws))
+
+
 def _sampled(model: VAE, batch: Batch) -> tuple[Posterior, Tensor]:
-    """Return q(z|x) and samples of it `(S, B, K)`, the draws of `aecli eval`'s nll and elbo."""
+    """Return q(z|x) and samples of it `(S, B, K)`, by the batch's draws."""
     posterior = model.posterior(batch.x)
     return posterior, posterior.sample(model.samples, batch.draws.of("code"))
 

@@ -221,5 +221,5 @@ def _initial(loaded: Loaded) -> VAE | None:
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(config.seed)
         start: VAE = build(config, "model")
-    start.noise.fit(loaded.data.values())
+    start.noise.fit(loaded.data.values(), loaded.card.shape)
     return start.eval().requires_grad_(False).to(model.device)

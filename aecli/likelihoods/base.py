@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch import distributions as d
 
@@ -39,6 +40,8 @@ class Likelihood(nn.Module):
     """Whether `log_prob` is a log density or probability; else `nll` and `elbo` have no meaning."""
     leaves_out_missing = False
     """Whether entries that a row's mask calls missing have no part in it."""
+    support = ""
+    """The values that x can have, such as "in [0, 1]"; "" where that is any number."""
     takes_logits = False
     """Whether the mean is the sigmoid of the decoder's output."""
 
@@ -58,6 +61,13 @@ class Likelihood(nn.Module):
         raise SettingError(
             f"network.output_bias=data: {type(self).__name__} has no `output_of`; leave it null"
         )
+
+    def supports(self, x: Tensor) -> Tensor:
+        """Return which numbers of x `(…)` are values that x can have, `(…)`; see `support`.
+
+        Of any others p(x|z) is 0, whatever `log_prob` says.
+        """
+        return torch.ones_like(x, dtype=torch.bool)
 
     def check(self, values: Tensor) -> None:
         """Raise `SettingError` if some of the data's values lie outside the support."""

@@ -18,7 +18,12 @@ from aecli.likelihoods.base import (
 class Bernoulli(Likelihood):
     """p(x|z) = Π Bernoulli(x_i; sigmoid(l_i)), the decoder's output as logits l; x in {0, 1}."""
 
+    support = "0 and 1"
     takes_logits = True
+
+    def supports(self, x: Tensor) -> Tensor:
+        """Return which are 0 or 1."""
+        return (x == 0) | (x == 1)
 
     def forward(self, parameters: Tensor) -> Distribution:
         """Return Bernoulli variables with these logits."""
@@ -26,7 +31,7 @@ class Bernoulli(Likelihood):
 
     def check(self, values: Tensor) -> None:
         """Refuse anything but 0 and 1."""
-        if not ((values == 0) | (values == 1)).all():
+        if not self.supports(values).all():
             raise SettingError(
                 "likelihood=bernoulli: the data has grey values, and must be 0 or 1; set"
                 " dataset.binarize=dynamic, fixed or round, or likelihood=cross_entropy, which"
@@ -74,7 +79,12 @@ class CrossEntropy(Bernoulli):
     integrate to one over [0, 1], so that no `nll` or `elbo` is reported.
     """
 
+    support = "in [0, 1]"
     is_density = False
+
+    def supports(self, x: Tensor) -> Tensor:
+        """Return which are in [0, 1]."""
+        return _in_unit_interval(x)
 
     def check(self, values: Tensor) -> None:
         """Refuse values outside [0, 1]."""
@@ -92,6 +102,12 @@ class ContinuousBernoulli(Likelihood):
     Π exp(x_i l_i) / Z(l_i): λ would round to 0 or 1, where C is infinite. Of a pixel that is always
     0 the density has no upper bound: it grows with log |l|.
     """
+
+    support = "in [0, 1]"
+
+    def supports(self, x: Tensor) -> Tensor:
+        """Return which are in [0, 1]."""
+        return _in_unit_interval(x)
 
     def output_of(self, mean: Tensor) -> Tensor:
         """Return the logit with this mean, by bisection: a mean of ε or 1 − ε has about ∓1/ε."""
@@ -153,8 +169,12 @@ class ContinuousBernoulliVariables:
         return near, far, is_near
 
 
+def _in_unit_interval(x: Tensor) -> Tensor:
+    return (x >= 0) & (x <= 1)
+
+
 def _check_unit_interval(name: str, values: Tensor) -> None:
-    if values.min() < 0 or values.max() > 1:
+    if not _in_unit_interval(values).all():
         raise SettingError(
             f"likelihood={name}: the data must lie in [0, 1] and has values from"
             f" {values.min():g} to {values.max():g}"

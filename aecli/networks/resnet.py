@@ -6,7 +6,7 @@ from math import gcd, prod
 
 from torch import Tensor, nn
 
-from aecli.errors import check_choice, check_int
+from aecli.errors import SettingError, check_choice, check_int, shortened
 from aecli.networks.plan import (
     ACTIVATIONS,
     EncoderDecoder,
@@ -52,6 +52,11 @@ class ResNet(Network):
         output_bias: str | None = None,
     ) -> None:
         self.shapes = halved("resnet", shape, channels)
+        if any(prod(halving) == 1 for halving in self.shapes):  # a number alone has no variance
+            raise SettingError(
+                f"network.channels={shortened(channels)}: 1 channel of 1 × 1 pixels is normalized"
+                " to 0, whatever it was; must be 2 channels or more there, or fewer halvings"
+            )
         self.blocks = check_int("network.blocks", blocks, 1, MOST_BLOCKS)
         self.activation = ACTIVATIONS[check_choice("network.activation", activation, ACTIVATIONS)]
         self.set_start(init, output_bias)

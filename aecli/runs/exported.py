@@ -25,7 +25,7 @@ from aecli.data import Card
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
 from aecli.runs.load import Loaded
-from aecli.text import first_line
+from aecli.text import first_line, installs
 
 ABOUT = "aecli"
 """The name under which a file says what it is: a JSON text."""
@@ -204,6 +204,5 @@ def check_installed(ending: str) -> None:
     needed = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".safetensors": ("safetensors",)}
     if missing := [name for name in needed.get(ending, ()) if find_spec(name) is None]:
         raise SettingError(
-            f"out: {ending} needs {' and '.join(missing)}, not installed;"
-            ' pip install "aecli[export]"'
+            f"out: {ending} needs {' and '.join(missing)}, not installed; {installs('export')}"
         )

@@ -23,7 +23,7 @@ from aecli.overrides import key_of
 from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
 from aecli.sweeps.slurm import watch_by_squeue
 from aecli.sweeps.study import without_password
-from aecli.text import one_line, printable
+from aecli.text import installs, one_line, printable
 from aecli.untrusted import read_yaml
 
 SILENCE = {
@@ -107,7 +107,7 @@ class NewDirectory(Failures):
         if launched():
             raise SettingError("--multirun: a sweep's jobs are single processes; not by torchrun")
         if config.sweeper is not None and find_spec("optuna") is None:
-            raise SettingError('sweeper=optuna: not installed; pip install -e ".[sweep]"')
+            raise SettingError(f"sweeper=optuna: not installed; {installs('sweep')}")
         return _claim(config, config.hydra.sweep) if config.resume is None else _take_sweep(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from aecli import files
 from aecli.errors import SettingError, check_bool, check_seed
 from aecli.runs.records import more_is_better
-from aecli.text import first_line
+from aecli.text import first_line, installs
 
 if TYPE_CHECKING:
     import optuna
@@ -48,7 +48,7 @@ def open_study(config: DictConfig, sweep: Path) -> "optuna.Study":
     try:
         import optuna
     except ImportError as error:
-        raise SettingError('sweeper=optuna: not installed; pip install -e ".[sweep]"') from error
+        raise SettingError(f"sweeper=optuna: not installed; {installs('sweep')}") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     pruner = optuna.pruners.MedianPruner(n_warmup_steps=config.trainer.max_epochs // 4)

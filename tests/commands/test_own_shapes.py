@@ -64,7 +64,7 @@ def test_metrics_are_those_that_such_examples_have(evaluated, name):
 
 def test_a_noise_keeps_to_the_range_of_the_training_split(evaluated):
     loaded = load(*find(str(evaluated / "rows")))
-    loaded.model.noise.fit(loaded.data.values())
+    loaded.model.noise.fit(loaded.data.values(), loaded.card.shape)
     assert loaded.model.noise.high > 1.5
     measured = read_metrics(evaluated / "rows")
     for split, name in (("val", "validation"), ("test", "test")):

@@ -178,4 +178,4 @@ def test_the_line_that_installs_what_lacks(tmp_path, monkeypatch, ending, module
     path = tmp_path / f"x.{ending}"
     path.write_bytes(b"")
     monkeypatch.setitem(sys.modules, module, None)
-    refused(path, rf'needs {module}; type pip install "aecli\[{extra}\]"')
+    refused(path, rf'needs {module}, not installed; pip install "aecli\[{extra}\]"')

@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import logging
 import re
+import resource
+import signal
 import socket
 import threading
 import time
@@ -249,6 +251,23 @@ def test_fetch_any_error(tmp_path, monkeypatch, message):
     monkeypatch.setattr("pooch.retrieve", fail)
     with pytest.raises(SettingError, match=r"http://a/train-images\.gz: TimeoutError"):
         fetch("mnist", SHA256, ["http://a"], str(tmp_path))
+
+
+def test_fetch_onto_a_full_disk(tmp_path, web):
+    """It says so, and asks no other mirror."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+        with pytest.raises(SettingError) as info:
+            fetch("mnist", SHA256, [f"{web.url}/{name}" for name in ("wrong", "good")], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    told = f"dataset.root={tmp_path}: cannot be written (File too large)"
+    assert str(info.value) == told
+    assert len(web.asked) == 1
+    assert names(tmp_path / "mnist") == set()
 
 
 def test_fetch_into_a_file(tmp_path):

@@ -102,7 +102,7 @@ def test_psnr_and_ssim_do_not_depend_on_the_range_of_the_data(batches):
     model.encoder[1].weight /= 6
     model.decoder[0].weight *= 6
     model.decoder[0].bias.mul_(6).sub_(2)
-    model.noise.fit(torch.tensor([-2.0, 4.0]))
+    model.noise.fit(torch.tensor([-2.0, 4.0]), (1, 12, 12))
     moved = metrics.reconstruction(model, wide)
     assert moved["mse"] == pytest.approx(36 * plain["mse"], rel=1e-4)
     for name in ("psnr", "ssim"):
@@ -157,7 +157,7 @@ def test_noisy_reconstruction_compares_with_the_clean_image(batches):
 
 def test_noise_stays_in_the_range_of_the_models_data(batches):
     model = Autoencoder(**parts((1, 12, 12), MSE()), code_dim=4)
-    model.noise.fit(torch.tensor([-2.0, 4.0]))
+    model.noise.fit(torch.tensor([-2.0, 4.0]), (1, 12, 12))
     (noise,) = metrics.noises(model, "salt_and_pepper", [1.0]).values()
     assert noise.corrupt(torch.rand(2, 1, 12, 12)).unique().tolist() == [-2, 4]
 

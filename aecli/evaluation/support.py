@@ -1,0 +1,69 @@
+"""Values that a likelihood calls impossible: of such data p(x|z) is 0, whatever `log_prob` says."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aecli.data import Batch, DataModule
+from aecli.data.module import NEW
+from aecli.errors import SettingError
+from aecli.models import Autoencoder
+from aecli.text import one_line
+
+DENSITIES = ("nll", "elbo", "marginal_nll")
+"""Kinds of score that are made of p(x|z)."""
+
+
+def check_splits(model: Autoencoder, data: DataModule, names: Sequence[str], option: str) -> None:
+    """Refuse splits with values that the model's likelihood, of the name `option`, does not have.
+
+    What is scaled by the ends of the training split may leave [0, 1] in the others. They are not
+    read where the likelihood is one of any number.
+    """
+    likelihood = model.likelihood
+    for name in names if likelihood.support else ():
+        values = data.values(name)
+        if not likelihood.supports(values).all():
+            raise SettingError(
+                f"likelihood={option}: is for values {likelihood.support}, and the {name} split has"
+                f" some from {values.min():g} to {values.max():g} (dataset.scale=minmax knows the"
+                " training split alone); choose likelihood=gaussian_learned or mse, or scale all"
+                " of the data yourself and set dataset.scale=none"
+            )
+
+
+def check_examples(
+    kind: str,
+    model: Autoencoder,
+    data: DataModule,
+    batch: Batch,
+    ids: Sequence[Any] | np.ndarray,
+    split: str,
+) -> None:
+    """Refuse an example, by its id, that has no score of a `kind` since its values are impossible.
+
+    A new example that is binarized must be one of values in [0, 1] before that.
+    """
+    likelihood = model.likelihood
+    if kind not in DENSITIES or not likelihood.support:
+        return
+    if data.binarize != "none":
+        if split != NEW:  # brought into [0, 1] where they were beyond the training split's ends
+            return
+        x, support = batch.original, "in [0, 1]"
+        is_possible = (x >= 0) & (x <= 1)
+    else:
+        x, support = batch.given[0], likelihood.support
+        is_possible = likelihood.supports(x)
+    wrong = ~is_possible.flatten(1).all(dim=1)
+    if wrong.any():
+        first = int(wrong.int().argmax())
+        values = x[first]
+        whose = "" if split == NEW else f" of the {split} split"
+        way_out = ", or leave the example out" if split == NEW else ""
+        raise SettingError(
+            f"kind={kind}: example {one_line(ids[first])}{whose} has values from"
+            f" {values.min():g} to {values.max():g} on the scale of the model's input, and the"
+            f" run's likelihood is one of values {support} alone; use kind=mse{way_out}"
+        )
