@@ -6,13 +6,12 @@ style sheet alone. All texts from files are escaped.
 
 import csv
 import io
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from html import escape
 
 from aecli.evaluation.latents import Latent
 from aecli.evaluation.origins import Origin
+from aecli.html import csp_hash
 from aecli.text import csv_cell, one_line, printable
 
 COLUMNS = ("latent", "rank", "activation", "file", "row", "before", "token", "after")
@@ -58,8 +57,7 @@ class Page:
 
     def html(self) -> bytes:
         """Return the page."""
-        hashed = b64encode(sha256(STYLE.encode()).digest()).decode()
-        policy = f"default-src 'none'; style-src 'sha256-{hashed}'"
+        policy = f"default-src 'none'; style-src {csp_hash(STYLE)}"
         parts = [
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',

@@ -5,9 +5,7 @@ the browser run and load nothing but what is written here.
 """
 
 import base64
-import hashlib
 import io
-import json
 import re
 from collections.abc import Sequence
 from html import escape
@@ -18,6 +16,7 @@ from PIL import Image
 
 from aecli.commands.compare import charts
 from aecli.commands.compare.groups import MOST, Group, varied
+from aecli.html import csp_hash, in_script
 from aecli.runs.records import Record, ordered, shown
 from aecli.text import one_line
 
@@ -52,8 +51,8 @@ def page(
     """
     style, script = (_own(f"page.{kind}") for kind in ("css", "js"))
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}';"
-        f" script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {csp_hash(style)};"
+        f" script-src {csp_hash(script)}; base-uri 'none'; form-action 'none'"
     )
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -76,10 +75,6 @@ def page(
 
 def _own(name: str) -> str:
     return files("aecli.commands.compare").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _text(value: Any, longest: int = 200) -> str:
@@ -145,8 +140,7 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
     names = dict.fromkeys(name for line in lines for name in line["metrics"])
     chosen = metric if metric in names else next(iter(names))
     units = {name: charts.unit_of(name, groups) for name in names}
-    data = json.dumps({"metric": chosen, "names": sorted(names), "units": units, "lines": lines})
-    data = data.replace("<", "\\u003c")  # so that the element ends where it should
+    data = in_script({"metric": chosen, "names": sorted(names), "units": units, "lines": lines})
     return [
         '<section aria-labelledby="curves"><h2 id="curves">Curves</h2>',
         '<p class="controls"><label for="metric">Metric</label><select id="metric"></select></p>',
