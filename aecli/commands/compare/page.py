@@ -127,8 +127,9 @@ def _cell(text: str, is_number: bool) -> str:
 def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[str]:
     """Return the data of the curves, which the script draws: the runs of the best groups."""
     lines: list[dict[str, Any]] = []
+    most = charts.MOST_RUNS // min(len(groups), MOST)
     for number, group in enumerate(groups[:MOST]):
-        runs = group.records[: charts.MOST_RUNS // min(len(groups), MOST)]
+        runs = group.records[:most]
         for record in runs:
             name = _group_name(group, keys)
             if len(runs) > 1:
@@ -146,6 +147,7 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
         '<p class="controls"><label for="metric">Metric</label><select id="metric"></select></p>',
         '<svg id="chart" role="img" tabindex="0" aria-labelledby="curves"',
         ' aria-describedby="hint"></svg><p id="values" aria-live="polite"></p>',
+        *_left_out(groups, most),
         '<p id="hint">Move over the curves, or focus them and press ← and →, to read values.</p>',
         "<noscript><p>curves.png, beside this page, shows them without a script.</p></noscript>",
         f'<script type="application/json" id="data">{data}</script>',
@@ -153,12 +155,26 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
     ]
 
 
+def _left_out(groups: Sequence[Group], most: int) -> list[str]:
+    """Return what says which runs have lines, if not all have: of the best groups, `most` each."""
+    every = sum(len(group.records) for group in groups)
+    drawn = sum(len(group.records[:most]) for group in groups[:MOST])
+    if drawn == every:
+        return []
+    rows = f"of the {MOST} best rows" if len(groups) > MOST else "row"
+    told = f"Lines are drawn of {drawn:,} of the {every:,} runs: at most {most} of each {rows}."
+    return [f"<p>{told}</p>"]
+
+
 def _history(record: Record) -> Series:
-    """Return a run's metrics by epoch, thinned to `MOST_POINTS` a line."""
+    """Return a run's metrics by epoch, thinned to `MOST_POINTS` a line and the last one."""
     found: Series = {}
     for name, points in charts.history(record, MOST_METRICS).items():
         step = -(-len(points) // MOST_POINTS)
-        found[one_line(name, 60)] = points[::step]
+        thinned = points[::step]
+        if thinned[-1] != points[-1]:
+            thinned.append(points[-1])
+        found[one_line(name, 60)] = thinned
     return found
 
 
