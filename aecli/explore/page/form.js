@@ -15,7 +15,8 @@ export class Form {
     }
     this.fields = this.columns.map((column) => {
       const field = fieldOf(column);
-      field.addEventListener("input", () => this.take(column, field));
+      const event = column.categories.length ? "change" : "input";
+      field.addEventListener(event, () => this.take(column, field));
       form.append(made("label", {}, made("span", { text: column.name }), field));
       return field;
     });
