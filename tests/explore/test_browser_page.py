@@ -94,14 +94,14 @@ def test_a_page_that_cannot_start_says_why(tmp_path, browser):
 def test_an_address_leads_to_what_was_shown(tmp_path, shown):
     runs = [loaded(tmp_path, "model=vae", "model.code_dim=5") for _ in range(3)]
     browser = shown(*runs)
-    assert browser.execute_script(WHERE)[-1] == "#model=2&example=0"
+    assert browser.execute_script(WHERE)[-1] == "#run=2&example=0"
     length = browser.execute_script("return history.length")
     browser.execute_script(
         "const { state } = explore; state.chooseModel(1);"
         " state.choosePlane({ kind: 'units', across: 4, up: 2 }); state.chooseExample(7);"
     )
     before = browser.execute_script(WHERE)
-    assert before == [1, "units", 4, 2, 7, "#model=1&across=4&up=2&example=7"]
+    assert before == [1, "units", 4, 2, 7, "#run=1&across=4&up=2&example=7"]
     assert browser.execute_script("return history.length") == length
     address = browser.current_url
     browser.get("about:blank")
@@ -111,7 +111,7 @@ def test_an_address_leads_to_what_was_shown(tmp_path, shown):
     assert browser.find_element(By.ID, "sweep-value").text == "run 1"
     assert browser.find_element(By.ID, "axis-across").text == "unit 4"
     # Another address typed into the same page.
-    browser.execute_script("location.hash = 'model=0&example=3'")
+    browser.execute_script("location.hash = 'run=0&example=3'")
     until(browser, "return explore.state.number === 0")
     assert browser.execute_script(WHERE)[:2] == [0, "components"]
     assert browser.execute_script(WHERE)[4] == 3
@@ -121,12 +121,12 @@ def test_an_address_leads_to_what_was_shown(tmp_path, shown):
 @pytest.mark.parametrize(
     "nonsense",
     [
-        "#model=9&across=7&up=1&example=100000",
-        "#model=-1&across=1&up=1&example=1e1",
-        "#model=x&across=&example=%00%ff&example=2",
+        "#run=9&across=7&up=1&example=100000",
+        "#run=-1&across=1&up=1&example=1e1",
+        "#run=x&across=&example=%00%ff&example=2",
         "#%E0%A4%A",
-        "#__proto__=1&model=0x1",
-        "#" + "model=1" * 5000,
+        "#__proto__=1&run=0x1",
+        "#" + "run=1" * 5000,
     ],
 )
 def test_an_address_of_nothing_is_as_none(nonsense, tmp_path, browser, shown):

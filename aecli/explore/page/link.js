@@ -18,8 +18,8 @@ export class Link {
       const text = words.get(name) ?? "";
       return WHOLE_NUMBER.test(text) && Number(text) < end ? Number(text) : null;
     };
-    const model = number("model", state.models.length);
-    if (model !== null) state.chooseModel(model);
+    const run = number("run", state.models.length);
+    if (run !== null) state.chooseModel(run);
     const { units } = state.model;
     const [across, up] = [number("across", units), number("up", units)];
     if (across !== null && up !== null && across !== up) {
@@ -34,7 +34,7 @@ export class Link {
     const { state } = this;
     const { kind, across, up } = state.choice;
     const words = new URLSearchParams();
-    if (state.models.length > 1) words.set("model", state.number);
+    if (state.models.length > 1) words.set("run", state.number);
     if (kind === "units" && !state.plane.isLine) {
       words.set("across", across);
       words.set("up", up);
