@@ -43,6 +43,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "html",
         "machine",
         "npy",
         "malloc",

@@ -6,29 +6,33 @@ style sheet alone. All texts from files are escaped.
 
 import csv
 import io
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from html import escape
 
 from aecli.evaluation.latents import Latent
 from aecli.evaluation.origins import Origin
+from aecli.html import csp_hash
 from aecli.text import csv_cell, one_line, printable
 
 COLUMNS = ("latent", "rank", "activation", "file", "row", "before", "token", "after")
 HEIGHT, BAR = 60, 9
 """Of a histogram, in pixels: a bar's largest height, and its width with the gap."""
+NAME, LENGTH, LINE = 104, 140, 20
+"""Of bars with names, in pixels: the room for a name, the longest bar, and a bar with the gap."""
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --mark: #ffd54a; --bar: #4878a8; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
 h1 { font-size: 1.4rem } h2 { font-size: 1.15rem; margin-top: 2.5rem }
+h1 { overflow-wrap: anywhere } nav { font-size: .85rem }
 table { border-collapse: collapse } th { text-align: left; font-weight: 600 }
 th, td { padding: .15rem .8rem .15rem 0; vertical-align: top; border-bottom: 1px solid var(--line) }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.number { text-align: right; font-variant-numeric: tabular-nums } td.number { white-space: nowrap }
 .text { font-family: ui-monospace, monospace; font-size: .85rem; overflow-wrap: anywhere }
-.text, .wide { width: 100% } .from { opacity: .7; font-size: .85rem; white-space: nowrap }
-mark { background: var(--mark); color: black; white-space: pre; border-radius: .15rem }
-svg { display: block; margin: .5rem 0 } table { margin-top: 1rem } rect { fill: var(--bar) }
+.text, .wide { width: 100% }
+.from { opacity: .7; font-size: .85rem; min-width: 6rem; overflow-wrap: anywhere }
+mark { background: var(--mark); color: black; white-space: pre-wrap; border-radius: .15rem }
+svg { display: block; margin: .5rem 0; max-width: 100%; height: auto }
+table { margin-top: 1rem } rect { fill: var(--bar) }
 svg text { fill: currentColor; font-size: 11px }
 figure { margin: 0 } figcaption { font-size: .85rem; opacity: .8 }
 """
@@ -58,14 +62,13 @@ class Page:
 
     def html(self) -> bytes:
         """Return the page."""
-        hashed = b64encode(sha256(STYLE.encode()).digest()).decode()
-        policy = f"default-src 'none'; style-src 'sha256-{hashed}'"
+        policy = f"default-src 'none'; style-src {csp_hash(STYLE)}"
         parts = [
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{_text(self.title)}: latents</title><style>{STYLE}</style></head><body>",
-            f"<h1>Latents of {_text(self.title)}</h1>",
+            f'<h1 id="all">Latents of {_text(self.title)}</h1>',
             self._overview(),
             *map(self._latent, self.latents),
             "</body></html>\n",
@@ -92,13 +95,12 @@ class Page:
             f'<td class="number">{latent.mean:.4g}</td></tr>'
             for latent in self.latents
         ]
-        all_latents = _histogram(list(self.rates.values()), list(self.rates), wide=True)
         return (
             f"<p>On the {self.rows:,} rows of the test split. A latent is <em>active</em> on a row"
             " if its activation is above 0; its firing rate is the share of rows on which it is."
             " </p>"
-            f"<figure>{all_latents}<figcaption>All {sum(self.rates.values()):,} latents by their"
-            " firing rates.</figcaption></figure>"
+            f"<figure>{_bars(self.rates)}<figcaption>All {sum(self.rates.values()):,} latents by"
+            " their firing rates.</figcaption></figure>"
             '<table><tr><th class="number">latent</th><th class="number">firing rate</th>'
             '<th class="number">rows</th><th class="number">mean activation where active</th></tr>'
             f"{''.join(lines)}</table>"
@@ -106,16 +108,17 @@ class Page:
 
     def _latent(self, latent: Latent) -> str:
         head = f'<h2 id="latent-{latent.number}">Latent {latent.number}</h2>'
+        head += '<nav><a href="#all">all latents</a></nav>'
         if not latent.active:
             return f"{head}<p>Active on none of the {self.rows:,} rows.</p>"
         used = max(place for place, count in enumerate(latent.bins) if count) + 1
-        ends = [""] * used
-        ends[0], ends[-1] = "0", f"{used * latent.width:.4g}"
+        bins = latent.bins[:used]
+        ends = f"from 0 to {used * latent.width:.4g}"
         return (
             f"{head}<p>Active on {latent.active:,} of {self.rows:,} rows ({latent.rate:.3%}), with"
             f" a mean of {latent.mean:.4g}, at most {latent.rows[0].activation:.4g}.</p>"
-            f"<figure>{_histogram(latent.bins[:used], ends)}<figcaption>Its activations where it is"
-            " active.</figcaption></figure>"
+            f"<figure>{_histogram(bins, latent.width)}<figcaption>Its activations where it is"
+            f" active, {ends}.</figcaption></figure>"
             '<table class="wide"><tr><th class="number">activation</th><th>text</th>'
             "<th>from</th></tr>"
             f"{''.join(map(self._row, latent.rows))}</table>"
@@ -140,28 +143,48 @@ def _text(text: str) -> str:
     return escape(printable(text).replace("\n", "↵").replace("\t", "⇥"))
 
 
-def _histogram(counts: Sequence[int], names: Sequence[str], wide: bool = False) -> str:
-    """Return bars with a name below each; with `wide` ones their counts are above them."""
-    step = 110 if wide else BAR
-    top = 16 if wide else 2
-    most = max([*counts, 1])
+def _bars(counts: Mapping[str, int]) -> str:
+    """Return a bar for each count, from the left, between its name and its number."""
+    most = max([*counts.values(), 1])
+    drawn, told = [], []
+    for place, (name, count) in enumerate(counts.items()):
+        top = place * LINE
+        length = round(LENGTH * count / most, 1)
+        drawn.append(_label(NAME - 6, top + 14, name, "end"))
+        drawn.append(f'<rect x="{NAME}" y="{top + 3}" width="{length}" height="{LINE - 6}"/>')
+        drawn.append(_label(NAME + length + 6, top + 14, f"{count:,}", "start"))
+        told.append(f"{name}: {count:,}")
+    return _svg(NAME + LENGTH + 60, len(counts) * LINE, "".join(drawn), "; ".join(told))
+
+
+def _histogram(counts: Sequence[int], width: float) -> str:
+    """Return a bar for each bin of a `width`, which its title names, beside one another."""
+    most = max(counts)
     drawn = []
-    for place, (count, name) in enumerate(zip(counts, names, strict=True)):
+    for place, count in enumerate(counts):
         height = round(HEIGHT * count / most, 1)
-        left = 40 + place * step
-        width = step - (30 if wide else 1)
-        label = f"{one_line(name)}: {count:,}" if name else f"{count:,}"
         drawn.append(
-            f'<rect x="{left}" y="{top + HEIGHT - height}" width="{width}" height="{height}">'
-            f"<title>{escape(label)}</title></rect>"
+            f'<rect x="{place * BAR}" y="{HEIGHT - height}" width="{BAR - 1}" height="{height}">'
+            f"<title>{_bin(place, width)}: {count:,}</title></rect>"
         )
-        if name:
-            drawn.append(_label(left + width / 2, top + HEIGHT + 14, name))
-        if wide:
-            drawn.append(_label(left + width / 2, top + HEIGHT - height - 3, f"{count:,}"))
-    size = 80 + len(counts) * step, top + HEIGHT + 20
-    return f'<svg width="{size[0]}" height="{size[1]}" role="img">{"".join(drawn)}</svg>'
+    told = (
+        f"Histogram with {len(counts)} bins: the fullest is {_bin(counts.index(most), width)}, with"
+        f" {most:,} rows"
+    )
+    return _svg(len(counts) * BAR, HEIGHT, "".join(drawn), told)
 
 
-def _label(x: float, y: float, text: str) -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="middle">{escape(one_line(text))}</text>'
+def _bin(place: int, width: float) -> str:
+    return f"{place * width:.4g} to {(place + 1) * width:.4g}"
+
+
+def _svg(width: float, height: float, drawn: str, told: str) -> str:
+    """Return a picture with what is told of it to those who do not see it."""
+    return (
+        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img"'
+        f' aria-label="{escape(one_line(told, 1000))}">{drawn}</svg>'
+    )
+
+
+def _label(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(one_line(text))}</text>'

@@ -4,21 +4,19 @@ Nothing in the file is fetched from anywhere, and its policy lets nothing be: it
 and the one style whose hashes it names.
 """
 
-import base64
-import hashlib
-import html
-import json
 import re
+from html import escape
 from importlib.resources import files
 from typing import Any
 
 from aecli import __version__
+from aecli.html import csp_hash, in_script
 
 FOLDER = files("aecli.explore") / "page"
 MODULES = (
     "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "state", "tabs",
-    "drawing", "map", "painting", "decoded", "units", "pen", "input", "morph", "sum", "sweep",
-    "main",
+    "drawing", "map", "painting", "decoded", "units", "pen", "form", "input", "morph", "sum",
+    "sweep", "link", "main",
 )  # fmt: skip
 """The JavaScript modules; each imports from those before it."""
 STYLES = ("style.css", "views.css", "panels.css", "narrow.css")
@@ -33,12 +31,12 @@ def page(title: str, data: dict[str, Any], arrays: str) -> str:
     """
     style, code = "".join(map(_file, STYLES)), script()
     policy = (
-        f"default-src 'none'; script-src {_hash(code)}; style-src {_hash(style)};"
+        f"default-src 'none'; script-src {csp_hash(code)}; style-src {csp_hash(style)};"
         " img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     parts = {
-        "policy": html.escape(policy, quote=True),
-        "title": html.escape(title),
+        "policy": escape(policy),
+        "title": escape(title),
         "style": style,
         "data": in_script({**data, "version": __version__}),
         "arrays": arrays,
@@ -62,16 +60,5 @@ def _module(name: str, text: str) -> str:
     return f"const module_{name} = (() => {{\n{text}\nreturn {{ {exports} }};\n}})();"
 
 
-def in_script(data: Any) -> str:
-    """Return data as JSON that ends no `<script>`, whatever texts are in it."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def _file(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return f"'sha256-{digest}'"

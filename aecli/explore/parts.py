@@ -66,7 +66,10 @@ def noise_in_words(noise: Noise, features: Sequence[Any] | None) -> dict[str, An
 
 
 def card_in_words(card: Card) -> dict[str, Any]:
-    """Return what an example is: an image, or a row with a column for each feature."""
+    """Return what an example is: an image, or a row with a column for each feature.
+
+    `mask` is where a row of a table says of its first column whether it is there, if it does.
+    """
     if len(card.shape) == 3:
         return {"kind": "image", "shape": list(card.shape)}
     if isinstance(card, TableCard):
@@ -80,7 +83,8 @@ def card_in_words(card: Card) -> dict[str, Any]:
             }
             for column in card.columns
         ]
-        return {"kind": "row", "shape": list(card.shape), "columns": columns}
+        mask = card.shape[0] - len(columns) if card.missing == "mask" else None
+        return {"kind": "row", "shape": list(card.shape), "columns": columns, "mask": mask}
     count = min(card.shape[0], MOST_NAMES)
     shifts, scales = [0.0] * count, [1.0] * count
     if isinstance(card, ArrayCard):
@@ -91,4 +95,4 @@ def card_in_words(card: Card) -> dict[str, Any]:
         {"name": f"x{n}", "kind": "number", "shift": a, "scale": b, "categories": []}
         for n, (a, b) in enumerate(zip(shifts, scales, strict=True))
     ]
-    return {"kind": "row", "shape": list(card.shape), "columns": names}
+    return {"kind": "row", "shape": list(card.shape), "columns": names, "mask": None}

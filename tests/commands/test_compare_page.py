@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from torch.utils.tensorboard import SummaryWriter
 
 from aecli.commands.compare import main
 from tests.commands.made import make
+from tests.explore.browser import chromium, phone
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title=1\">"
 
@@ -101,21 +101,8 @@ def test_a_run_without_events_has_no_curves(sweep, tmp_path):
 def browser(tmp_path):
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    words = "headless=new no-sandbox disable-gpu no-first-run disable-background-networking"
-    for word in (
-        *words.split(),
-        "disable-component-update",
-        "disable-sync",
-        "window-size=1280,1000",
-    ):
-        options.add_argument(f"--{word}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(shutil.which("chromedriver"))
-    with webdriver.Chrome(options, service) as driver:
-        yield driver
+    with chromium(tmp_path / "profile") as browser:
+        yield browser
 
 
 def column(browser, number):
@@ -160,11 +147,84 @@ def test_in_a_browser_it_sorts_filters_and_shows_values(page, browser):
     assert "100" in told
     browser.find_element(By.CSS_SELECTOR, "[data-filter='model=ae']").click()
     assert len(column(browser, loss)) == 1
-    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    phone(browser, 390)
     wide = "return document.documentElement.scrollWidth"
     assert browser.execute_script(wide) <= 390
     assert browser.get_log("browser") == []
+
+
+def opened(browser, folder, *words):
+    """Open the page of all runs in a folder, in the browser."""
+    main([str(folder), "--metric", "val/loss", "--output", f"{folder}-page", *words])
+    browser.get((folder.parent / f"{folder.name}-page" / "index.html").as_uri())
+
+
+def values(browser):
+    """Return what is said below the curves: the epoch, and of each line the value."""
+    spans = browser.find_elements(By.CSS_SELECTOR, "#values > *")
+    head, *rest = [span.text for span in spans]
+    return head, [text.rpartition(": ")[2] for text in rest]
+
+
+@pytest.mark.slow
+def test_long_curves_end_where_the_runs_do(tmp_path, browser):
+    """One of 450 epochs, which is thinned, and one of 300, which is not."""
+    folder = tmp_path / "long"
+    for name, beta, count in (("0_a", 1.0, 450), ("1_b", 2.0, 300)):
+        make(folder, name, 100.0 - count / 100, beta=beta)
+        log(folder / name, [100 - epoch / 100 for epoch in range(1, count + 1)], picture=False)
+    opened(browser, folder)
+    assert values(browser) == ("epoch 450", ["95.5", "97 (epoch 300)"])
+    chart = browser.find_element(By.ID, "chart")
+    browser.execute_script("arguments[0].focus()", chart)
+    left = [Keys.ARROW_LEFT] * 76  # over 449, 447, … 301 to 300, where the thinned line has none
+    webdriver.ActionChains(browser, duration=0).send_keys(*left).perform()
+    assert values(browser) == ("epoch 300", ["97.01 (epoch 299)", "97"])
+
+
+@pytest.mark.slow
+def test_runs_of_one_epoch_have_their_values(tmp_path, browser):
+    folder = tmp_path / "short"
+    for name, beta, loss in (("0_a", 1.0, 12.5), ("1_b", 2.0, 14.5)):
+        make(folder, name, loss, beta=beta)
+        log(folder / name, [loss], picture=False)
+    opened(browser, folder)
+    assert values(browser) == ("epoch 1", ["12.5", "14.5"])
+
+
+@pytest.mark.slow
+def test_a_typed_number_is_that_number_however_it_is_written(page, browser):
+    browser.get(page.as_uri())
+    field = browser.find_element(By.ID, "filter")
+    for text, rows in (
+        ("model.beta=4.0", 1),
+        ("model.beta=4e0 model=vae", 1),
+        ("model.beta=4.1", 0),
+        ("model.beta=40", 0),
+        ("model.beta=", 0),
+        ("beta=4", 0),
+        ("model=ae", 1),
+    ):
+        browser.execute_script("arguments[0].value = ''", field)
+        field.send_keys(text)
+        assert browser.find_element(By.ID, "count").text == f"{rows} of 3 rows", text
+
+
+def test_runs_without_a_line_are_counted(tmp_path):
+    folder = tmp_path / "many"
+    for row in range(13):
+        for seed in range(5):
+            name = f"{row}_{seed}"
+            make(folder, name, 100.0 + row, beta=float(row), seed=seed)
+            log(folder / name, [100.0 + row], picture=False)
+    main([str(folder), "--metric", "val/loss", "--output", str(tmp_path / "all")])
+    text = (tmp_path / "all" / "index.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+    assert len(data["lines"]) == 48
+    told = "Lines are drawn of 48 of the 65 runs: at most 4 of each of the 12 best rows."
+    assert f"<p>{told}</p>" in text
+    main([str(folder), "model.beta=0", "--metric", "val/loss", "--output", str(tmp_path / "one")])
+    assert "Lines are drawn" not in (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
 
 
 def test_pictures_are_made_smaller(sweep, tmp_path):

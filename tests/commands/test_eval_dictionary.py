@@ -109,6 +109,14 @@ def test_the_top_rows_are_a_page_and_a_table(run, caplog):
     assert not re.search(r"https?:|src=|url\(|@import| style=| on\w+=", page)
     for number in (3, 17):
         assert f'<h2 id="latent-{number}">' in page
+    assert '<h1 id="all">' in page
+    assert page.count('<a href="#all">all latents</a>') == 2
+    told = re.findall(r'<svg [^>]*role="img" aria-label="([^"]+)">', page)
+    assert len(told) == page.count("<svg") == 3
+    assert re.match(r"0: 0; below 1e-6: 0; .*; 0\.1 to 1: \d+$", told[0])
+    assert sum(int(count) for count in re.findall(r": (\d+)", told[0])) == N
+    fullest = r"Histogram with \d+ bins: the fullest is \S+ to \S+, with \d+ rows"
+    assert all(re.fullmatch(fullest, text) for text in told[1:])
 
 
 def test_without_named_latents_there_are_ten_and_without_tokens_no_text(run, tmp_path):

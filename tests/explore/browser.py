@@ -1,4 +1,4 @@
-"""A page in Chromium: waiting for it, and what the networks in it compute."""
+"""A page in Chromium: starting it, waiting for it, and what the networks in it compute."""
 
 import shutil
 import time
@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 from tests.explore.made import loaded
 
@@ -17,6 +19,11 @@ IN_A_BROWSER = [
         reason="needs chromium and chromedriver, such as Debian's chromium and chromium-driver",
     ),
 ]
+OPTIONS = """
+    --headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run
+    --disable-background-networking --disable-component-update --disable-sync
+    --window-size=1280,1000
+"""
 SPARSE = ("model=ae", "network=linear_tied", "sparsity=topk", "model.code_dim=40", "sparsity.k=5")
 RUN = """
     const [kind, rows] = arguments;
@@ -29,6 +36,23 @@ RUN = """
     };
     return rows.map(row => Array.from(of[kind](Float32Array.from(row))));
 """
+
+
+def chromium(profile):
+    """Start Chromium without a window, with its profile in a folder."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for option in OPTIONS.split():
+        options.add_argument(option)
+    options.add_argument(f"--user-data-dir={profile}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+
+def phone(browser, width):
+    """Make the browser's window as wide as a phone."""
+    size = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def until(browser, script):

@@ -41,10 +41,22 @@ for (const head of table.tHead.rows[0].cells) {
 const filter = document.getElementById("filter");
 const hidden = new Set(); // the numbers of the groups that are not shown
 
+// Of KEY=VALUE the key and the value as a number; none of another word.
+function numberIn(word) {
+  const [key, value, ...more] = word.split("=");
+  return more.length || !value ? [key, NaN] : [key, Number(value)];
+}
+
+// Whether a setting is the one that was typed: 2, 2.0 and 2e0 are one number.
+function isSame(setting, word) {
+  const [[key, value], [typed, number]] = [setting, word].map(numberIn);
+  return setting === word || (key === typed && value === number);
+}
+
 function matches(row, asked) {
   const settings = row.dataset.settings.toLowerCase().split("\n");
   const text = row.textContent.toLowerCase();
-  const has = (word) => settings.includes(word) ||
+  const has = (word) => settings.some((setting) => isSame(setting, word)) ||
     (!word.includes("=") && (text.includes(word) || settings.some((one) => one.includes(word))));
   return settings.includes(asked) || asked.split(/\s+/).every(has);
 }
@@ -149,10 +161,11 @@ function draw() {
   const cursor = element("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM }, chart);
   const epochs = [...new Set(points.map((point) => point[0]))].sort((a, b) => a - b);
   scale = { lines, epochs, x, cursor, name };
-  show(epochs.includes(at) ? at : last);
+  show(epochs.includes(at) ? at : epochs.at(-1));
 }
 
-// The values of all lines at an epoch, below the chart: the legend, too.
+// The values of all lines at an epoch, below the chart: the legend, too. A line that has none there
+// says its last one before, and of which epoch that is.
 function show(epoch) {
   if (!scale) return;
   at = epoch;
@@ -161,8 +174,9 @@ function show(epoch) {
     const span = document.createElement("span");
     const sign = element("svg", { viewBox: "0 0 28 10", "aria-hidden": "true" }, span);
     element("path", { ...look(line), d: "M0,5H28", "stroke-width": 2.5 }, sign);
-    const point = line.metrics[scale.name].find(([place]) => place === epoch);
-    span.append(`${line.name}: ${point ? shown(point[1]) : "–"}`);
+    const point = line.metrics[scale.name].findLast(([place]) => place <= epoch);
+    const when = point && point[0] !== epoch ? ` (epoch ${shown(point[0])})` : "";
+    span.append(`${line.name}: ${point ? shown(point[1]) : "–"}${when}`);
     return span;
   });
   const head = document.createElement("strong");

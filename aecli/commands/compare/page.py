@@ -5,9 +5,7 @@ the browser run and load nothing but what is written here.
 """
 
 import base64
-import hashlib
 import io
-import json
 import re
 from collections.abc import Sequence
 from html import escape
@@ -18,6 +16,7 @@ from PIL import Image
 
 from aecli.commands.compare import charts
 from aecli.commands.compare.groups import MOST, Group, varied
+from aecli.html import csp_hash, in_script
 from aecli.runs.records import Record, ordered, shown
 from aecli.text import one_line
 
@@ -52,8 +51,8 @@ def page(
     """
     style, script = (_own(f"page.{kind}") for kind in ("css", "js"))
     policy = (
-        f"default-src 'none'; img-src data:; style-src '{_digest(style)}';"
-        f" script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {csp_hash(style)};"
+        f" script-src {csp_hash(script)}; base-uri 'none'; form-action 'none'"
     )
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -76,10 +75,6 @@ def page(
 
 def _own(name: str) -> str:
     return files("aecli.commands.compare").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _text(value: Any, longest: int = 200) -> str:
@@ -132,8 +127,9 @@ def _cell(text: str, is_number: bool) -> str:
 def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[str]:
     """Return the data of the curves, which the script draws: the runs of the best groups."""
     lines: list[dict[str, Any]] = []
+    most = charts.MOST_RUNS // min(len(groups), MOST)
     for number, group in enumerate(groups[:MOST]):
-        runs = group.records[: charts.MOST_RUNS // min(len(groups), MOST)]
+        runs = group.records[:most]
         for record in runs:
             name = _group_name(group, keys)
             if len(runs) > 1:
@@ -145,13 +141,13 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
     names = dict.fromkeys(name for line in lines for name in line["metrics"])
     chosen = metric if metric in names else next(iter(names))
     units = {name: charts.unit_of(name, groups) for name in names}
-    data = json.dumps({"metric": chosen, "names": sorted(names), "units": units, "lines": lines})
-    data = data.replace("<", "\\u003c")  # so that the element ends where it should
+    data = in_script({"metric": chosen, "names": sorted(names), "units": units, "lines": lines})
     return [
         '<section aria-labelledby="curves"><h2 id="curves">Curves</h2>',
         '<p class="controls"><label for="metric">Metric</label><select id="metric"></select></p>',
         '<svg id="chart" role="img" tabindex="0" aria-labelledby="curves"',
         ' aria-describedby="hint"></svg><p id="values" aria-live="polite"></p>',
+        *_left_out(groups, most),
         '<p id="hint">Move over the curves, or focus them and press ← and →, to read values.</p>',
         "<noscript><p>curves.png, beside this page, shows them without a script.</p></noscript>",
         f'<script type="application/json" id="data">{data}</script>',
@@ -159,12 +155,26 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
     ]
 
 
+def _left_out(groups: Sequence[Group], most: int) -> list[str]:
+    """Return what says which runs have lines, if not all have: of the best groups, `most` each."""
+    every = sum(len(group.records) for group in groups)
+    drawn = sum(len(group.records[:most]) for group in groups[:MOST])
+    if drawn == every:
+        return []
+    rows = f"of the {MOST} best rows" if len(groups) > MOST else "row"
+    told = f"Lines are drawn of {drawn:,} of the {every:,} runs: at most {most} of each {rows}."
+    return [f"<p>{told}</p>"]
+
+
 def _history(record: Record) -> Series:
-    """Return a run's metrics by epoch, thinned to `MOST_POINTS` a line."""
+    """Return a run's metrics by epoch, thinned to `MOST_POINTS` a line and the last one."""
     found: Series = {}
     for name, points in charts.history(record, MOST_METRICS).items():
         step = -(-len(points) // MOST_POINTS)
-        found[one_line(name, 60)] = points[::step]
+        thinned = points[::step]
+        if thinned[-1] != points[-1]:
+            thinned.append(points[-1])
+        found[one_line(name, 60)] = thinned
     return found
 
 

@@ -1,6 +1,6 @@
 // The map as it is drawn: test examples at their codes, the prior, the posterior, the point.
 
-import { short } from "./pictures.js";
+import { atTick } from "./pictures.js";
 import { CIRCLES } from "./plane.js";
 
 /** Labels with a colour of their own; all others share one. */
@@ -134,7 +134,7 @@ export class MapDrawing {
         context.textAlign = axis === 0 ? "center" : "left";
         const [x, y] =
           axis === 0 ? [place[0], inView(zeroY + 14)] : [inView(zeroX + 5), place[1] + 4];
-        this.write(short(Number((n * step).toPrecision(3))).replace(/\.?0+$/, ""), x, y, "muted");
+        this.write(atTick(n * step), x, y, "muted");
       }
     }
   }

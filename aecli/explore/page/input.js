@@ -1,18 +1,10 @@
 // What the encoder is given: an example, a drawing, a picture, a row. Through noise, if the run was
 // trained with one, into a code, and back.
 
+import { Form } from "./form.js";
 import { corrupted } from "./noise.js";
 import { grey, Pen, placement, resampled, SIDE, WHOLE } from "./pen.js";
-import {
-  capital,
-  columnsOf,
-  inUnits,
-  MOST_BARS,
-  made,
-  paintErrors,
-  paintImage,
-  short,
-} from "./pictures.js";
+import { capital, paintErrors, paintImage, short } from "./pictures.js";
 
 export class Input {
   /** `parts` are the elements of the panel by their ids. */
@@ -20,7 +12,12 @@ export class Input {
     Object.assign(this, { state, parts, seed: 1 });
     this.level = state.model.noise?.level ?? 0;
     if (state.isImage) this.makePen();
-    else this.makeForm();
+    else {
+      this.form = new Form(state, parts, (x) => {
+        state.takeInput(x, "the row that you typed");
+        this.isNew = true;
+      });
+    }
     this.makeNoise();
   }
 
@@ -69,8 +66,9 @@ export class Input {
     const [channels, height, width] = state.data.card.shape;
     let planes = this.pen.pixels();
     if (channels !== 3) planes = [grey(planes)];
-    if (this.isGrey && this.isReversed(planes[0])) planes = planes.map((p) => p.map((a) => 1 - a));
     const { pen } = state.data;
+    // Ink is ink on white paper and on black; of a photograph light and dark say what is there.
+    if (pen && this.isReversed(planes[0])) planes = planes.map((p) => p.map((a) => 1 - a));
     let place = WHOLE(height, width);
     if (pen && parts.centred.checked)
       place = placement(planes[0], pen, Math.min(height, width)) ?? place;
@@ -90,54 +88,6 @@ export class Input {
     const brightness = (values) => values.reduce((a, b) => a + b, 0) / values.length;
     this.isDark ??= brightness(edge(this.state.exampleAt(0), this.state.data.card.shape[2])) < 0.5;
     return brightness(edge(plane, SIDE)) > 0.5 === this.isDark;
-  }
-
-  // --- rows
-
-  makeForm() {
-    const { state, parts } = this;
-    const { card } = state.data;
-    this.columns = columnsOf(card);
-    if (card.shape[0] > MOST_BARS) {
-      parts.form.textContent = "Click a point of the map to choose a row.";
-      return;
-    }
-    this.fields = this.columns.map((column) => {
-      const field = column.categories.length
-        ? made("select", {}, ...column.categories.map((text) => made("option", { text })))
-        : made("input", { type: "number", step: "any" });
-      field.addEventListener("input", () => this.takeRow());
-      parts.form.append(made("label", {}, made("span", { text: column.name }), field));
-      return field;
-    });
-  }
-
-  takeRow() {
-    const x = new Float32Array(this.state.data.card.shape[0]);
-    const end = this.columns.at(-1);
-    x.fill(1, end.at + end.width); // the mask of a table says that all is there
-    this.columns.forEach((column, n) => {
-      const field = this.fields[n];
-      if (column.categories.length) x[column.at + field.selectedIndex] = 1;
-      else
-        x[column.at] =
-          ((Number.isFinite(field.valueAsNumber) ? field.valueAsNumber : column.shift) -
-            column.shift) /
-          column.scale;
-    });
-    this.state.takeInput(x, "the row that you typed");
-    this.isNew = true;
-  }
-
-  fillForm() {
-    const { x } = this.state.input;
-    this.columns.forEach((column, n) => {
-      const field = this.fields?.[n];
-      if (!field || field === document.activeElement) return;
-      const values = Array.from(x.subarray(column.at, column.at + column.width));
-      if (column.categories.length) field.selectedIndex = values.indexOf(Math.max(...values));
-      else field.value = Number((values[0] * column.scale + column.shift).toPrecision(6));
-    });
   }
 
   // --- the noise
@@ -200,10 +150,13 @@ export class Input {
       paintErrors(parts.errors, model.errors(mean, input.x), shape);
       if (input.example !== null) this.copyToPen();
     } else {
-      if (input.example !== null) this.fillForm();
-      this.showRow(mean, seen);
+      if (input.example !== null) this.form.fill(input.x);
+      this.form.show(input.x, model.noise ? seen : null, mean);
     }
-    parts.told.textContent = this.sentence(score);
+    // The scores of the examples are without noise, and only such a one is ranked among them.
+    const isNoisy = model.noise && this.level > 0;
+    const clean = isNoisy ? model.score(input.x, model.encode(input.x)) : score;
+    parts.told.textContent = this.sentence(score, clean, isNoisy);
   }
 
   /** Show an example where one draws. */
@@ -217,28 +170,10 @@ export class Input {
     context.drawImage(clean, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
   }
 
-  showRow(mean, seen) {
-    const { parts, state } = this;
-    const { model, input } = state;
-    const head = ["", "input", ...(model.noise ? ["with noise"] : []), "output"];
-    const rows = this.columns.slice(0, MOST_BARS).map((column) => {
-      const cells = [input.x, ...(model.noise ? [seen] : []), mean].map((x) => inUnits(column, x));
-      return made(
-        "tr",
-        {},
-        made("th", { scope: "row", text: column.name }),
-        ...cells.map((text) => made("td", { text })),
-      );
-    });
-    parts.table.replaceChildren(
-      made("thead", {}, made("tr", {}, ...head.map((text) => made("th", { scope: "col", text })))),
-      made("tbody", {}, ...rows),
-    );
-  }
-
-  sentence({ value, mse, nll, kl }) {
+  /** Say what the input costs, and how that of the `clean` input ranks among the examples. */
+  sentence({ value, mse, nll, kl }, clean, isNoisy) {
     const { model, input } = this.state;
-    const rank = Math.round(100 * model.rank(value));
+    const rank = Math.round(100 * model.rank(clean.value));
     const parts =
       nll === null
         ? [`Squared error per feature: ${short(mse)}.`]
@@ -248,8 +183,11 @@ export class Input {
               ? ["."]
               : [` + KL(q(z|x) ‖ p(z)) = ${short(kl)} nats: −ELBO about ${short(value)}.`]),
           ];
-    const what = input.example === null ? capital(input.name) : "This example";
-    return `${parts.join("")} ${what} scores higher than ${rank} % of the examples on the map${
+    const what = input.example === null ? input.name : "this example";
+    const scores = isNoisy
+      ? `Without the noise ${what} scores ${short(clean.value)}, higher`
+      : `${capital(what)} scores higher`;
+    return `${parts.join("")} ${scores} than ${rank} % of the examples on the map${
       rank > 99 ? ": the model has seen nothing like it." : "."
     }`;
   }

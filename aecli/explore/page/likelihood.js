@@ -1,6 +1,6 @@
 // The decoder's output → the mean of p(x|z), and −log p(x|z). As in `aecli/likelihoods/`.
 
-import { sigmoid, softplus } from "./network.js";
+import { greatest, sigmoid, softplus } from "./network.js";
 
 const LOG_2PI = Math.log(2 * Math.PI);
 
@@ -17,7 +17,7 @@ function continuousConstant(l) {
 }
 
 function softmax(values) {
-  const most = Math.max(...values);
+  const most = greatest(values);
   const weights = values.map((a) => Math.exp(a - most));
   const sum = weights.reduce((a, b) => a + b, 0);
   return weights.map((a) => a / sum);

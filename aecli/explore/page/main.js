@@ -3,11 +3,12 @@
 import { inflated, withArrays } from "./blob.js";
 import { Decoded } from "./decoded.js";
 import { Input } from "./input.js";
+import { Link } from "./link.js";
 import { CodeMap } from "./map.js";
 import { Model } from "./model.js";
 import { Morph } from "./morph.js";
 import { Painting } from "./painting.js";
-import { made, short } from "./pictures.js";
+import { filled, made, short } from "./pictures.js";
 import { State } from "./state.js";
 import { Sum } from "./sum.js";
 import { Sweep } from "./sweep.js";
@@ -29,6 +30,7 @@ async function main() {
     data,
     data.models.map((model) => new Model(model)),
   );
+  const link = new Link(state);
   describe(state);
   const live = id("live");
   const map = new CodeMap(state, { canvas: id("map"), tip: id("tip"), legend: id("legend") });
@@ -39,13 +41,17 @@ async function main() {
   if (state.models.length > 1) {
     id("sweep").hidden = false;
     const sweep = { slider: id("sweep-slider"), name: id("sweep-name") };
-    new Sweep(state, { ...sweep, value: id("sweep-value"), table: id("sweep-table") });
+    state.views.push(
+      new Sweep(state, { ...sweep, value: id("sweep-value"), table: id("sweep-table") }),
+    );
   }
   map.onDragged = () => {
     if (!morph) return;
     tabs.open(id("tab-morph"));
     morph.go();
   };
+  const foot = { update: (changes) => changes.has("model") && describeModel(state) };
+  state.views.push(foot, link);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => map.draw());
   state.tell("plane", "code", "input");
   state.update();
@@ -105,7 +111,6 @@ function views(state, map) {
 /** Say at the top what this is. */
 function describe(state) {
   const { data, model } = state;
-  const { count, of, split } = data.examples;
   const size = data.card.shape.reduce((a, b) => a * b, 1).toLocaleString("en");
   const what = state.isImage ? `${size} pixel values` : `${size} numbers`;
   id("title").textContent = data.title;
@@ -114,17 +119,23 @@ function describe(state) {
   const code = isSame ? numbers(model.units) : "a few numbers";
   id("lead").textContent =
     `An autoencoder turns each example, ${what}, into a code of ${code}, and makes the example again from the code alone. This page holds ${state.models.length === 1 ? "one that was trained" : `${state.models.length} that were trained`} on ${data.dataset}.`;
+  describeModel(state);
+}
+
+/** Say below the map and at the end what is so of the model that is shown. */
+function describeModel(state) {
+  const { data, model } = state;
+  const { count, of, split } = data.examples;
   const shown = `${count.toLocaleString("en")} of ${of.toLocaleString("en")} ${split} examples`;
   id("map-told").textContent = `Each dot is one of ${shown}, at its code.${
     model.prior === "normal"
       ? " The circles are the prior, at 1, 2 and 3 standard deviations; the ellipse is where the encoder believes the code of an example to be, at 1 and 2."
       : ""
   }`;
-  id("foot").replaceChildren(
-    made("span", {
-      text: `${data.run} · aecli ${data.version} · squared error ${short(model.figures.mse)} per feature on the ${split} split`,
-    }),
-  );
+  const setting = data.keys.length === 1 ? `${data.keys[0]} = ${model.label}` : model.label;
+  const which = state.models.length > 1 ? `${setting}: ` : "";
+  id("foot").textContent =
+    `${data.run} · aecli ${data.version} · ${which}squared error ${short(model.figures.mse)} per feature on the ${split} split`;
 }
 
 const numbers = (count) => (count === 1 ? "one number" : `${count.toLocaleString("en")} numbers`);
@@ -139,7 +150,7 @@ function planeChoice(state) {
         const carried = `${short(model.carried[unit])}${model.kl ? " nats" : ""}`;
         return made("option", { value: unit, text: `unit ${unit} (${carried})` });
       });
-      select.replaceChildren(...options);
+      filled(select, options);
     }
     id("plane-choice").hidden = model.units === 1 || Boolean(model.grid);
     kind.parentElement.hidden = model.units <= 2;
@@ -166,4 +177,7 @@ function planeChoice(state) {
   });
 }
 
-main();
+main().catch((error) => {
+  id("notice").textContent = `This page could not start: ${error}`;
+  throw error; // for the console
+});

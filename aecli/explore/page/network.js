@@ -106,6 +106,11 @@ export function run(operations, x) {
   return operations.reduce((y, operation) => OPERATIONS[operation.name](y, operation), x);
 }
 
+/** Return the largest of some numbers; of as many as a call takes no arguments, too. */
+export function greatest(values) {
+  return values.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY);
+}
+
 /** Return the places of an array, that of its largest number first. */
 export function largestFirst(values) {
   return Array.from(values.keys()).sort((a, b) => values[b] - values[a]);

@@ -1,5 +1,7 @@
 // The noises x → x̃ of `aecli/noise.py`, at any level, with numbers that stay the same.
 
+import { greatest } from "./network.js";
+
 /** Return a generator of uniform numbers in [0, 1) (mulberry32). */
 export function uniform(seed) {
   let state = seed >>> 0;
@@ -36,7 +38,7 @@ export function corrupted(noise, level, x, seed) {
     });
   }
   const columns = noise.columns ?? Array.from(x.keys());
-  const order = Array.from({ length: Math.max(...columns) + 1 }, (_, column) => [draw(), column]);
+  const order = Array.from({ length: greatest(columns) + 1 }, (_, column) => [draw(), column]);
   order.sort((a, b) => a[0] - b[0]);
   const masked = new Set(
     order.slice(0, Math.floor(level * order.length + 0.5)).map(([, column]) => column),

@@ -1,5 +1,7 @@
 // Examples made visible: images as pixels, rows as bars.
 
+import { greatest } from "./network.js";
+
 /** Stops from no error to the largest: dark to light in equal steps, whatever colours one sees. */
 const HEAT = [
   [0, 0, 4],
@@ -79,6 +81,13 @@ export function made(name, { text, ...properties } = {}, ...children) {
   return element;
 }
 
+/** Put elements in place of those that a host has; as many as a call takes no arguments, too. */
+export function filled(host, elements) {
+  const fragment = document.createDocumentFragment();
+  for (const element of elements) fragment.append(element);
+  host.replaceChildren(fragment);
+}
+
 /** Return a number with the digits that one looks at. */
 export function short(value) {
   if (!Number.isFinite(value)) return "–";
@@ -87,6 +96,14 @@ export function short(value) {
   const isSmall = size > 0 && size < 0.1;
   const digits = isSmall ? 4 : size >= 100 ? 0 : size >= 10 ? 1 : 2;
   return value.toFixed(digits).replace("-", "−");
+}
+
+/** Return the value at a tick: all digits that tell it from the next, none of rounding errors. */
+export function atTick(value) {
+  const exact = Number(value.toPrecision(12));
+  const size = Math.abs(exact);
+  const text = size >= 1e6 || size < 1e-4 ? exact.toExponential() : String(exact);
+  return text.replace("e+", "e").replaceAll("-", "−");
 }
 
 /** Return a coordinate of a code: two decimals, so that a column of them stays in place. */
@@ -99,21 +116,38 @@ export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 /** Columns of a row that have a bar of their own; of more, all stand in one drawing. */
 export const MOST_BARS = 60;
 
-/** The columns of a row: where each starts among its numbers, and how many these are. */
+/** What stands for an entry that a table's row lacks. */
+export const MISSING = "missing";
+
+/**
+ * The columns of a row: where each starts among its numbers, and how many these are; and where the
+ * row says whether the entry is there, or null.
+ */
 export function columnsOf(card) {
   let at = 0;
-  return card.columns.map((column) => {
+  return card.columns.map((column, n) => {
     const width = Math.max(1, column.categories.length);
     at += width;
-    return { ...column, at: at - width, width };
+    return { ...column, at: at - width, width, mask: card.mask === null ? null : card.mask + n };
   });
 }
 
-/** Return what a column of a row says, in the user's units. */
+/** Return whether a row lacks the entry of a column. */
+export function isMissing({ mask }, x) {
+  return mask !== null && x[mask] === 0;
+}
+
+/** Return what a column of a given row says, in the user's units. */
+export function entryOf(column, x) {
+  return isMissing(column, x) ? MISSING : inUnits(column, x);
+}
+
+/** Return what a column of a row says, in the user's units, as if its entry were there. */
 export function inUnits(column, x) {
   if (column.width > 1 || column.categories.length) {
-    const values = Array.from(x.subarray(column.at, column.at + column.width));
-    const most = values.indexOf(Math.max(...values));
+    const values = x.subarray(column.at, column.at + column.width);
+    const most = values.indexOf(greatest(values));
+    if (values[most] === 0) return "none"; // masked, or one that the training split has not
     const name = column.categories[most];
     return values[most] > 0.995 ? name : `${name} ${Math.round(100 * values[most])} %`;
   }
@@ -163,16 +197,17 @@ export class Bars {
       const { bar, tick, value } = this.parts[n];
       const isText = column.categories.length > 0;
       const amount = isText
-        ? Math.max(...x.subarray(column.at, column.at + column.width))
+        ? greatest(x.subarray(column.at, column.at + column.width))
         : x[column.at];
       const zero = isText ? 0 : this.share(0);
       const end = isText ? 100 * Math.min(1, Math.max(0, amount)) : this.share(amount);
       bar.style.left = `${Math.min(zero, end)}%`;
       bar.style.width = `${Math.max(0.6, Math.abs(end - zero))}%`;
-      tick.hidden = beside === null || isText;
+      tick.hidden = beside === null || isText || isMissing(column, beside);
       if (!tick.hidden) tick.style.left = `${this.share(beside[column.at])}%`;
       const told = inUnits(column, x);
-      value.textContent = beside && isText ? `${told} (${inUnits(column, beside)})` : told;
+      const isTold = beside && (isText || isMissing(column, beside));
+      value.textContent = isTold ? `${told} (${entryOf(column, beside)})` : told;
     });
   }
 
@@ -194,7 +229,12 @@ export class Bars {
     }
     if (beside) {
       context.fillStyle = style.getPropertyValue("--ink");
+      const isThere = new Uint8Array(this.size).fill(1);
+      for (const column of this.columns) {
+        if (isMissing(column, beside)) isThere.fill(0, column.at, column.at + column.width);
+      }
       for (let n = 0; n < this.size; n++) {
+        if (!isThere[n]) continue;
         context.fillRect(
           (n * width) / this.size,
           y(beside[n]) - 1,

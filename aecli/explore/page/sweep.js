@@ -11,7 +11,6 @@ export class Sweep {
     slider.max = models.length - 1;
     slider.addEventListener("input", () => {
       state.chooseModel(slider.valueAsNumber);
-      this.show();
     });
     const first = keys.length === 1 ? keys[0] : "settings";
     const head = [first, "code units in use", "KL, nats", "squared error per feature"];
@@ -23,9 +22,7 @@ export class Sweep {
       ];
       const button = made("button", { type: "button", text: label });
       button.addEventListener("click", () => {
-        slider.value = number;
         state.chooseModel(number);
-        this.show();
       });
       return made(
         "tr",
@@ -57,5 +54,7 @@ export class Sweep {
     this.place.scrollTop = this.rows[number].offsetTop - this.place.clientHeight / 2;
   }
 
-  update() {}
+  update(changes) {
+    if (changes.has("model")) this.show();
+  }
 }

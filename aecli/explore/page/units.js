@@ -1,7 +1,8 @@
 // A slider for each unit of the code, those that carry most first.
 
+import { greatest } from "./network.js";
 import { normal } from "./noise.js";
-import { coordinate, made, short } from "./pictures.js";
+import { coordinate, filled, made, short } from "./pictures.js";
 
 /** Sliders that are there before one asks for all. */
 const FEW = 24;
@@ -34,9 +35,12 @@ export class Units {
     const { model } = state;
     const units = this.showsAll ? model.order : model.order.slice(0, FEW);
     // A unit that says nothing has no full bar, not even where no other says more.
-    const most = Math.max(...model.carried, model.kl ? 10 * NOTHING : 1e-9);
+    const most = Math.max(greatest(model.carried), model.kl ? 10 * NOTHING : 1e-9);
     this.rows = units.map((unit) => this.row(unit, most));
-    this.list.replaceChildren(...this.rows.map(({ element }) => element));
+    filled(
+      this.list,
+      this.rows.map(({ element }) => element),
+    );
     this.drawn.hidden = model.prior !== "normal";
     this.more.hidden = units.length === model.units;
     this.more.textContent = `Show all ${model.units.toLocaleString("en")} units`;
