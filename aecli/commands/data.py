@@ -9,8 +9,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.markup import escape
-from rich.table import Column as Head
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor
 
 from aecli import figures, files
@@ -18,7 +17,7 @@ from aecli.build import build
 from aecli.commands.places import file_for
 from aecli.data import DataModule
 from aecli.data.records import Records
-from aecli.data.summary import Column, Summary, chosen, summary
+from aecli.data.summary import ColumnSummary, Summary, chosen, summary
 from aecli.errors import check_bool
 from aecli.progress import show
 from aecli.runs.paths import shown
@@ -92,9 +91,9 @@ def _properties(
     yield "batches", f"{-(-len(rows['train']) // size):,} of {size:,} examples in an epoch"
 
 
-def _columns(columns: list[Column]) -> Table:
+def _columns(columns: list[ColumnSummary]) -> Table:
     heads = ("type", "missing", "distinct", "values")
-    table = Table(Head("column", overflow="fold"), *heads, title_justify="left")
+    table = Table(Column("column", overflow="fold"), *heads, title_justify="left")
     for column in columns[:MOST]:
         if column.low is not None:
             values = f"from {column.low:.6g} to {column.high:.6g}, mean {column.mean:.4g}"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aecli import figures
 from aecli.errors import SettingError
-from aecli.evaluation.latents import by_decade, check_shown, sampled, shown
+from aecli.evaluation.latents import by_decade, check_shown, latents_of, sampled
 from aecli.evaluation.latents_page import Page
 from aecli.evaluation.origins import Origins
 from aecli.models import Dictionary
@@ -76,7 +76,7 @@ class LatentsReport:
             return {}
         numbers = sampled(rates) if settings.latents is None else list(settings.latents)
         tracked = Tracked(batches, f"looking for the top rows of {len(numbers)} latents")
-        found = shown(model, tracked, numbers, settings.top_rows)
+        found = latents_of(model, tracked, numbers, settings.top_rows)
         places = sorted({active.place for latent in found for active in latent.rows})
         origins = {place: self.origins.of(place) for place in places}
         page = Page(title, rows, counts, found, origins)

@@ -243,11 +243,11 @@ def _histogram_for(out: Path) -> Path:
     return out.with_suffix(".png")
 
 
-Places = tuple[Callable[[Scored], None], Callable[[bytes], Any]]
+Writers = tuple[Callable[[Scored], None], Callable[[bytes], Any]]
 
 
 @contextmanager
-def _places(out: Path, config: DictConfig, count: int, has_histogram: bool) -> Iterator[Places]:
+def _places(out: Path, config: DictConfig, count: int, has_histogram: bool) -> Iterator[Writers]:
     """Yield what writes a batch, and what writes the histogram; all appears at the end, or none."""
     if not is_folder(config):
         paths = [out, *([_histogram_for(out)] if has_histogram else [])]

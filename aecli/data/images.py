@@ -14,7 +14,7 @@ from torch import Tensor
 from aecli.data.mapped import as_tensor, mapping_of
 from aecli.data.module import DataModule
 from aecli.data.picture_cache import decoded
-from aecli.data.picture_files import Places, as_text, find, places
+from aecli.data.picture_files import Layout, as_text, find, places
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_choice, check_int, check_list, refused
 from aecli.pictures import RESIZE, Depth, Reading
@@ -254,7 +254,7 @@ def _colour(value: Any) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _understood(pixels: np.ndarray, found: Places) -> str:
+def _understood(pixels: np.ndarray, found: Layout) -> str:
     count, folders = len(pixels), len(found.classes)
     parts = [f"{counted(count, 'images')}, {dimensions(pixels.shape[1:])}"]
     if pixels.dtype == np.uint16:

@@ -36,7 +36,7 @@ class Pictures(NamedTuple):
     """What tells whether one was added, taken away or changed: of names, sizes and times."""
 
 
-class Places(NamedTuple):
+class Layout(NamedTuple):
     """What the folders of pictures say."""
 
     splits: dict[str, Tensor]
@@ -94,7 +94,7 @@ def find(root: Path) -> Pictures:
 
 def places(
     names: Sequence[str], root: Path, labelled: bool, may_lie_beside: bool = False
-) -> Places:
+) -> Layout:
     """Return the splits and, if they are wanted, the labels of pictures by their names.
 
     A folder of the root named as in `SPLITS` is a split; if there is none named train, all other
@@ -126,7 +126,7 @@ def places(
     splits = {name: torch.tensor(some, dtype=torch.long) for name, some in rows.items()}
     classes = sorted({label for label in label_of if label is not None})
     if not labelled or not classes or (may_lie_beside and None in label_of):
-        return Places(splits, None, ())
+        return Layout(splits, None, ())
     if None in label_of:
         beside = one_line(names[label_of.index(None)])
         raise SettingError(
@@ -135,7 +135,7 @@ def places(
         )
     number = {label: number for number, label in enumerate(classes)}
     labels = torch.tensor([number[label] for label in label_of if label is not None])
-    return Places(splits, labels, tuple(map(as_text, classes)))
+    return Layout(splits, labels, tuple(map(as_text, classes)))
 
 
 def as_text(name: str) -> str:

@@ -16,7 +16,7 @@ CHUNK = 16 << 20
 
 
 @dataclass
-class Column:
+class ColumnSummary:
     """One column of a table."""
 
     name: str
@@ -49,7 +49,7 @@ class Summary:
     """Features that have one value in all examples."""
     duplicates: int
     """Examples that are the same as an earlier one, value by value."""
-    columns: list[Column] = field(default_factory=list)
+    columns: list[ColumnSummary] = field(default_factory=list)
     """Of a table."""
 
 
@@ -114,9 +114,9 @@ def _of_table(frame: Any) -> Summary:
     )
 
 
-def _column(name: str, values: Any) -> Column:
+def _column(name: str, values: Any) -> ColumnSummary:
     missing, distinct = int(values.isna().sum()), int(values.nunique())
-    column = Column(name, str(values.dtype), missing, distinct)
+    column = ColumnSummary(name, str(values.dtype), missing, distinct)
     if values.dtype.kind in "fiu" and distinct:
         column.low, column.high = float(values.min()), float(values.max())
         column.mean = float(values.mean())

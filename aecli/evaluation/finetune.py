@@ -21,7 +21,7 @@ from aecli.training.speed import FASTEST, FULL, MIXED, fastest_product
 log = logging.getLogger(__name__)
 
 
-class Classifier(nn.Module):
+class FineTuned(nn.Module):
     """softmax(V z + c) of the code z of x, `(B, *S)` → logits `(B, classes)`."""
 
     classes: Tensor
@@ -55,7 +55,7 @@ class Classifier(nn.Module):
 
 
 class Finetuning:
-    """The training of a `Classifier` by stochastic gradient descent on labels.
+    """The training of a `FineTuned` by stochastic gradient descent on labels.
 
     The weights are those of the epoch with the smallest error on the validation split; training
     stops once that is `patience` epochs ago. With an `average` γ it is the running average of the
@@ -106,7 +106,7 @@ class Finetuning:
                 " use eval.protocol=probe"
             )
         classes = data.splits["train"].labels.unique()
-        classifier = Classifier(deepcopy(model), classes).to(data.device)
+        classifier = FineTuned(deepcopy(model), classes).to(data.device)
         weights = [*classifier.model.encoder.parameters(), *classifier.softmax.parameters()]
         for weight in weights:
             weight.requires_grad_(True)
@@ -116,7 +116,7 @@ class Finetuning:
         averaged, taken = None, classifier
         if self.average is not None:
             averaged = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(self.average))
-            taken = cast(Classifier, averaged.module)
+            taken = cast(FineTuned, averaged.module)
         run_seed, passes = torch.initial_seed(), count()
         train = data.shuffled(
             "train",

@@ -86,7 +86,7 @@ def by_decade(rates: Tensor) -> dict[str, int]:
 
 
 @torch.no_grad()
-def shown(
+def latents_of(
     model: Dictionary, batches: Iterable[Batch], latents: Sequence[int], top_rows: int
 ) -> list[Latent]:
     """Return what some latents do on a split: one pass, which holds a batch and what it returns."""

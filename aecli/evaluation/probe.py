@@ -82,12 +82,12 @@ class Probe:
                 )
         return values | {"probe_converged": int(converged)}
 
-    def fit_once(self, features: Tensor, labels: Tensor) -> "Fit":
+    def fit_once(self, features: Tensor, labels: Tensor) -> "LinearClassifier":
         """Return `fit` of these features, the one from before if they are the same."""
         settings = (self.C, self.tolerance, self.steps)
         return kept("probe", settings, (features, labels), lambda: self.fit(features, labels))
 
-    def fit(self, features: Tensor, labels: Tensor) -> "Fit":
+    def fit(self, features: Tensor, labels: Tensor) -> "LinearClassifier":
         """Return the classifier of features `(N, K)` with these labels `(N,)`."""
         x = features.double()
         mean = x.mean(dim=0)
@@ -121,7 +121,7 @@ class Probe:
                 break
         log.info("fitted in %d steps", steps)
         w = scale[:, None] * weight[:-1]
-        return Fit(classes, w, weight[-1] - mean @ w, converged)
+        return LinearClassifier(classes, w, weight[-1] - mean @ w, converged)
 
 
 def _curvature(x: Tensor, weight: Tensor, ridge: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ def _minimum(
     return _Minimum(of(found.x), found.nit, bool(abs(found.jac).max() <= tolerance))
 
 
-class Fit(NamedTuple):
+class LinearClassifier(NamedTuple):
     """A linear classifier: softmax(x w + b)."""
 
     classes: Tensor

@@ -58,7 +58,7 @@ def alignment(atoms: Tensor, features: Tensor) -> Alignment:
     )
 
 
-class Detection:
+class FeatureDetection:
     """Each latent as a detector of its nearest true feature, over rows that are added.
 
     Args:
@@ -102,7 +102,7 @@ def recovery(model: Dictionary, features: Tensor, parts: Iterable[Drawn]) -> dic
     `features` are the true ones, `(N, d)`; `parts` are the rows of a split.
     """
     best, values = alignment(model.W_dec, features)
-    detection = Detection(best, len(features))
+    detection = FeatureDetection(best, len(features))
     for drawn in parts:
         coded = model.coded(drawn.x.to(model.device))
         active = coded.code != 0

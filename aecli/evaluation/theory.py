@@ -54,7 +54,7 @@ class Measured:
         self.add(name, values.mean(), f"{how}, {len(values):,} images", error)
 
 
-class Weights(NamedTuple):
+class Snapshot(NamedTuple):
     """A model as it was at some time of its training."""
 
     name: str
@@ -191,19 +191,19 @@ class Theory:
         return data.batches("test", self.batch_size, seed)
 
 
-def _over_training(loaded: Loaded) -> list[Weights]:
+def _over_training(loaded: Loaded) -> list[Snapshot]:
     """Return the run's model at the start, and at its checkpoints, by their steps."""
-    found: dict[int, Weights] = {}
+    found: dict[int, Snapshot] = {}
     if (start := _initial(loaded)) is not None:
-        found[0] = Weights("initial", 0, start)
+        found[0] = Snapshot("initial", 0, start)
     device = "cpu" if loaded.model.device.type == "cpu" else "gpu"
     for name in (BEST, LAST):
         run = loaded.run.at(name)
         if run.checkpoint.stem == name and run != loaded.run:
             other = load(run, device)
-            found[other.step] = Weights(name, other.step, cast(VAE, other.model))
+            found[other.step] = Snapshot(name, other.step, cast(VAE, other.model))
     own = loaded.run.checkpoint.stem
-    found[loaded.step] = Weights(own, loaded.step, cast(VAE, loaded.model))
+    found[loaded.step] = Snapshot(own, loaded.step, cast(VAE, loaded.model))
     return [found[step] for step in sorted(found)]
 
 

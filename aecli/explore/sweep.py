@@ -9,8 +9,7 @@ from aecli.errors import SettingError
 from aecli.overrides import key_of
 from aecli.runs.load import Loaded
 from aecli.runs.paths import OVERRIDES, shown
-from aecli.runs.records import ELSEWHERE, HIDDEN, PLACES, SOURCE, Value, ordered
-from aecli.runs.records import shown as as_typed
+from aecli.runs.records import ELSEWHERE, HIDDEN, PLACES, SOURCE, Value, ordered, value_text
 from aecli.text import one_line
 from aecli.tree import leaves
 from aecli.untrusted import read_yaml
@@ -77,11 +76,11 @@ def _labels(
 ) -> list[str]:
     """Return what tells each run apart: of several settings those typed for it, if it has any."""
     if len(keys) == 1:
-        return [as_typed(of.get(keys[0])) for of in settings]
+        return [value_text(of.get(keys[0])) for of in settings]
     for wanted in (typed, [set(keys)] * len(settings)):
         labels = [
             " ".join(
-                f"{key}={as_typed(of[key])}"
+                f"{key}={value_text(of[key])}"
                 for key in keys
                 if key in words and of.get(key) is not None
             )

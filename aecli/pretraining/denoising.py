@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aecli.errors import SettingError, check_list, check_number
 from aecli.noise import Masking
-from aecli.pretraining.greedy import Greedy, Layer, Learner, Weights
+from aecli.pretraining.greedy import Greedy, Layer, Learner, TiedWeights
 
 
 class Denoising(Greedy):
@@ -50,7 +50,7 @@ class Denoiser:
     """One tied denoising autoencoder; see `Denoising`."""
 
     def __init__(self, settings: Denoising, layer: Layer) -> None:
-        self.weights = Weights(*(weight.requires_grad_() for weight in layer.tied))
+        self.weights = TiedWeights(*(weight.requires_grad_() for weight in layer.tied))
         self.noise = Masking(settings.amounts[layer.depth])
         self.linear = layer.linear
         self.optimizer = torch.optim.SGD(

@@ -25,7 +25,7 @@ UNROLLED = (nn.Flatten, nn.Linear, TiedLinear, nn.Sigmoid, nn.Unflatten)
 """What an encoder and a decoder that can be pretrained are made of."""
 
 
-class Weights(NamedTuple):
+class TiedWeights(NamedTuple):
     """One layer, its weights the same in both directions, in the network's own memory."""
 
     weight: Tensor
@@ -49,9 +49,9 @@ class Layer(NamedTuple):
     """Whether h = a, as in a code without a sparsity; else h = sigmoid(a)."""
 
     @property
-    def tied(self) -> Weights:
+    def tied(self) -> TiedWeights:
         """The weights for a learner that has the same in both directions."""
-        return Weights(self.down.weight.data, self.down.bias.data, self.up.bias.data)
+        return TiedWeights(self.down.weight.data, self.down.bias.data, self.up.bias.data)
 
 
 class Learner(Protocol):

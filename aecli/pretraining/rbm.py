@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 (the field's name for it)
 from torch import Tensor
 
 from aecli.errors import check_list, check_number
-from aecli.pretraining.greedy import Greedy, Layer, Learner, Weights
+from aecli.pretraining.greedy import Greedy, Layer, Learner, TiedWeights
 
 
 class RBM(Greedy):
@@ -21,7 +21,7 @@ class RBM(Greedy):
         ΔW ← momentum · ΔW + lr · (⟨h vᵀ⟩₀ − ⟨h vᵀ⟩₁ − weight_decay · W),  W ← W + ΔW.
 
     Inputs are probabilities in [0, 1], hidden states are sampled, reconstructions are not (Hinton
-    & Salakhutdinov 2006, and their code). Weights start at N(0, 0.1²), biases at 0.
+    & Salakhutdinov 2006, and their code). TiedWeights start at N(0, 0.1²), biases at 0.
 
     Args:
         lr, linear_lr: rates > 0 of the stochastic layers and of a linear code layer.
@@ -64,7 +64,7 @@ class Machine:
         self.weights = layer.tied
         self.linear = layer.linear
         self.lr = settings.linear_lr if layer.linear else settings.lr
-        self.changes = Weights(*(torch.zeros_like(weight) for weight in self.weights))
+        self.changes = TiedWeights(*(torch.zeros_like(weight) for weight in self.weights))
 
     def hidden(self, visible: Tensor) -> Tensor:
         """Return E[h|v], `(B, H)`."""
@@ -81,12 +81,12 @@ class Machine:
             return mean + torch.randn_like(mean)
         return (torch.rand_like(mean) < mean).to(mean.dtype)
 
-    def gradient(self, visible: Tensor) -> Weights:
+    def gradient(self, visible: Tensor) -> TiedWeights:
         """Return ⟨⟩₀ − ⟨⟩₁ for W, b and c: the contrastive divergence's estimate."""
         hidden = self.hidden(visible)
         again = self.visible(self.sample(hidden))
         hidden_again = self.hidden(again)
-        return Weights(
+        return TiedWeights(
             (hidden.T @ visible - hidden_again.T @ again) / len(visible),
             (hidden - hidden_again).mean(dim=0),
             (visible - again).mean(dim=0),

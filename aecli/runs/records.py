@@ -143,7 +143,7 @@ def matching(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
         texts = BETWEEN.split(allowed)
         records = [r for r in records if _is_among(r.settings.get(key), texts)]
         if not records:
-            known = some([shown(value) for value in values])
+            known = some([value_text(value) for value in values])
             raise SettingError(f"{text}: no run has it; {key} is one of {known}")
     return list(records)
 
@@ -164,7 +164,7 @@ LONGEST = 40
 """Characters of a value that are printed."""
 
 
-def shown(value: Value) -> str:
+def value_text(value: Value) -> str:
     """Return a setting as it is typed, cut off if it is long; "–" where a run does not have it."""
     if value is None:
         return "–"

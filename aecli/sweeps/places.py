@@ -22,7 +22,7 @@ class Ended(NamedTuple):
     """Why its process has gone without a result, such as killed for its memory, or cancelled."""
 
 
-class Places:
+class Slots:
     """A number of places, each for one job at a time.
 
     A launcher returns when all the jobs of one call have ended. So each job gets a call of its

@@ -22,7 +22,7 @@ from aecli.distributed import end_children
 from aecli.errors import SettingError, check_int
 from aecli.machine import check_processes
 from aecli.runs.paths import SWEEP
-from aecli.sweeps.places import Ended, Places
+from aecli.sweeps.places import Ended, Slots
 from aecli.sweeps.report import report
 from aecli.sweeps.space import space_of
 from aecli.sweeps.study import HEARTBEAT, identity, open_study
@@ -54,7 +54,7 @@ class Search(Sweeper):
         files.write(sweep / SWEEP, OmegaConf.to_yaml(self.config))
         study = open_study(self.config, sweep)
         trials = Trials(study, identity(sweep) if settings.storage else None, space, wanted)
-        places = Places(self.launcher.launch, self.at_once)
+        places = Slots(self.launcher.launch, self.at_once)
         for name in ("hydra", "hydra_plugins"):  # launchers name the settings of each call
             logging.getLogger(name).setLevel(logging.WARNING)
         with trials.signs_of_life():
@@ -66,7 +66,7 @@ class Search(Sweeper):
                 raise
         report(study, sweep, self.config.objective)
 
-    def _run(self, trials: Trials, places: Places, fixed: list[str]) -> None:
+    def _run(self, trials: Trials, places: Slots, fixed: list[str]) -> None:
         waits = False
         while True:
             while places.free and (trial := trials.next()):

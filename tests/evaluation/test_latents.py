@@ -6,7 +6,7 @@ import torch
 
 from aecli.data import Batch
 from aecli.errors import SettingError
-from aecli.evaluation.latents import BINS, by_decade, check_shown, sampled, shown
+from aecli.evaluation.latents import BINS, by_decade, check_shown, latents_of, sampled
 from tests.models.test_dictionary import dictionary
 
 ROWS, UNITS = 203, 64
@@ -31,7 +31,7 @@ def known(request):
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_latents_are_those_of_dense_codes(known, size):
     model, x, codes = known
-    for found in shown(model, batches(x, size), WANTED, 5):
+    for found in latents_of(model, batches(x, size), WANTED, 5):
         z = codes[:, found.number].double()
         active = z[z > 0]
         assert found.active == len(active)
@@ -46,7 +46,7 @@ def test_latents_are_those_of_dense_codes(known, size):
         assert found.bins == np.histogram(active, edges)[0].tolist()
         if len(active):
             assert edges[BINS // 2] <= active.max() < edges[BINS]
-    assert [found.number for found in shown(model, batches(x, 50), WANTED, 1)] == WANTED
+    assert [found.number for found in latents_of(model, batches(x, 50), WANTED, 1)] == WANTED
 
 
 def test_a_sample_goes_from_seldom_to_frequent_latents_and_leaves_dead_ones_out():

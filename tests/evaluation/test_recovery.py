@@ -10,7 +10,7 @@ from aecli.data import Drawn
 from aecli.data.true_dictionary import Firings
 from aecli.errors import SettingError
 from aecli.evaluation import recovery
-from aecli.evaluation.recovery import Detection, alignment
+from aecli.evaluation.recovery import FeatureDetection, alignment
 from tests.models.test_dictionary import dictionary
 
 
@@ -66,7 +66,7 @@ def test_precision_recall_and_f1_are_means_over_the_latents(size):
     best = torch.tensor([0, 1, 1, 3, 4, 2])
     active = (torch.rand(200, 6, generator=generator) < 0.3) ^ (true[:, best] > 0)
     active[:, 5] = False  # dead
-    detection = Detection(best, 5)
+    detection = FeatureDetection(best, 5)
     for own, drawn in zip(active.split(size), parts(true, size), strict=True):
         detection.add(*own.nonzero(as_tuple=True), drawn)
     expected = precision_recall_fscore_support(

@@ -14,7 +14,7 @@ from aecli.build import build
 from aecli.commands.evaluate import evaluate
 from aecli.commands.train import train
 from aecli.errors import SettingError
-from aecli.evaluation.finetune import Classifier, Finetuning
+from aecli.evaluation.finetune import FineTuned, Finetuning
 from aecli.runs.experiment import EVIDENCE, changes, report, verdict, with_accuracies
 from aecli.runs.find import find
 from aecli.runs.intervals import Interval
@@ -199,7 +199,7 @@ def test_finetuning_refuses_batches_that_cannot_be_normalized():
 def test_an_average_of_the_weights_is_taken_in_their_place(normalized, monkeypatch):
     model, data = digits(f"network.batch_norm={normalized}", "network.hidden=[9]")
     steps, taken = [], []
-    step, error = torch.optim.SGD.step, Classifier.error
+    step, error = torch.optim.SGD.step, FineTuned.error
 
     def stepped(self, closure=None):
         step(self, closure)
@@ -213,7 +213,7 @@ def test_an_average_of_the_weights_is_taken_in_their_place(normalized, monkeypat
         return error(self, batches)
 
     monkeypatch.setattr(torch.optim.SGD, "step", stepped)
-    monkeypatch.setattr(Classifier, "error", measured)
+    monkeypatch.setattr(FineTuned, "error", measured)
     Finetuning(**(SETTINGS | {"max_epochs": 1, "average": 0.9}))(model, data)
     average = steps[0]
     for weights in steps[1:]:
@@ -236,7 +236,7 @@ def test_finetuning_that_diverges_says_so():
 
 def test_a_classifier_knows_its_classes_by_name():
     model, data = digits("dataset.classes=[3,7]")
-    classifier = Classifier(model, torch.tensor([3, 7]))
+    classifier = FineTuned(model, torch.tensor([3, 7]))
     with torch.no_grad():
         classifier.softmax.bias.copy_(torch.tensor([0.0, 1.0]))
         classifier.softmax.weight.zero_()

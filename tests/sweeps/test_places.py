@@ -7,7 +7,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from submitit.core.utils import UncompletedJobError
 
-from aecli.sweeps.places import Ended, Places
+from aecli.sweeps.places import Ended, Slots
 
 
 def returned(value, status=JobStatus.COMPLETED):
@@ -24,7 +24,7 @@ def test_quick_jobs_end_while_a_slow_one_runs():
             assert enough.wait(30)
         return returned(float(initial_job_idx))
 
-    places = Places(launch, 2)
+    places = Slots(launch, 2)
     places.start(0, ["slow"])
     for number in (1, 2, 3):
         assert places.free == 1
@@ -38,7 +38,7 @@ def test_quick_jobs_end_while_a_slow_one_runs():
 
 @pytest.mark.parametrize("side_by_side", [1, 2])
 def test_a_failed_job_has_no_value(side_by_side):
-    places = Places(lambda *_, **__: returned(ValueError("x"), JobStatus.FAILED), side_by_side)
+    places = Slots(lambda *_, **__: returned(ValueError("x"), JobStatus.FAILED), side_by_side)
     places.start(3, [])
     assert places.wait(30) == Ended(3, None)
 
@@ -48,7 +48,7 @@ def test_a_job_whose_process_has_gone_is_lost(error):
     def launch(overrides, initial_job_idx):
         raise error("killed\nby a signal")
 
-    places = Places(launch, 2)
+    places = Slots(launch, 2)
     places.start(3, [])
     assert places.wait(30) == Ended(3, None, "killed")
 
@@ -58,7 +58,7 @@ def test_what_a_launcher_raises_is_raised(side_by_side):
     def launch(overrides, initial_job_idx):
         raise RuntimeError("no such queue")
 
-    places = Places(launch, side_by_side)
+    places = Slots(launch, side_by_side)
 
     def run():
         places.start(0, [])
@@ -75,5 +75,5 @@ def test_a_single_place_runs_its_job_in_the_main_thread():
         threads.append(threading.current_thread())
         return returned(1.0)
 
-    Places(launch, 1).start(0, [])
+    Slots(launch, 1).start(0, [])
     assert threads == [threading.main_thread()]

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from aecli.colours import COLOURS
 from aecli.commands.compare.groups import MOST, Group
 from aecli.errors import SettingError
-from aecli.runs.records import Record, Value, ordered, shown
+from aecli.runs.records import Record, Value, ordered, value_text
 from aecli.text import chart_label, first_line, one_line
 from aecli.untrusted import size_of
 
@@ -136,7 +136,9 @@ def against_settings(groups: Sequence[Group], keys: Sequence[str], metric: str) 
         if is_numeric and 0 < 20 * min(places) <= max(places):
             axes.set_xscale("log")
         if not is_numeric:
-            axes.set_xticks(places, [chart_label(shown(value)) for value in order], rotation=30)
+            axes.set_xticks(
+                places, [chart_label(value_text(value)) for value in order], rotation=30
+            )
         axes.set_xlabel(chart_label(key))
         axes.set_ylabel(chart_label(metric))
         axes.label_outer()
@@ -201,7 +203,7 @@ def _stacked(rows: Sequence[tuple[str, Image.Image]]) -> Figure:
 
 def name_of(group: Group, keys: Sequence[str]) -> str:
     """Return the settings of a group that differ, as they are typed, for a chart."""
-    settings = [f"{key}={shown(group.settings.get(key))}" for key in keys]
+    settings = [f"{key}={value_text(group.settings.get(key))}" for key in keys]
     return chart_label(" ".join(settings) or group.records[0].directory.name)
 
 

@@ -7,7 +7,7 @@ or data set makes another loss, and the run with the smaller value is not the be
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from aecli.runs.records import HIDDEN, Record, Value, ordered, shown, some
+from aecli.runs.records import HIDDEN, Record, Value, ordered, some, value_text
 
 PREFERRED = ("val/loss", "val/elbo", "val/mse")
 """What the runs are sorted by: the first of these that all of them have and that compares."""
@@ -37,7 +37,7 @@ class Conflict(NamedTuple):
         if len(names) > 1:
             return f"{some(names, 3)} differ"
         values = {_setting(record, names[0]) for record in self.records}
-        return f"{names[0]} is {some([shown(value) for value in ordered(values)])}"
+        return f"{names[0]} is {some([value_text(value) for value in ordered(values)])}"
 
     def divides(self, records: Iterable[Record]) -> bool:
         """Return whether the settings differ between some of the runs, too."""

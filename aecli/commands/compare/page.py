@@ -17,7 +17,7 @@ from PIL import Image
 from aecli.commands.compare import charts
 from aecli.commands.compare.groups import MOST, Group, varied
 from aecli.html import csp_hash, in_script
-from aecli.runs.records import Record, ordered, shown
+from aecli.runs.records import Record, ordered, value_text
 from aecli.text import one_line
 
 MOST_METRICS, MOST_POINTS = 40, 400
@@ -102,7 +102,7 @@ def _table(
     missing = dict.fromkeys(varied(groups))
     for number, (group, row) in enumerate(zip(groups, rows[:MOST_ROWS], strict=False)):
         has = {**missing, **group.settings}
-        settings = "\n".join(f"{one_line(key)}={shown(value)}" for key, value in has.items())
+        settings = "\n".join(f"{one_line(key)}={value_text(value)}" for key, value in has.items())
         line = "".join(_cell(text, place >= len(keys)) for place, text in enumerate(row))
         lines.append(f'<tr data-group="{number}" data-settings="{escape(settings)}">{line}</tr>')
     lines.append("</tbody></table></div>")
@@ -115,7 +115,7 @@ def _example(groups: Sequence[Group]) -> str:
     """Return what might be typed to filter these rows: a setting of the best of them."""
     settings = groups[0].settings
     key = next((key for key in varied(groups) if key in settings), next(iter(settings), None))
-    return "a word" if key is None else _text(f"{key}={shown(settings[key])}", 60)
+    return "a word" if key is None else _text(f"{key}={value_text(settings[key])}", 60)
 
 
 def _cell(text: str, is_number: bool) -> str:
@@ -209,8 +209,8 @@ def _settings(groups: Sequence[Group]) -> list[str]:
     for key in varied(groups):
         values = ordered({group.settings.get(key) for group in groups})
         buttons = [
-            f'<button type="button" data-filter="{_text(key)}={escape(shown(value))}">'
-            f"{escape(shown(value))}</button>"
+            f'<button type="button" data-filter="{_text(key)}={escape(value_text(value))}">'
+            f"{escape(value_text(value))}</button>"
             for value in values[:MOST]
         ]
         more = f" and {len(values) - MOST} more" if len(values) > MOST else ""
@@ -227,5 +227,5 @@ def _settings(groups: Sequence[Group]) -> list[str]:
 
 
 def _group_name(group: Group, keys: Sequence[str]) -> str:
-    settings = [f"{one_line(key)}={shown(group.settings.get(key))}" for key in keys]
+    settings = [f"{one_line(key)}={value_text(group.settings.get(key))}" for key in keys]
     return one_line(" ".join(settings) or group.records[0].directory.name)

@@ -16,7 +16,7 @@ from aecli import progress
 from aecli.commands.compare.groups import Group, difference
 from aecli.commands.compare.meaning import Conflict
 from aecli.runs.intervals import Difference
-from aecli.runs.records import SEED, shown
+from aecli.runs.records import SEED, value_text
 from aecli.text import csv_cell, markdown_cell, one_line
 
 BESIDE = (
@@ -66,7 +66,9 @@ def rows(
     against = [_against_best(group, groups[0], first, conflicts) for group in groups]
     has_interval = any(cell != NOTHING for cell in against)
     head = [*keys, "runs"]
-    body = [[shown(g.settings.get(key)) for key in keys] + [str(len(g.records))] for g in groups]
+    body = [
+        [value_text(g.settings.get(key)) for key in keys] + [str(len(g.records))] for g in groups
+    ]
     for name in metrics:
         head.append(f"{name}{MARK}" if name in conflicts else name)
         for group, row in zip(groups, body, strict=True):
