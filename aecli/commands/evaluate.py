@@ -157,6 +157,7 @@ def _write(
     run: Run, test: Mapping[str, Any], pictures: Mapping[str, Any], pages: Mapping[str, bytes]
 ) -> None:
     """Write the metrics with their pictures and pages, all or none of them, and say where."""
+    run.check_there()
     folder = run.directory / PICTURES
     beside = {folder / f"{name}.png": figures.png(picture) for name, picture in pictures.items()}
     written = {folder / name: content for name, content in pages.items()}

@@ -290,6 +290,7 @@ def _write(run: Run, loaded: Loaded, kind: str, samples: Samples) -> None:
     )
     # Arrays first: where there is a picture, there is what it shows.
     contents = {".npz": arrays.getvalue(), ".png": figures.png(picture)}
+    run.check_there()
     paths = files.write_new(run.directory / SAMPLES, kind, contents)
     log.info("written: %s, %s", shown(paths[1]), shown(paths[0]))
     with SummaryWriter(str(run.directory)) as writer:

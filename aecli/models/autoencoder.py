@@ -1,7 +1,7 @@
 """The autoencoder, and what every variant shares: the step, the metrics, the optimizer."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -22,6 +22,15 @@ from aecli.sparsity import Sparsity
 
 SUMS = "sums"
 """Where a checkpoint carries what was added up of its epoch, a state for each process."""
+
+
+class LastStep(NamedTuple):
+    """An epoch's last step where gradients are accumulated, of fewer batches than the others."""
+
+    start: float
+    """Its first batch."""
+    share: float
+    """What the losses of its batches are multiplied by."""
 
 
 class Autoencoder(pl.LightningModule):
@@ -81,6 +90,7 @@ class Autoencoder(pl.LightningModule):
         self.histograms: dict[str, Tensor] = {}
         self._train, self._activity = Means(), Activity(sparsity)
         self._validation: SplitLosses | None = None
+        self._last_step = LastStep(math.inf, 1.0)
 
     def make_weights(self, network: Network) -> None:
         """Make the encoder and the decoder."""
@@ -208,11 +218,7 @@ class Autoencoder(pl.LightningModule):
         Lightning divides it by `trainer.accumulate_grad_batches`, where an epoch's last step has
         fewer batches, too.
         """
-        share, together = batch.weight, self.trainer.accumulate_grad_batches
-        if together > 1:
-            batches = int(self.trainer.num_training_batches)
-            left = batches % together
-            share = share * together / left if index >= batches - left else share
+        share = batch.weight * (self._last_step.share if index >= self._last_step.start else 1)
         return loss if share == 1 else loss * share
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -243,6 +249,9 @@ class Autoencoder(pl.LightningModule):
         """Note how many steps there will be, for the schedules, if there are any."""
         self._steps = float(self.trainer.estimated_stepping_batches)
         self.steady = self.is_steady
+        batches, together = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        if left := int(batches) % together:
+            self._last_step = LastStep(batches - left, together / left)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation means."""

@@ -38,6 +38,11 @@ class Run:
         checkpoint = checkpoint_path(self.directory, name)
         return Run(self.directory, checkpoint) if checkpoint.is_file() else self
 
+    def check_there(self) -> None:
+        """Raise `SettingError` if it has been deleted: nothing is written into its place."""
+        if not self.checkpoint.is_file():
+            raise SettingError(f"{shown(self.directory)}: has been deleted meanwhile")
+
 
 def find(spec: str, output_dir: str = OUTPUTS) -> list[Run]:
     """Return the runs that `run=spec` means.

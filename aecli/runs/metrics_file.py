@@ -28,11 +28,8 @@ def update_metrics(
     """Add `values` to the run's `metrics.json` and return its path.
 
     The files `beside` it, such as the pictures of an evaluation, are replaced together with it.
-    Raises `SettingError` if the run is gone.
     """
     path = directory / METRICS
-    if not directory.is_dir():
-        raise SettingError(f"{shown(directory)}: has been deleted meanwhile; nothing is written")
     with files.alone_in(directory):  # another command may add its values at this moment
         together = read_metrics(directory) | dict(values)
         files.write_together({**(beside or {}), path: f"{json.dumps(together, indent=2)}\n"})

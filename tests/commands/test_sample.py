@@ -1,5 +1,6 @@
 """`aecli sample out=`: into a file or a folder, in the units of the run's data."""
 
+import importlib
 import shutil
 
 import numpy as np
@@ -25,6 +26,30 @@ def test_samples_go_to_the_file_that_is_named_and_nowhere_else(home):
         assert arrays["examples"].dtype == np.uint8
         assert arrays["examples"].max() <= 16  # in units of the data
         assert arrays["codes"].shape == (10, 3)
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "word"),
+    [("sample", "sample", "kind=prior"), ("eval", "evaluate", "eval.protocol=none")],
+)
+def test_nothing_is_written_into_the_place_of_a_run_that_was_deleted(home, monkeypatch, words):
+    command, word = words
+    module = importlib.import_module(
+        f"aecli.commands.{'evaluate' if command == 'eval' else command}"
+    )
+    loaded = module.load
+
+    def deleted(*places, **others):
+        found = loaded(*places, **others)
+        assert found.data
+        shutil.rmtree(home / "vae")
+        return found
+
+    monkeypatch.setattr(module, "load", deleted)
+    told = aecli(command, "run=vae", word, cwd=home)
+    assert is_one_line(told)
+    assert "has been deleted meanwhile" in told.stderr
+    assert not (home / "vae").exists()
 
 
 def test_images_go_to_a_folder_and_rows_to_a_table(home):

@@ -331,12 +331,6 @@ def test_a_longer_training_has_no_numbers_of_the_shorter_and_its_length_is_kept(
     assert "test" not in told
 
 
-def test_numbers_of_a_run_that_was_deleted_are_not_written(tmp_path):
-    with pytest.raises(SettingError, match="has been deleted meanwhile"):
-        update_metrics(tmp_path / "gone", {"test": {}})
-    assert not (tmp_path / "gone").exists()
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [("optimizer.warmup", 0.1), ("sparsity.k_start", 9), ("sparsity.warmup", 0.05)],
