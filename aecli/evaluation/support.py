@@ -19,10 +19,11 @@ def check_splits(model: Autoencoder, data: DataModule, names: Sequence[str], opt
     """Refuse splits with values that the model's likelihood, of the name `option`, does not have.
 
     What is scaled by the ends of the training split may leave [0, 1] in the others. They are not
-    read where the likelihood is one of any number.
+    read where the likelihood is one of any number, or no density: a little beyond the ends it is a
+    loss like any other.
     """
     likelihood = model.likelihood
-    for name in names if likelihood.support else ():
+    for name in names if likelihood.support and likelihood.is_density else ():
         values = data.values(name)
         if not likelihood.supports(values).all():
             raise SettingError(
