@@ -32,15 +32,14 @@ def test_samples_go_to_the_file_that_is_named_and_nowhere_else(home):
     ("command", "module", "word"),
     [("sample", "sample", "kind=prior"), ("eval", "evaluate", "eval.protocol=none")],
 )
-def test_nothing_is_written_into_the_place_of_a_run_that_was_deleted(home, monkeypatch, words):
-    command, word = words
-    module = importlib.import_module(
-        f"aecli.commands.{'evaluate' if command == 'eval' else command}"
-    )
-    loaded = module.load
+def test_nothing_is_written_into_the_place_of_a_run_that_was_deleted(
+    home, monkeypatch, command, module, word
+):
+    module = importlib.import_module(f"aecli.commands.{module}")
+    load = module.load
 
     def deleted(*places, **others):
-        found = loaded(*places, **others)
+        found = load(*places, **others)
         assert found.data
         shutil.rmtree(home / "vae")
         return found
