@@ -33,7 +33,8 @@ class Noise(nn.Module):
     def fit(self, values: Tensor, shape: Sequence[int]) -> None:
         """Take the range of the training split, of examples of a shape: the ends of its values.
 
-        Of images `(C, H, W)` it is at least [0, 1], black and white.
+        Of large data those of the values that are looked at; of images `(C, H, W)` at least [0, 1],
+        black and white.
         """
         self.low, self.high = float(values.min()), float(values.max())
         if len(shape) == 3:

@@ -31,12 +31,13 @@ from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.paths import BEST, CONFIG, LAST, checkpoint_path, lock, shown
-from aecli.runs.resume import State, check_same, check_typed, go_on
+from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import pruning
 from aecli.text import counted
 from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.average import averages
+from aecli.training.callbacks import GoesOn
 from aecli.training.combinations import check_combination
 from aecli.training.contract import check_parts
 from aecli.training.memory import check_memory
@@ -164,13 +165,13 @@ def train(
     arithmetic.prepare(model)
     best, timer = own_callbacks(config)
     own = [best, timer, threads, *averages(config, model), *callbacks]
+    if last is not None:
+        own.append(GoesOn(directory))
     trainer = build_trainer(config, directory, choices, own, arithmetic)
     log.info(train_report.headline(choices, data, model, trainer))
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
     data.check_batches(trainer.world_size, model.smallest_batch)
-    if last is not None and rank() == 0:
-        go_on(directory, config.trainer.max_epochs)
     pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else None
     _fit(trainer, model, data, directory, last)
     leave()

@@ -290,17 +290,19 @@ class DataModule(pl.LightningDataModule):
             return split
         card = split.examples.card
         generator = torch.Generator().manual_seed(derived_seed(self.binarize_seed, name))
-        draws = []
-        shared = torch.rand(card.shape, generator=generator) if name == NEW else None
+        draws, beyond = [], 0
         for rows in split.rows.split(CHUNK):  # a float copy of the whole set would be 4 times it
             original = card.scaled(split.examples.taken(rows))
-            original.clamp_(0, 1)  # beyond the ends of the training split
+            is_beyond = (original < 0) | (original > 1)  # the ends of the training split
+            beyond += int(is_beyond.flatten(1).any(dim=1).count_nonzero())
+            original.clamp_(0, 1)
             if self.binarize == "round":
                 draws.append((original >= 0.5).byte())
-            elif shared is not None:  # x is a function of the new example alone, not of its place
-                draws.append((shared < original).byte())
             else:
                 draws.append(torch.bernoulli(original, generator=generator).byte())
+        if name == NEW and beyond:
+            some = f"{beyond:,} of them with values beyond [0, 1], which count as 0 and 1"
+            self.understood = "; ".join(filter(None, (self.understood, some)))
         return replace(split, binary=torch.cat(draws))
 
 

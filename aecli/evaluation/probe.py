@@ -29,6 +29,8 @@ LEAST_CURVATURE = 1e-5
 NO_DEVIATION = 2e-7
 """A feature is constant if its standard deviation is below this share of its largest value: what
 float32 tells apart."""
+ROUNDING = 1e-10
+"""And below this share of the largest deviation: what is 0 but for the rounding of a product."""
 
 
 class Probe:
@@ -94,6 +96,7 @@ class Probe:
         x = x - mean
         deviation = x.square().mean(dim=0).sqrt()
         varies = deviation > NO_DEVIATION * features.abs().amax(dim=0)
+        varies &= deviation > ROUNDING * deviation.max()
         scale = torch.where(varies, 1 / deviation, 0.0)
         x = torch.cat([x.mul_(scale), x.new_ones(len(x), 1)], dim=1)  # the last weight is b
         classes, target = labels.unique(return_inverse=True)

@@ -44,20 +44,13 @@ def check_examples(
 ) -> None:
     """Refuse an example, by its id, that has no score of a `kind` since its values are impossible.
 
-    A new example that is binarized must be one of values in [0, 1] before that.
+    What is binarized has none of these: values beyond [0, 1] count as its ends, in every split.
     """
     likelihood = model.likelihood
-    if kind not in DENSITIES or not likelihood.support:
+    if kind not in DENSITIES or not likelihood.support or data.binarize != "none":
         return
-    if data.binarize != "none":
-        if split != NEW:  # brought into [0, 1] where they were beyond the training split's ends
-            return
-        x, support = batch.original, "in [0, 1]"
-        is_possible = (x >= 0) & (x <= 1)
-    else:
-        x, support = batch.given[0], likelihood.support
-        is_possible = likelihood.supports(x)
-    wrong = ~is_possible.flatten(1).all(dim=1)
+    x = batch.given[0]
+    wrong = ~likelihood.supports(x).flatten(1).all(dim=1)
     if wrong.any():
         first = int(wrong.int().argmax())
         values = x[first]
@@ -66,5 +59,5 @@ def check_examples(
         raise SettingError(
             f"kind={kind}: example {one_line(ids[first])}{whose} has values from"
             f" {values.min():g} to {values.max():g} on the scale of the model's input, and the"
-            f" run's likelihood is one of values {support} alone; use kind=mse{way_out}"
+            f" run's likelihood is one of values {likelihood.support} alone; use kind=mse{way_out}"
         )

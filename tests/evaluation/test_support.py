@@ -43,15 +43,21 @@ def test_the_support_is_where_the_data_may_lie():
     assert Gaussian(1.0, learn_sigma=False).supports(x).all()
 
 
-@pytest.mark.parametrize("name", ["grey", "binary"])
-def test_a_new_example_without_a_density_is_named(name, home):
-    done = typed("score", f"run={name}", "dataset.file=new.npy", "out=scores.csv", cwd=home)
+def test_new_examples_that_are_binarized_are_taken_as_those_of_the_splits_are(home):
+    done = typed("score", "run=binary", "dataset.file=new.npy", "out=binary.csv", cwd=home)
+    assert done.returncode == 0, done.stderr
+    assert "2 of them with values beyond [0, 1], which count as 0 and 1" in done.stdout
+    assert np.isfinite(aecli.load(home / "binary").score(np.load(home / "new.npy"))).all()
+
+
+def test_a_new_example_without_a_density_is_named(home):
+    done = typed("score", "run=grey", "dataset.file=new.npy", "out=scores.csv", cwd=home)
     assert is_one_line(done), done.stderr
     assert "kind=elbo: example 9 has values from 0." in done.stderr
     assert "to 1.4 on the scale of the model's input" in done.stderr
     assert "values in [0, 1] alone; use kind=mse" in done.stderr
     assert not (home / "scores.csv").exists()
-    run = aecli.load(home / name)
+    run = aecli.load(home / "grey")
     new = np.load(home / "new.npy")
     for kind in ("elbo", "nll", "marginal_nll"):
         with pytest.raises(SettingError, match=rf"kind={kind}: example 9 has values .* to 1\.4 on"):

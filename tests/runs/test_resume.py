@@ -14,6 +14,7 @@ from aecli import __version__
 from aecli.commands.train import train
 from aecli.data import arrays, mixed
 from aecli.errors import SettingError
+from aecli.models import Autoencoder
 from aecli.runs.checkpoint import read, stored
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State, check_typed
@@ -318,9 +319,14 @@ def test_a_longer_training_has_no_numbers_of_the_shorter_and_its_length_is_kept(
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    before = metrics.read_bytes(), config.read_bytes()
+    words = ("resume=r", "trainer.max_epochs=3")
     with monkeypatch.context() as patch:
-        patch.setattr("aecli.commands.train._fit", interrupted)
-        words = ("resume=r", "trainer.max_epochs=3")
+        patch.setattr(Autoencoder, "on_train_start", interrupted)
+        assert aecli("train", *words, cwd=tmp_path).returncode == 130
+        assert (metrics.read_bytes(), config.read_bytes()) == before  # its weights are the old ones
+    with monkeypatch.context() as patch:
+        patch.setattr(Autoencoder, "on_validation_epoch_end", interrupted)
         assert aecli("train", *words, cwd=tmp_path).returncode == 130
     assert OmegaConf.load(config).trainer.max_epochs == 3
     assert "resumable" in aecli("runs", "r", cwd=tmp_path).stdout
