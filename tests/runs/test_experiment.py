@@ -308,7 +308,7 @@ def test_pretraining_helps_the_classifier(tmp_path, mnist, name, pretraining, pl
 @pytest.mark.slow
 def test_contraction_is_paid_by_the_reconstruction_and_not_by_the_classifier(tmp_path, mnist):
     few_labels = ("eval.train_size=500", "eval.finetune.max_epochs=15")
-    short = (*FEW, "model.code_dim=200", "trainer.max_epochs=5", *few_labels)
+    short = (*FEW, "model.code_dim=200", "trainer.max_epochs=25", *few_labels)
     contractive = run(tmp_path / "a", mnist, "rifai2011/contractive", *short)
     plain = run(tmp_path / "b", mnist, "rifai2011/plain", *short)
     assert contractive["sse"] > plain["sse"] + 1
