@@ -20,6 +20,11 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(digest) >> 1
 
 
+GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+MIXER = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)))
+"""The constants of SplitMix64, as numbers of 64 bits with a sign."""
+
+
 class Draws:
     """torch's own random numbers, which follow the run's seed: those of a training."""
 
@@ -124,6 +129,25 @@ class SharedDraws(Draws):
         like: dict[str, Any] = {"device": x.device, "dtype": x.dtype}
         one = draw(*samples, 1, *x.shape[1:], generator=self._generators[x.device], **like)
         return one.expand(*samples, *x.shape)
+
+
+def uniform_of(x: Tensor, seed: int) -> Tensor:
+    """Return u ~ U[0, 1) of the shape of x `(N, *S)`, float32, made of each example's own numbers.
+
+    Wherever an example stands, and whatever beside, its u is the same; other examples have others.
+    Their numbers are counted through the mixer of SplitMix64 (Steele, Lea & Flood 2014).
+    """
+    numbers = x.flatten(1).float().contiguous().view(torch.int32).long()
+    steps = torch.arange(1, numbers.shape[1] + 1, device=x.device) * GOLDEN
+    own = _mixed(_mixed(numbers + steps).sum(dim=1, keepdim=True) + derived_seed(seed, "content"))
+    return ((_mixed(own + steps) >> 40) & (1 << 24) - 1).view(x.shape).float() * 2.0**-24
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """Return whole numbers `(…)`, modulo 2⁶⁴, mixed so that each bit depends on all of them."""
+    for shift, factor in MIXER:
+        numbers = (numbers ^ (numbers >> shift) & (1 << 64 - shift) - 1) * factor
+    return numbers ^ (numbers >> 31) & (1 << 33) - 1
 
 
 TORCH = Draws()

@@ -1,7 +1,11 @@
 import pytest
 import torch
 
-from aecli.randomness import BLOCK, TORCH, FixedDraws, SharedDraws, derived_seed
+from aecli import randomness
+from aecli.build import build
+from aecli.data import Records
+from aecli.randomness import BLOCK, TORCH, FixedDraws, SharedDraws, derived_seed, uniform_of
+from tests.conftest import configure
 
 SIZES = [1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 200]
 
@@ -77,3 +81,49 @@ def test_derived_seeds_do_not_meet_where_seeds_count_up():
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derived_seed(0, "pretraining", 1) == 4840989064623489497  # on any machine
+
+
+def splitmix64(number):
+    """Return what the generator makes of a state, after Steele, Lea & Flood 2014."""
+    number = ((number ^ number >> 30) * 0xBF58476D1CE4E5B9) % 2**64
+    number = ((number ^ number >> 27) * 0x94D049BB133111EB) % 2**64
+    return number ^ number >> 31
+
+
+def test_whole_numbers_are_mixed_as_in_splitmix64():
+    numbers = torch.randint(-(2**63), 2**63 - 1, (100,))
+    expected = [splitmix64(number % 2**64) for number in numbers.tolist()]
+    assert [number % 2**64 for number in randomness._mixed(numbers).tolist()] == expected
+
+
+def test_numbers_of_an_examples_own_are_uniform_and_others_for_others():
+    x = torch.rand(500, 1, 12, 12)
+    x[1] = x[0]
+    x[1, 0, 3, 4] += 1e-6
+    u = uniform_of(x, 0)
+    assert u.min() >= 0
+    assert u.max() < 1
+    counts = torch.histc(u, 10, 0, 1)
+    assert ((counts / counts.sum() - 0.1).abs() < 0.004).all()
+    for rows in (u.flatten(1), u.flatten(1).T):
+        apart = torch.corrcoef(rows) - torch.eye(len(rows))
+        assert apart.abs().max() < 6 / rows.shape[1] ** 0.5
+    assert torch.equal(uniform_of(x.flip(0), 0).flip(0), u)
+    assert torch.equal(uniform_of(x[7:8], 0), u[7:8])
+    assert not torch.equal(uniform_of(x, 1), u)
+
+
+def test_new_examples_are_binarized_by_their_own_numbers():
+    config, _ = configure("model=vae")
+    data = build(config, "dataset")
+    data.setup()
+    x = data.splits["test"].examples.values[:40].numpy()
+    made = {}
+    for name, values in (("whole", x), ("turned", x[::-1].copy()), ("alone", x[5:6])):
+        new = build(config, "dataset")
+        new.of_run(data.card, None)
+        new.setup_new(Records(values))
+        made[name] = new.splits["new"].binary
+    assert torch.equal(made["turned"].flip(0), made["whole"])
+    assert torch.equal(made["alone"], made["whole"][5:6])
+    assert made["whole"].float().mean().item() == pytest.approx(x.mean() / 16, abs=0.02)

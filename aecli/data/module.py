@@ -15,7 +15,7 @@ from aecli.data.mapped import one_thread, row_file
 from aecli.data.records import Card, Records, Source
 from aecli.data.splits import Examples, Split, Splitting
 from aecli.errors import SettingError, check_choice, check_int, check_seed, check_shape
-from aecli.randomness import derived_seed
+from aecli.randomness import derived_seed, uniform_of
 
 BINARIZE = ("none", "round", "fixed", "dynamic")
 EVALUATED_AT_ONCE = 5000
@@ -298,6 +298,8 @@ class DataModule(pl.LightningDataModule):
             original.clamp_(0, 1)
             if self.binarize == "round":
                 draws.append((original >= 0.5).byte())
+            elif name == NEW:  # of the example alone, not of its place
+                draws.append((uniform_of(original, self.binarize_seed) < original).byte())
             else:
                 draws.append(torch.bernoulli(original, generator=generator).byte())
         if name == NEW and beyond:

@@ -1,7 +1,7 @@
 """How unusual an example is: a number each, higher for what is less like the training split.
 
-A score is a function of x alone, not of its place or its batch: all examples are scored by the same
-draws (`by_the_same_draws`). x itself, where it is binarized by chance, is drawn by its place.
+A score is a function of the example alone, not of its place or its batch: all examples are scored
+by the same draws (`by_the_same_draws`), and new ones binarized by draws of their own numbers.
 """
 
 from collections.abc import Callable, Iterable
