@@ -120,12 +120,12 @@ def check_typed(
 
 def _length_beside(directory: Path) -> int:
     """Return the epochs that a run's settings ask for; 0 if they do not say."""
-    epochs: Any = None
     with suppress(SettingError, OSError):
-        epochs = read_yaml(directory / CONFIG)
-        for key in LENGTH.split("."):
-            epochs = epochs.get(key) if isinstance(epochs, dict) else None
-    return epochs if type(epochs) is int else 0
+        settings = read_yaml(directory / CONFIG)
+        trainer = settings.get("trainer") if isinstance(settings, dict) else None
+        epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
+        return epochs if type(epochs) is int else 0
+    return 0
 
 
 def go_on(directory: Path, epochs: int) -> None:

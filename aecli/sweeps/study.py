@@ -134,7 +134,11 @@ def _journal(path: Path) -> "BaseStorage":
     class Lock(JournalFileSymlinkLock):
         def acquire(self) -> bool:
             is_held = super().acquire()
-            _cut_half_line(path)
+            try:
+                _cut_half_line(path)
+            except BaseException:
+                self.release()
+                raise
             return is_held
 
     return JournalStorage(JournalFileBackend(str(path), Lock(str(path))))
