@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aecli.errors import SettingError
     from aecli.estimator import Autoencoder
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"
 __all__ = ["Autoencoder", "Model", "SettingError", "load", "train"]
 
 

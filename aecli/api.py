@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from aecli.commands import sample as sampling
-from aecli.commands.passes import Pass
-from aecli.commands.score import score_of
+from aecli.commands.passes import Pass, is_known
+from aecli.commands.score import check_finite, score_of
 from aecli.data import Batch, DataModule
 from aecli.data.module import NEW
 from aecli.errors import SettingError, check_int
@@ -32,8 +32,9 @@ class Model(Loaded):
 
     `encode`, `reconstruct` and `score` take N examples in the units of the run's data, as the data
     card (`card`) reads them: a NumPy array, a torch tensor, a pandas DataFrame, or the path of such
-    data as the run was trained on, a file or a folder. They give the same kind back, arrays for a
-    path. `decode` takes codes. Work in the model's own units is done by `model`, a torch module.
+    data as the run was trained on, a file or a folder. They give the same kind back; of a path,
+    arrays or, for rows of a table, a DataFrame. `decode` takes codes. Work in the model's own units
+    is done by `model`, a torch module.
 
     Raises `SettingError` for examples that do not go with the data card.
     """
@@ -60,6 +61,7 @@ class Model(Loaded):
         width = self.model.code_dim
         if codes.ndim != 2 or codes.shape[1] != width or not len(codes):
             raise SettingError(f"z: is of shape {tuple(codes.shape)}; must be (N, {width})")
+        _check_finite("z", codes.numpy(force=True))
         parts = codes.to(self.model.device).split(AT_ONCE)
         return self._restored(z, [self.model.decode(part).mean for part in parts])
 
@@ -86,7 +88,9 @@ class Model(Loaded):
         found = []
         for batch, columns in Pass(data, [NEW], AT_ONCE):
             check_examples(kind, self.model, data, batch, columns["id"], NEW)
-            found.append(score(batch))
+            values = score(batch)
+            check_finite(values.numpy(force=True), np.asarray(columns["id"]), kind)
+            found.append(values)
         return torch.cat(found)
 
     @torch.no_grad()
@@ -102,18 +106,19 @@ class Model(Loaded):
         """Return the examples as a split."""
         if isinstance(x, str | Path):
             places = [place for place in ("file", "files", "root") if place in self.config.dataset]
-            if "source" in self.config.dataset:
+            if is_known(self.config.dataset):
                 raise SettingError(
                     f"{x}: the run was trained on dataset={self.choices['dataset']}, which no other"
                     " file goes with; pass an array"
                 )
             return self.new_data(**{places[0]: str(x)})
         if _is_frame(x) and self.card.features is not None:
-            if twice := [str(name) for name in x.columns[x.columns.duplicated()]]:
+            names = list(map(str, x.columns))
+            if twice := [name for name in names if names.count(name) > 1]:
                 raise SettingError(f"x: has two columns {one_line(twice[0])}")
             if not len(x):
                 raise SettingError("x: has no rows")
-            return self.given_data(x)
+            return self.given_data(x.set_axis(names, axis=1))
         if self.card.features is not None:
             raise SettingError(
                 "x: the run was trained on a table; pass a DataFrame with its columns, or a file"
@@ -121,9 +126,7 @@ class Model(Loaded):
         values = _array(x)
         if values.ndim == 0 or not len(values):
             raise SettingError("x: must have examples, one for each entry of its first dimension")
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            count = np.count_nonzero(~np.isfinite(values))
-            raise SettingError(f"x: has {count:,} numbers that are not finite")
+        _check_finite("x", values)
         return self.given_data(values)
 
     def _each(self, data: DataModule, function: Callable[[Batch], Tensor]) -> list[Tensor]:
@@ -138,6 +141,10 @@ class Model(Loaded):
             table = pd.concat(parts, ignore_index=True)
             if isinstance(x, str | Path):
                 return table
+            if isinstance(x, Tensor) and any(kind.kind == "O" for kind in table.dtypes):
+                raise SettingError(
+                    "z: is a tensor, and the run's table has columns of text; pass an array"
+                )
             return table.set_axis(x.index) if _is_frame(x) else _like(x, table.to_numpy(), "x")
         values = np.concatenate(parts)
         names = list(x.columns) if _is_frame(x) and len(x.columns) == values.shape[-1] else None
@@ -164,6 +171,17 @@ def of_run(run: Run, device: str, **places: Any) -> Model:
 
 def _is_frame(x: Any) -> bool:
     return hasattr(x, "columns") and hasattr(x, "iloc")  # pandas' own, without importing it
+
+
+def _check_finite(name: str, values: np.ndarray) -> None:
+    """Refuse numbers that are not finite, or would not be in float32."""
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            wrong = np.count_nonzero(~np.isfinite(values.astype(np.float32)))
+        if wrong:
+            raise SettingError(
+                f"{name}: has {wrong:,} numbers that are not finite, or too large for float32"
+            )
 
 
 def _array(x: Any) -> np.ndarray:

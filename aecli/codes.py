@@ -1,5 +1,6 @@
 """Codes that are read from a file a few rows at a time: memory does not grow with their number."""
 
+import csv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,13 +63,15 @@ class CodeFile:
         for ids, z in self._pieces():
             if z.dtype.kind not in "fiu":
                 raise SettingError(f"codes={self.path}: holds values that are no numbers")
+            with np.errstate(over="ignore"):
+                z = z.astype(np.float32)
             wrong = ~np.isfinite(z).all(axis=1)
             if wrong.any():
                 row = done + int(wrong.argmax())
                 raise SettingError(f"codes={self.path}: has no finite number in row {row}")
             ids = np.arange(done, done + len(z)) if ids is None else ids
             done += len(z)
-            yield Codes(ids, z.astype(np.float32))
+            yield Codes(ids, z)
 
     def _pieces(self) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
         readers = {".parquet": self._parquet, ".npy": self._npy, ".npz": self._npz}
@@ -85,11 +88,20 @@ class CodeFile:
         import pandas
 
         separator = "\t" if self.ending == ".tsv" else ","
+        with self.path.open(encoding="utf-8", newline="") as start:
+            lines = csv.reader(start, delimiter=separator)
+            head, first = next(lines, []), next(lines, [])
+        if first and len(first) != len(head):  # pandas would take the first column for row numbers
+            raise SettingError(
+                f"codes={self.path}: has {len(head)} columns in its first line and {len(first)} in"
+                " the next"
+            )
         with (
             self.path.open("rb") as file,
             pandas.read_csv(
                 file,
                 sep=separator,
+                index_col=False,
                 chunksize=self.batch_size,
                 dtype={"id": str},
                 keep_default_na=False,  # an id may be NA
@@ -141,6 +153,8 @@ class CodeFile:
                 if is_fortran:
                     raise SettingError(f"{one_line(member.name)}: must be numbers, row by row")
                 self._check_shape(shape)
+                if dtype.kind not in "fiu":
+                    raise SettingError(f"codes={self.path}: holds values that are no numbers")
                 if ids is not None and len(ids) != shape[0]:
                     raise SettingError(f"codes={self.path}: {len(ids)} ids and {shape[0]} codes")
                 for start in range(0, shape[0], self.batch_size):

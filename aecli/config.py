@@ -35,6 +35,8 @@ def label(overrides: Sequence[str], *without: str) -> str:
     `without` is left out, and so are the settings that say where things lie.
     """
     unwanted = {"output_dir", "dataset.root", "launcher", "sweeper", "resume", "plugins"}
+    if "dataset=images" in overrides:
+        unwanted.remove("dataset.root")  # which is the data
     unwanted |= {*without}
     keys = [key_of(override) for override in overrides]
     kept = [

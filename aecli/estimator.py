@@ -33,7 +33,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     Args:
         model: an option of the group `model`, such as "vae", "ae", "pca", "ksparse_ae".
-        code_dim: K; None for the model's own: at most half of D.
+        code_dim: K; None for the model's own.
         epochs: of the training.
         scale: what is done to the columns first: "standard", "minmax" or "none".
         random_state: seed of the weights and of the order of the rows, as everywhere in
@@ -130,7 +130,7 @@ class Autoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         seed = check_random_state(self.random_state).randint(LARGEST)
         if isinstance(self.overrides, str):
             raise SettingError(f"overrides={self.overrides}: must be a list of words")
-        own = [f"model={self.model}", "dataset=array", "network=mlp", "trainer=cpu"]
+        own = [f"model={self.model}", "dataset=array", "trainer=cpu"]
         own += [as_typed("dataset.file", file), as_typed("output_dir", file.parent)]
         own += [f"dataset.scale={self.scale}", f"trainer.max_epochs={self.epochs}"]
         own += [f"seed={seed}", "dataset.test_size=1", "pictures_every=0"]

@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EOPNOTSUPP, EPERM
-from glob import iglob
 from itertools import count, islice
 from pathlib import Path
 from secrets import token_hex
@@ -34,11 +33,6 @@ SYNCHRONIZED_AT_ONCE = 8
 
 class WriteError(SettingError):
     """A file or folder that the file system does not let us write: its message says why."""
-
-
-def matching(pattern: str | Path) -> Iterator[Path]:
-    """Yield the paths that a pattern means: with `*`, `?`, `[…]` and `**`, as in a shell."""
-    return map(Path, iglob(str(pattern), recursive=True))  # noqa: PTH207 (Path's takes no root)
 
 
 def write(path: Path, content: bytes | str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from errno import EDQUOT, EFBIG, EIO, ENOSPC
+from itertools import islice, product
 from typing import Any, get_args, get_type_hints
 
 from hydra.core.hydra_config import HydraConfig
@@ -28,6 +29,8 @@ GOES_WITH = {
     "published": "an experiment=…, which has a result to be held against",
 }
 """Settings of `aecli train` that exist only beside another one."""
+MOST_COMPOSED = 20
+"""Combinations of a sweep's choices that are looked at."""
 NOTES = ("object_type=", "full_key:", "reference_type=", "See https")
 """What OmegaConf adds about its own types."""
 KINDS = {
@@ -212,12 +215,7 @@ def _no_such_setting(key: str, command: str) -> str:
         name = key.removeprefix("sweeper.space.")
         return f"{key}: cannot be added; type the values to search themselves, as {name}=1,2"
     of_hydra = key.startswith("hydra.")
-    choices = [word for word in sys.argv if key_of(word) in groups() and "," not in word]
-    try:
-        config = composed(command, *choices, of_hydra=of_hydra)
-    except (HydraException, OmegaConfBaseException):  # one of the choices is a mistake, too
-        config = composed(command, of_hydra=of_hydra)
-    root: Any = OmegaConf.to_container(config, resolve=False)
+    root, chosen = _without(key, command, of_hydra)
     node, reached = root, list[str]()
     *path, last = key.split(".")
     for name in path:
@@ -229,7 +227,35 @@ def _no_such_setting(key: str, command: str) -> str:
     known = [name for name in node if _is_shown(name, where)]
     settings = f"has the settings {', '.join(known)}" if known else "has no settings"
     hint = "" if of_hydra else _similar(last, where, root, known)
-    return f"{key}: no such setting{hint} ({where or 'this command'} {settings} as chosen here)"
+    return f"{key}: no such setting{hint} ({where or 'this command'} {settings} {chosen})"
+
+
+def _without(key: str, command: str, of_hydra: bool) -> tuple[Mapping[str, Any], str]:
+    """Return the configuration that has no such setting, and how it was chosen.
+
+    Of a sweep that is the first of its combinations of choices that lacks it.
+    """
+    words = [word for word in sys.argv if "=" in word and key_of(word) in groups()]
+    swept = [word for word in words if "," in word and "(" not in word]
+    fixed = [word for word in words if "," not in word]
+    values = [[f"{key_of(w)}={v}" for v in w.partition("=")[2].split(",")] for w in swept]
+    for each in islice(product(*values), MOST_COMPOSED):
+        try:
+            config = composed(command, *fixed, *each, of_hydra=of_hydra)
+        except (HydraException, OmegaConfBaseException):  # one of the choices is a mistake, too
+            config = composed(command, of_hydra=of_hydra)
+        root: Any = OmegaConf.to_container(config, resolve=False)
+        if not _has(root, key):
+            break
+    return root, f"with {' '.join(map(shortened, each))}" if each else "as chosen here"
+
+
+def _has(root: Any, key: str) -> bool:
+    for name in key.split("."):
+        if not isinstance(root, Mapping) or name not in root:
+            return False
+        root = root[name]
+    return True
 
 
 def _is_shown(name: str, where: str) -> bool:

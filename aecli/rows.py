@@ -3,6 +3,7 @@
 Imports neither torch nor, before they are needed, pandas and pyarrow.
 """
 
+import csv
 import io
 import zipfile
 from collections import deque
@@ -168,14 +169,23 @@ class Separated:
         from pandas import DataFrame
 
         frame = DataFrame(_flat(columns))
-        frame.to_csv(
-            self.text, sep=self.separator, index=False, header=self.is_empty, lineterminator="\n"
-        )
+        # Python's csv puts no quotes around a carriage return, at which readers end a line.
+        returns = any("\r" in text for text in _texts(frame))
+        quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
+        head = self.is_empty
+        form = {"sep": self.separator, "lineterminator": "\n", "quoting": quoting}
+        frame.to_csv(self.text, index=False, header=head, **form)
         self.is_empty = False
 
     def close(self) -> None:
         """Write what is left."""
         self.text.detach()
+
+
+def _texts(frame: Any) -> Iterator[str]:
+    """Yield the different texts of the columns that have texts."""
+    for name in frame.select_dtypes(exclude="number"):
+        yield from map(str, frame[name].unique())
 
 
 class Parquet:

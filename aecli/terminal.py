@@ -60,3 +60,5 @@ def open_closed_streams() -> None:
                 os.close(nothing)
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, mode))
+    if hasattr(sys.stdout, "reconfigure"):  # an encoding may lack the characters of a table
+        sys.stdout.reconfigure(errors="replace")

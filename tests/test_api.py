@@ -204,11 +204,12 @@ def test_a_score_is_that_of_the_command(digits, pixels):
         (np.zeros((2, 1, 9, 9), np.uint8), r"the images are \[1, 9, 9\]"),
         (np.zeros((0, 1, 8, 8), np.uint8), "x: must have examples"),
         (np.full((2, 1, 8, 8), np.nan), "x: has 128 numbers that are not finite"),
+        (np.full((2, 1, 8, 8), 1e300), "x: has 128 numbers that .* too large for float32"),
         (np.array([["a"]]), "x: holds <U1; must hold numbers"),
         (5, "x: must have examples"),
         ("digits.png", r"the run was trained on dataset=digits, which no other"),
     ],
-    ids=["shape", "empty", "nan", "text", "scalar", "path"],
+    ids=["shape", "empty", "nan", "large", "text", "scalar", "path"],
 )
 def test_examples_that_do_not_go_with_the_run_are_refused(digits, x, message):
     with pytest.raises(SettingError, match=message):
@@ -379,6 +380,32 @@ def test_what_is_no_table_like_the_runs_is_refused(flowers, made_of, message):
     for read in (run.encode, run.score, run.reconstruct):
         with pytest.raises(SettingError, match=message):
             read(made_of(table))
+
+
+def test_names_of_columns_may_be_numbers(tmp_path):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 3)))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    place = (f"dataset.file={tmp_path}/t.csv", f"output_dir={tmp_path}")
+    run = trained("dataset=table", *place)
+    codes = run.encode(tmp_path / "t.csv")
+    np.testing.assert_allclose(run.encode(table).to_numpy(), codes, atol=1e-6)
+    assert list(run.reconstruct(table).columns) == ["0", "1", "2"]
+
+
+def test_codes_of_a_table_are_finite_and_texts_no_tensor(flowers):
+    run, table, _ = flowers
+    codes = torch.tensor(run.encode(table).to_numpy())
+    with pytest.raises(SettingError, match="z: is a tensor, and the run's table has columns of te"):
+        run.decode(codes)
+    with pytest.raises(SettingError, match="z: has 1 numbers that are not finite"):
+        run.decode(np.where(codes == codes[0, 0], np.inf, codes)[:3])
+
+
+def test_an_example_without_a_finite_score_is_named(digits, pixels):
+    far = np.where(np.arange(3)[:, None, None, None] == 1, 3e38, pixels[:3].double().numpy())
+    for kind in ("mse", "knn", "mahalanobis"):
+        with pytest.raises(SettingError, match=f"kind={kind}: example 1 has no finite score"):
+            digits.score(far, kind)
 
 
 def test_samples_of_a_density_follow_torchs_seed(flowers):

@@ -60,11 +60,14 @@ def bad(folder):
     (folder / "empty.csv").touch()
     (folder / "latin.csv").write_bytes(b"z0,z1,z2,id\n1,2,3,\xe9\n")
     (folder / "ragged.csv").write_text("z0,z1,z2\n1,2,3\n1,2,3,4,5\n")
+    (folder / "shifted.csv").write_text("id,z0,z1,z2\na,0,1,2,3\nb,0,1,2,3\n")
+    np.save(folder / "large.npy", np.where(np.arange(12).reshape(4, 3) == 4, 1e300, 0.5))
     (folder / "junk.parquet").write_bytes(b"PAR1 no")
     (folder / "junk.npz").write_bytes(b"PK no")
     np.save(folder / "wide.npy", np.zeros((4, 5)))
     np.save(folder / "pickled.npy", np.array([[{}, 1, 2]], object), allow_pickle=True)
     np.savez(folder / "pickled.npz", codes=np.array([[{}, 1, 2]], object))
+    np.savez_compressed(folder / "void.npz", codes=np.zeros((1, 3), "V20000000"))
     np.savez(folder / "other.npz", z=Z)
     np.savez(folder / "ids.npz", codes=Z, ids=IDS[:3].astype(str))
     np.savez(folder / "fortran.npz", codes=np.asfortranarray(Z))
@@ -79,6 +82,9 @@ def bad(folder):
         "empty.csv": "cannot be read",
         "latin.csv": "cannot be read",
         "ragged.csv": "cannot be read",
+        "shifted.csv": "has 4 columns in its first line and 5 in the next",
+        "large.npy": "has no finite number in row 1",
+        "void.npz": "holds values that are no numbers",
         "junk.parquet": "cannot be read",
         "junk.npz": "cannot be read",
         "wide.npy": r"holds an array \[4, 5\]; the run's code needs \[N,3\]",

@@ -36,6 +36,14 @@ def fitted():
     return tiny(code_dim=2).fit(X)
 
 
+def test_a_dictionary_is_one_of_its_models():
+    rows = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+    words = ["sparsity.k=2", "dataset.batch_size=50"]
+    model = aecli.Autoencoder("topk_sae", 12, 1, random_state=0, overrides=words).fit(rows)
+    assert ((model.transform(rows) != 0).sum(axis=1) <= 2).all()
+    assert model.inverse_transform(model.transform(rows)).shape == rows.shape
+
+
 def test_codes_rows_and_scores(fitted):
     codes = fitted.transform(X)
     assert codes.shape == (150, 2)

@@ -43,6 +43,7 @@ FLOORS = (
         "swept",
         "size",
         "files",
+        "patterns",
         "html",
         "machine",
         "npy",

@@ -115,6 +115,15 @@ def test_half_a_character_becomes_its_escape(tmp_path):
     assert pd.read_parquet(tmp_path / "names.parquet")["id"][0] == "a\\udcff"
 
 
+def test_a_carriage_return_ends_no_line(tmp_path):
+    ids = np.array(["a\rx", "b", 'c"\n'], object)
+    with new_rows(tmp_path / "names.csv", 3, "z", False) as add:
+        add({"id": ids, "z": np.arange(3.0)[:, None]})
+    read = pd.read_csv(tmp_path / "names.csv")
+    assert list(read["id"]) == list(ids)
+    assert list(read["z0"]) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -1,7 +1,6 @@
 """`aecli decode`: examples from codes, in the units of the run's data."""
 
 import logging
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
@@ -10,6 +9,7 @@ from aecli.codes import CodeFile
 from aecli.commands.passes import opened
 from aecli.commands.restored import new_examples, place_for
 from aecli.errors import SettingError, check_int
+from aecli.patterns import expanded
 from aecli.progress import Tracked
 from aecli.runs.paths import shown
 
@@ -24,7 +24,7 @@ def main(config: DictConfig) -> None:
     if not config.codes:
         raise SettingError("codes=null: must be a file, such as codes=codes.csv")
     loaded = opened(config, out)
-    codes = CodeFile(Path(config.codes).expanduser(), loaded.model.code_dim, size, config.key)
+    codes = CodeFile(expanded(config.codes), loaded.model.code_dim, size, config.key)
     with new_examples(out, config, loaded, codes.count) as add:
         for ids, z in Tracked(codes, f"decoding {codes.count:,} codes"):
             code = torch.from_numpy(z).to(loaded.model.device)

@@ -34,7 +34,7 @@ from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.paths import BEST, LAST, METRICS, PICTURES, check_writable, shown
-from aecli.text import one_line
+from aecli.text import counted, one_line
 
 log = logging.getLogger(__name__)
 
@@ -313,7 +313,7 @@ def _units(settings: DictConfig, shape: Sequence[int], count: int) -> dict[str, 
         "bound": f"{nats}, ≤ log p(x)",
         "marginal_nll": f"{nats}, {bound}, {settings.importance_samples} importance samples",
         "marginal_nll_ais": f"{nats}, {bound}, {ais.chains} chains of {ais.steps} steps,"
-        f" {ais.images} {example}s",
+        f" {counted(min(ais.images, count), f'{example}s')}",
         "psnr": "dB",
         "probe_error": "%",
         "probe_error_pixels": "%",

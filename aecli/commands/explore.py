@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aecli import files
 from aecli.commands.passes import is_known
-from aecli.commands.places import READ, file_for, refuse_read
+from aecli.commands.places import file_for, refuse_read
 from aecli.errors import SettingError, check_bool, check_choice, check_int, check_number, refused
 from aecli.explore import examples
 from aecli.explore.blob import Blob
@@ -26,7 +26,7 @@ from aecli.explore.sweep import Sweep, sweep
 from aecli.progress import Tracked
 from aecli.runs.find import OUTPUTS, Run, find
 from aecli.runs.load import Loaded, load
-from aecli.runs.paths import as_typed, shown
+from aecli.runs.paths import PLACES, as_typed, files_of, shown
 from aecli.text import one_line
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _opened(run: Run, config: DictConfig, out: Path) -> Loaded:
         )
     own = loaded.config.dataset
     if not is_known(own):
-        refuse_read(out, [own.get(key) for key in READ])
+        refuse_read(out, list(files_of(own).values()))
     return loaded
 
 
@@ -221,5 +221,5 @@ def _place(runs: Sweep) -> Path:
 def _name_of_data(run: Loaded) -> str:
     """Return what a page calls the data: its file or folder, if it is a user's own."""
     own = run.config.dataset
-    place = None if is_known(own) else next((own.get(key) for key in READ if own.get(key)), None)
+    place = None if is_known(own) else next((own.get(key) for key in PLACES if own.get(key)), None)
     return one_line(Path(str(place)).name if place else run.choices["dataset"])

@@ -9,12 +9,12 @@ import numpy as np
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aecli.commands.places import READ, refuse_read
+from aecli.commands.places import refuse_read
 from aecli.data import Batch, DataModule
 from aecli.errors import SettingError, check_int
 from aecli.runs.find import find
 from aecli.runs.load import Loaded, check_places, load
-from aecli.runs.paths import shown
+from aecli.runs.paths import PLACES, files_of, shown
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def opened(config: DictConfig, out: Path, device: str | None = None) -> Loaded:
     loaded = load(runs[0], device or config.device)
     own = loaded.config.dataset
     if not is_known(own):
-        refuse_read(out, [own.get(key) for key in READ])
+        refuse_read(out, list(files_of(own).values()))
     return loaded
 
 
@@ -93,7 +93,7 @@ def examples(loaded: Loaded, config: DictConfig) -> Pass:
     if is_known(own):
         own.root = typed["root"]
         return Pass(loaded.data, list(loaded.data.splits), size)
-    places = [key for key in READ if key in own and key != "targets"]
+    places = [key for key in PLACES if key in own and key != "targets"]
     if not any(key in typed for key in places):
         key, value = next(iter(typed.items()))
         place = " or ".join(f"dataset.{key}=…" for key in places)

@@ -8,11 +8,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from aecli.errors import SettingError, check_bool
-from aecli.files import has_only, matching, refuse_existing, refuse_existing_file
+from aecli.files import has_only, refuse_existing, refuse_existing_file
+from aecli.patterns import expanded, matching
 from aecli.rows import ENDINGS, check_ending
-
-READ = ("file", "files", "root", "targets")
-"""Settings of a data set that say where it lies."""
+from aecli.runs.paths import files_of
 
 
 def file_for(config: DictConfig, example: str, endings: tuple[str, ...] = ENDINGS) -> Path:
@@ -65,7 +64,7 @@ def _each(read: Sequence[Any]) -> Iterator[str]:
     """Yield the paths among what is read, and those that its patterns mean."""
     for place in read:
         if isinstance(place, str) and place:
-            path = str(Path(place).expanduser())
+            path = str(expanded(place))
             yield path
             yield from map(str, matching(path))
         elif isinstance(place, Sequence) and not isinstance(place, str):
@@ -75,9 +74,9 @@ def _each(read: Sequence[Any]) -> Iterator[str]:
 def _typed(config: DictConfig, example: str) -> Path:
     if not (config.out or "").strip():
         raise SettingError(f"out={config.out or 'null'}: must be a path, such as out={example}")
-    out = Path(config.out).expanduser()
+    out = expanded(config.out)
     typed = config.get("dataset") or {}
-    refuse_read(out, [*(typed.get(key) for key in READ), config.get("codes")])
+    refuse_read(out, [*files_of(typed).values(), config.get("codes")])
     return out
 
 

@@ -1,5 +1,6 @@
 """Examples that a model has made, in the user's units: to a folder of images, or to a file."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,9 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 ROLES = ("id", "label")
 """Columns that a table may have under other names."""
 ARRAYS = (".npy", ".npz")
+
+LONGEST_NAME = 240
+"""Bytes of a part of a path; file systems allow 255."""
 
 Add = Callable[[Columns, Tensor], None]
 """Writes examples `(B, *S)` with their columns, such as `id`."""
@@ -74,9 +78,19 @@ def _with(columns: Columns, restored: Any, out: Path, roles: Mapping[str, str]) 
             )
         return {**columns, "x": restored.to_numpy()}
     own = {str(name): restored[name].to_numpy() for name in restored}
+    if both := [name for name in _codes(columns) if name in own]:
+        raise SettingError(
+            f"out={out}: the table has a column {both[0]}, as the codes have; write to .npz, or"
+            " give the column another name before the training"
+        )
     others = {roles.get(name, name): values for name, values in columns.items()}
     # A feature keeps its name, even if it is called split.
     return {f"{name}_" if name in own else name: c for name, c in others.items()} | own
+
+
+def _codes(columns: Columns) -> list[str]:
+    """Return the names of the columns of codes, if there are codes."""
+    return [f"z{unit}" for unit in range(np.shape(columns.get("z", ((),)))[1])]
 
 
 def save_pictures(folder: Path, ids: np.ndarray, images: Any) -> None:
@@ -84,19 +98,36 @@ def save_pictures(folder: Path, ids: np.ndarray, images: Any) -> None:
     for name, image in zip(ids, images, strict=True):
         wanted = folder / _inside(str(name))
         wanted.parent.mkdir(parents=True, exist_ok=True)
-        path = next(
-            path
-            for number in files.numbered(wanted.name)
-            if not (path := wanted.with_name(f"{number}.png")).exists()
-        )
+        path = wanted.with_name(f"{wanted.name}.png")
+        if path.exists():
+            free = _free(wanted)
+            if str(name).lower().endswith(".png"):  # the name is its own
+                path.rename(free)
+            else:
+                path = free
         _picture(image).save(path, format="PNG")
+
+
+def _free(wanted: Path) -> Path:
+    """Return a path that is not taken: wanted-2.png, or -3, …."""
+    return next(
+        path
+        for number in files.numbered(wanted.name)
+        if not (path := wanted.with_name(f"{number}.png")).exists()
+    )
 
 
 def _inside(name: str) -> PurePosixPath:
     """Return a relative path without an ending that leads nowhere else, for the id of an image."""
-    parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part.strip("/.")]
-    path = PurePosixPath(*parts) if parts else PurePosixPath("_")
-    return path.with_suffix("") if path.suffix.lower() in PICTURES else path
+    parts = re.sub("[\0\ud800-\udfff]", "_", name.replace("\\", "/")).split("/")
+    *folders, last = [_cut(part) for part in parts if part.strip(".")] or ["_"]
+    stem, dot, ending = last.rpartition(".")
+    is_picture = dot + ending.lower() in PICTURES and stem.strip(".")
+    return PurePosixPath(*folders, stem if is_picture else last)
+
+
+def _cut(part: str) -> str:
+    return part.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def pixels(x: Tensor, card: Card) -> np.ndarray:

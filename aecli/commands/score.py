@@ -69,7 +69,7 @@ def main(config: DictConfig) -> None:
             check_examples(kind, loaded.model, pieces.data, batch, columns["id"], columns["split"])
             now = of_training if columns["split"] == "train" else score
             values = now(batch).numpy(force=True)
-            _check_finite(values, np.asarray(columns["id"]), kind)
+            check_finite(values, np.asarray(columns["id"]), kind)
             found: dict[str, Any] = {**columns, "score": values}
             if threshold is not None:
                 found["anomaly"] = values > threshold
@@ -152,7 +152,7 @@ def score_of(
     return NearestCodes(model, tracked, len(loaded.data.splits["train"]), neighbors)
 
 
-def _check_finite(values: np.ndarray, ids: np.ndarray, kind: str) -> None:
+def check_finite(values: np.ndarray, ids: np.ndarray, kind: str) -> None:
     """Refuse an example whose score is beyond what a number holds, by its id."""
     wrong = ~np.isfinite(values)
     if wrong.any():

@@ -33,13 +33,13 @@ from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.paths import BEST, CONFIG, LAST, checkpoint_path, lock, shown
 from aecli.runs.resume import State, check_same, check_typed
 from aecli.signals import stop_on_sigterm
-from aecli.sweeps.pruning import pruning
+from aecli.sweeps.pruning import Pruning, pruning
 from aecli.text import counted
 from aecli.training.arguments import check_arguments, check_limits
 from aecli.training.average import averages
 from aecli.training.callbacks import GoesOn
 from aecli.training.combinations import check_combination
-from aecli.training.contract import check_parts
+from aecli.training.contract import check_parts, pretrained
 from aecli.training.memory import check_memory
 from aecli.training.quiet import quieten
 from aecli.training.source_contract import set_up
@@ -172,7 +172,10 @@ def train(
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
     data.check_batches(trainer.world_size, model.smallest_batch)
-    pretrain_seconds = _pretrain(pretraining, trainer, model, data) if last is None else None
+    pretrain_seconds = None
+    if last is None:
+        with pretrained(config, choices, model):
+            pretrain_seconds = _pretrain(pretraining, trainer, model, data)
     _fit(trainer, model, data, directory, last)
     leave()
     if rank() > 0:
@@ -183,6 +186,8 @@ def train(
     results = train_report.results(
         trainer, model, choices, arithmetic, best, seconds, pretrain_seconds
     )
+    if any(isinstance(callback, Pruning) and callback.has_pruned for callback in callbacks):
+        results["pruned"] = True
     update_metrics(directory, results)
     train_report.say(results, trainer, directory)
 

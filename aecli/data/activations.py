@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from aecli.data.shards import Shards, open_shards
 from aecli.data.splits import SHARE, Examples, Splitting, counted
 from aecli.data.target_card import TargetCard
 from aecli.errors import SettingError, check_choice, check_int, check_shape, shortened
+from aecli.patterns import expanded
 from aecli.text import one_line
 
 SCALES = ("none", "norm")
@@ -111,7 +111,8 @@ class ActivationFiles:
     def _fitted(self, shards: Shards, rows: Tensor | Ranges, what: str) -> ArrayCard:
         scale = torch.ones(()).double()
         if self.scale == "norm":
-            values = shards.taken(spread(rows, SAMPLED)).view(shards.dtype).double()
+            some = spread(rows, min(SAMPLED, len(rows)))
+            values = shards.taken(some).view(shards.dtype).double()
             scale = torch.linalg.vector_norm(values, dim=1).mean() / shards.width**0.5
             if not scale:
                 raise SettingError(f"dataset.scale=norm: all {what} are 0; set dataset.scale=none")
@@ -259,11 +260,13 @@ class RowNumbers:
 
 def spread(rows: Tensor | Ranges, count: int) -> Tensor:
     """Return `count` of the rows, `(count,)`, from all over them: of many, neighbours together."""
+    if len(rows) <= count:  # each as often as the others
+        return rows[torch.arange(count) % len(rows)]
     together = max(1, min(BLOCK, count // PLACES))
     groups = -(-count // together)
     starts = torch.arange(groups) * max(0, len(rows) - together) // max(1, groups - 1)
     places = starts[:, None] + torch.arange(together)
-    return rows[places.flatten()[:count] % len(rows)]
+    return rows[places.flatten()[:count]]
 
 
 def _said(card: ArrayCard) -> str:
@@ -298,7 +301,7 @@ def _check_in_step(shards: Shards, targets: Shards) -> None:
 
 def _mask(file: str, count: int) -> Tensor:
     """Return which rows are left out, `(count,)` booleans."""
-    array = read_array(Path(file).expanduser(), None, "dataset.drop")
+    array = read_array(expanded(file), None, "dataset.drop")
     where = f"dataset.drop={one_line(file)}"
     if array.dtype == np.bool_ and array.shape == (count,):
         return torch.from_numpy(np.array(array))
@@ -311,4 +314,8 @@ def _mask(file: str, count: int) -> Tensor:
         raise SettingError(f"{where}: has numbers beyond the {count:,} rows, 0 to {count - 1:,}")
     mask = torch.zeros(count, dtype=torch.bool)
     mask[torch.from_numpy(array.astype(np.int64))] = True
+    if (repeated := len(array) - int(mask.sum())) > 0:
+        raise SettingError(
+            f"{where}: has {repeated:,} numbers again; a mask ({count},) must be of booleans"
+        )
     return mask

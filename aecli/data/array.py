@@ -16,6 +16,7 @@ from aecli.data.module import DataModule
 from aecli.data.moments import check_values, moments
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_choice
+from aecli.patterns import expanded
 from aecli.text import dimensions, one_line
 
 SCALES = ("auto", "none", "standard", "minmax")
@@ -65,7 +66,7 @@ class ArrayFile:
             raise SettingError(
                 "dataset.file: must be the path of an array, such as dataset.file=x.npy"
             )
-        path = Path(self.file).expanduser()
+        path = expanded(self.file)
         array = read_array(path, self.key)
         records = records_of(array, one_line(path.name), self.layout, card)
         count = len(array)
@@ -90,7 +91,7 @@ class ArrayFile:
 
     def _beside(self, path: Path, setting: str, name: str, count: int) -> np.ndarray:
         """Return the labels or ids: an array of the same file, or one of a file of its own."""
-        other = Path(name).expanduser()
+        other = expanded(name)
         if other.suffix.lower() in READERS:
             array = read_array(other, None, f"dataset.{setting}")
         else:

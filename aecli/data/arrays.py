@@ -85,6 +85,34 @@ class Names:
         return self.key
 
 
+class _Listed(Exception):  # noqa: N818 (no error: it ends the reading once the names are known)
+    pass
+
+
+class _Listing(Names):
+    """Ends the reading of a file with the names of its arrays."""
+
+    def refuse(self) -> None:
+        raise _Listed
+
+    def one_of(self, names: list[str]) -> str:
+        raise _Listed(*names)
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the names of the arrays in a file; none of an array without a name.
+
+    None, too, of a file that cannot be read: whoever reads it says why.
+    """
+    try:
+        READERS[path.suffix.lower()](path, _Listing(path, None, ""))
+    except _Listed as found:
+        return list(map(str, found.args))
+    except Exception:  # whatever the reading of arbitrary bytes can raise
+        return []
+    return []
+
+
 def _npy(path: Path, names: Names) -> np.ndarray:
     names.refuse()
     with path.open("rb") as file:

@@ -11,6 +11,7 @@ from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from aecli.errors import SettingError
+from aecli.patterns import expanded
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
 def data_root(root: str | None) -> Path:
     """Return the folder for data sets: `dataset.root`, or the platform's cache directory."""
-    return Path(root).expanduser() if root else Path(user_cache_dir("aecli"))
+    return expanded(root) if root else Path(user_cache_dir("aecli"))
 
 
 def holds(name: str, folder: str, sha256: Mapping[str, str], root: str) -> bool:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +16,7 @@ from aecli.data.picture_cache import decoded
 from aecli.data.picture_files import Layout, as_text, find, places
 from aecli.data.records import Card, Records
 from aecli.errors import SettingError, check_choice, check_int, check_list, refused
+from aecli.patterns import expanded
 from aecli.pictures import RESIZE, Depth, Reading
 from aecli.text import counted, dimensions, one_line
 
@@ -85,7 +85,7 @@ class ImageFolder:
                 "dataset.root: must be the path of a folder of pictures, such as"
                 " dataset.root=photos"
             )
-        pictures = find(Path(root).expanduser())
+        pictures = find(expanded(root))
         pixels, unread = decoded(pictures, self.reading(card), self.reading(None))
         for number, why in unread.items():
             files_log.warning("%s: %s", one_line(pictures.names[number]), why)

@@ -275,7 +275,8 @@ class DataModule(pl.LightningDataModule):
         """Return what tells one set of examples from another: their number and their names."""
         digest = hashlib.blake2b(str(len(records)).encode(), digest_size=16)
         if records.ids is not None:
-            digest.update("\0".join(map(str, records.ids)).encode())
+            names = "\0".join(map(str, records.ids))
+            digest.update(names.encode(errors="surrogatepass"))
         return digest.hexdigest()
 
     def _examples(self, records: Records, card: Card) -> Examples:

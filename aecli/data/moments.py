@@ -12,6 +12,8 @@ from aecli.data.mapped import as_tensor, mapping_of, one_thread, release
 from aecli.errors import SettingError
 from aecli.progress import Tracked
 
+LARGEST = 1e30
+"""Of a number: the difference of two of these, and its square's root, are in float32."""
 SHOWN = 5
 """Places of numbers that cannot be used."""
 CHUNK = 1 << 19
@@ -68,14 +70,14 @@ def moments(array: np.ndarray, rows: Tensor) -> Moments:
 
 @one_thread()
 def check_values(array: np.ndarray, name: str) -> None:
-    """Refuse numbers that are not finite, and those that float32 cannot hold.
+    """Refuse numbers that are not finite, and those that float32 cannot hold, or not subtract.
 
     Raises `SettingError` with how many there are, and where; `name` is the file's.
     """
     dtype, mapping = array.dtype, mapping_of(array)
     if dtype.kind == "f":
-        most = min(float(np.finfo(kind).max) for kind in (dtype, np.float32))
-        what = "numbers that are not finite" + ", or too large for float32" * (dtype.itemsize > 4)
+        most = min(float(np.finfo(dtype).max), LARGEST)
+        what = "numbers that are not finite" + f", or beyond ±{LARGEST:g}" * (dtype.itemsize > 2)
     elif dtype.itemsize > 2:
         most, what = EXACT, f"integers beyond ±{EXACT:,}, which float32 would round"
     else:

@@ -17,7 +17,7 @@ from aecli.data.mapped import read_into
 from aecli.data.ranges import Ranges, blocks
 from aecli.data.shard_headers import TOKENS, Shard, header
 from aecli.errors import SettingError, shortened
-from aecli.files import matching
+from aecli.patterns import expanded, matching
 from aecli.text import counted, first_line, one_line
 
 MOST_FILES = 100_000
@@ -216,7 +216,7 @@ def _found(files: Any, setting: str) -> list[Path]:
         raise SettingError(f"{setting}: needs Linux, macOS or BSD, whose files are read by place")
     found: dict[Path, None] = {}
     for pattern in patterns:
-        place = Path(pattern).expanduser()
+        place = expanded(pattern)
         matches = [place]
         if not place.exists():
             try:

@@ -30,6 +30,8 @@ from aecli.data.table_columns import (
 )
 from aecli.data.table_files import read_table
 from aecli.errors import SettingError, check_choice, check_list, refused
+from aecli.patterns import expanded
+from aecli.size import check_fits
 from aecli.text import one_line
 from aecli.untrusted import MOST_NODES
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 SCALES = ("standard", "robust", "minmax", "none")
+LONGEST = 4096
+"""Characters of a name, and of a class: in an array of texts all take the room of the longest."""
 SPARE = 1000
 """Values that a checkpoint has beside those of the columns."""
 SPLITS = {
@@ -106,7 +110,7 @@ class TableFile:
             raise SettingError(
                 "dataset.file: must be the path of a table, such as dataset.file=people.csv"
             )
-        path = Path(self.file).expanduser()
+        path = expanded(self.file)
         texts = card.texts if isinstance(card, TableCard) else ()
         id, label = self.roles["id"], self.roles["label"]
         table = read_table(path, self.separator, self.decimal, texts, id, label)
@@ -266,7 +270,16 @@ def _present(values: "Series", setting: str) -> np.ndarray:
     if missing := int(values.isna().sum()):
         raise SettingError(f"dataset.{setting}={one_line(values.name)}: {missing:,} are missing")
     array = values.to_numpy()
-    return array.astype(str) if array.dtype.kind == "O" else array
+    if array.dtype.kind != "O":
+        return array
+    longest = max(map(len, map(str, array)), default=0)
+    if longest > LONGEST:
+        raise SettingError(
+            f"dataset.{setting}={one_line(values.name)}: has an entry of {longest:,} characters;"
+            f" must have {LONGEST:,} at most"
+        )
+    check_fits(f"dataset.{setting}={one_line(values.name)}", 4 * len(array) * longest)
+    return array.astype(str)
 
 
 def _splits(values: np.ndarray) -> dict[str, Tensor]:

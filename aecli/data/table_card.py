@@ -128,14 +128,19 @@ class TableCard(Card):
         return stored.to(torch.float32, copy=True)
 
     def restored(self, x: Tensor) -> "DataFrame":
-        """Return a table in the file's units; of a category the likeliest text."""
+        """Return a table in the file's units; of a category the likeliest text.
+
+        Of examples, what their mask calls missing is so, and a category that is unknown.
+        """
         import pandas
 
         found = {}
-        for column, values in zip(self.columns, self.leaving(x).numpy(force=True).T, strict=True):
+        for column, values in zip(self.columns, self.given(x).numpy(force=True).T, strict=True):
+            missing = np.isnan(values)
             if column.kind == CATEGORY:
-                found[column.name] = np.array(column.categories, object)[values.astype(int)]
-            elif column.kind == INTEGER:
+                places = np.where(missing, table_graph.NONE, values).astype(int)
+                found[column.name] = np.array([*column.categories, None], object)[places]
+            elif column.kind == INTEGER and not missing.any():
                 found[column.name] = values.round().clip(-EXACT, EXACT).astype(np.int64)
             else:
                 found[column.name] = values

@@ -107,7 +107,7 @@ def _columnar(path: Path, ending: str) -> "DataFrame":
             CELL * about.num_rows * about.num_columns,
         )
         check_fits(f"{one_line(path)}: the table", size)
-        frame = file.read().to_pandas()
+        frame = _unfolded(path).to_pandas()
     else:
         with pyarrow.memory_map(str(path)) as mapped:
             frame = _feather(path, pyarrow.ipc.open_file(mapped)).to_pandas()
@@ -116,6 +116,29 @@ def _columnar(path: Path, ending: str) -> "DataFrame":
     frame.columns = [str(name).strip() for name in frame.columns]
     _check_names(list(frame.columns), path)
     return frame.reset_index(drop=True)
+
+
+def _unfolded(path: Path) -> Any:
+    """Return the table of a Parquet file; stop where its texts would not fit the memory.
+
+    In the file a text that repeats stands once.
+    """
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    schema = ParquetFile(path).schema_arrow
+    is_text = pyarrow.types.is_string, pyarrow.types.is_large_string
+    texts = [field.name for field in schema if any(is_one(field.type) for is_one in is_text)]
+    table, size = ParquetFile(path, read_dictionary=texts).read(), 0
+    for name in texts:
+        place, field = schema.get_field_index(name), schema.field(name)
+        folded = table.column(place)
+        for chunk in folded.chunks:
+            lengths = pyarrow.compute.binary_length(chunk.dictionary)
+            size += pyarrow.compute.sum(lengths.take(chunk.indices)).as_py() or 0
+        check_fits(f"{one_line(path)}: the table", PARSED * size)
+        table = table.set_column(place, field, folded.cast(field.type))
+    return table
 
 
 def _feather(path: Path, file: Any) -> Any:

@@ -47,9 +47,10 @@ class TrueDictionary:
       s_i² = 1 − ‖A_i‖².
     - Trees: the first features are the roots, those after them their children, level by level. A
       child can be active only where its parent is. Of the children of an `exclusive` parent that
-      would be active at once, one is, each as likely. That they are still active about p_i of the
-      time, p̃_i = min(1, p_i / p_parent · (1 + Σ_{siblings} p_j / p_parent)), the sum for exclusive
-      parents only; p̃_i = p_i of roots and of features in no tree.
+      would be active at once, one is, each as likely. To make up for that,
+      p̃_i = min(1, p_i / p_parent · (1 + Σ_{siblings} p_j / p_parent)), the sum for exclusive
+      parents only; p̃_i = p_i of roots and of features in no tree. It does so in part: a feature
+      in a tree is active less often than p_i, the less the deeper.
     - Magnitudes: c_i = max(0, m_i + σ_i ν) · c_parent / m_parent, ν ~ N(0, 1), the last factor for
       children only; m_i falls evenly from `magnitudes[0]` to `magnitudes[1]`, and
       σ_i ~ |N(deviation[0], deviation[1]²)| once and for all.

@@ -143,7 +143,8 @@ class Matryoshka(BatchTopK):
 @torch.no_grad()
 def threshold_of(k: int, encoder: Encoder) -> float:
     """Return the number above which k pre-activations of a row are in the mean; at least 0."""
-    some = replace(encoder, x=encoder.x[:START_AT])
+    every = max(1, len(encoder.x) // START_AT)  # from all over them
+    some = replace(encoder, x=encoder.x[::every][:START_AT].contiguous())
     collector = LargestOfBatch(k, some)
     for a in some.chunks():
         collector.add(a)

@@ -21,6 +21,7 @@ from aecli.data.shard_headers import TOKENS
 from aecli.data.shards import Shards
 from aecli.errors import SettingError
 from aecli.npy import npy_header
+from aecli.patterns import expanded
 from aecli.runs.load import Loaded
 from aecli.text import first_line, one_line, printable
 from aecli.untrusted import read_bytes
@@ -63,7 +64,7 @@ class Origins:
         rows = self.split.examples.file
         self.shards = rows if isinstance(rows, Shards) else None
         file = loaded.config.dataset.get("file")
-        self.file = Path(str(file)).expanduser() if file else None
+        self.file = expanded(str(file)) if file else None
         self._vocabularies: dict[Path, list[str] | None] = {}
         self._names = _told_apart([path for path, _ in self._files()])
         for path, count in self._files():

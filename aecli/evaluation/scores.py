@@ -151,8 +151,11 @@ class NearestCodes:
         return self._distance(batch, self._neighbors + 1)  # the nearest is the example itself
 
     def _distance(self, batch: Batch, number: int) -> Tensor:
-        distances, _ = self._nearest.kneighbors(_codes(self._model, batch), number)
-        return torch.from_numpy(distances[:, -1])
+        z = _codes(self._model, batch)
+        distances = np.full(len(z), np.nan)  # of a code that is not finite
+        if (finite := np.isfinite(z).all(axis=1)).any():
+            distances[finite] = self._nearest.kneighbors(z[finite], number)[0][:, -1]
+        return torch.from_numpy(distances)
 
 
 def mahalanobis(model: Autoencoder, training: Iterable[Batch]) -> Score:

@@ -20,10 +20,11 @@ def check_splits(model: Autoencoder, data: DataModule, names: Sequence[str], opt
 
     What is scaled by the ends of the training split may leave [0, 1] in the others. They are not
     read where the likelihood is one of any number, or no density: a little beyond the ends it is a
-    loss like any other.
+    loss like any other. Nor where it leaves out what it does not know, as one of tables does.
     """
     likelihood = model.likelihood
-    for name in names if likelihood.support and likelihood.is_density else ():
+    has_ends = likelihood.support and likelihood.is_density and not likelihood.leaves_out_missing
+    for name in names if has_ends else ():
         values = data.values(name)
         if not likelihood.supports(values).all():
             raise SettingError(
@@ -56,8 +57,10 @@ def check_examples(
         values = x[first]
         whose = "" if split == NEW else f" of the {split} split"
         way_out = ", or leave the example out" if split == NEW else ""
+        has = f"values from {values.min():g} to {values.max():g} on the scale of the model's input"
+        if likelihood.leaves_out_missing:
+            has = "a category that the training split does not have"
         raise SettingError(
-            f"kind={kind}: example {one_line(ids[first])}{whose} has values from"
-            f" {values.min():g} to {values.max():g} on the scale of the model's input, and the"
-            f" run's likelihood is one of values {likelihood.support} alone; use kind=mse{way_out}"
+            f"kind={kind}: example {one_line(ids[first])}{whose} has {has}, and the run's"
+            f" likelihood is one of values {likelihood.support} alone; use kind=mse{way_out}"
         )

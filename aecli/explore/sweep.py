@@ -9,7 +9,7 @@ from aecli.errors import SettingError
 from aecli.overrides import key_of
 from aecli.runs.load import Loaded
 from aecli.runs.paths import OVERRIDES, shown
-from aecli.runs.records import ELSEWHERE, HIDDEN, PLACES, SOURCE, Value, ordered, value_text
+from aecli.runs.records import ELSEWHERE, HIDDEN, SOURCE, Value, ordered, places_of, value_text
 from aecli.text import one_line
 from aecli.tree import leaves
 from aecli.untrusted import read_yaml
@@ -109,18 +109,20 @@ def check_same_data(runs: Sequence[Loaded]) -> None:
 
 
 def _data(run: Loaded) -> dict[str, Any]:
-    dataset = plain(run.config.dataset).items()
-    kept = {f"dataset.{key}": value for key, value in dataset if key not in ALONE}
+    dataset = plain(run.config.dataset)
+    alone = ALONE if places_of(dataset) else {*ALONE} - {"root"}
+    kept = {f"dataset.{key}": value for key, value in dataset.items() if key not in alone}
     return {"dataset": run.choices["dataset"], **kept}
 
 
 def _settings(run: Loaded, *, hidden: bool = False) -> dict[str, Value]:
     """Return the settings of a run by the keys that are typed, and `hidden` ones, too."""
     found: dict[str, Value] = {}
+    places = places_of(plain(run.config.dataset))
     for key, value in leaves(plain(run.config)):
         parts = key.split(".")
         follows = parts[0] == "model" and len(parts) > 2 and parts[1] in PARTS
-        elsewhere = parts[0] in ELSEWHERE or key in PLACES or key.startswith(SOURCE)
+        elsewhere = parts[0] in ELSEWHERE or key in places or key.startswith(SOURCE)
         if not (follows or elsewhere or (parts[-1].startswith(HIDDEN) and not hidden)):
             is_list = isinstance(value, list)
             found[key] = f"[{','.join(map(str, value))}]" if is_list else value

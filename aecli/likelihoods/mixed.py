@@ -34,6 +34,7 @@ class Mixed(Likelihood):
     """
 
     leaves_out_missing = True
+    support = "of the categories that the training split has"
     numbers: Tensor
     """Which of the D are numbers, int64."""
     place: Tensor
@@ -100,6 +101,20 @@ class Mixed(Likelihood):
         there[:, self.mask.start :] = 0
         return there
 
+    def supports(self, x: Tensor) -> Tensor:
+        """Return which of the D numbers of x `(B, D)` do not belong to an unknown category.
+
+        One is there and has no 1: `log_prob` leaves it out as if it was missing.
+        """
+        there = _and_one(self.counted(x), 0.0)
+        known = torch.ones_like(there, dtype=torch.bool)
+        for group in self.categories():
+            blocks = _taken(_and_one(x, 0.0), group)
+            is_known = (blocks != 0).any(dim=-1) | (_taken(there, group) == 0).all(dim=-1)
+            spread = is_known[..., None].expand_as(blocks).flatten(-2)
+            known = known.index_copy(-1, group.flatten(), spread)
+        return known[..., :-1]
+
     def errors(self, mean: Tensor, x: Tensor) -> Tensor:
         """Return the squared errors `(B, D)`, 0 of a missing entry and of the mask itself."""
         return (mean - x).square() * self.counted(x)
@@ -136,7 +151,7 @@ class MixedVariables:
         return mean
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return Σ_j log p(x_j|z) over the columns that are there, `(…)`."""
+        """Return Σ_j log p(x_j|z) over the columns that are there, and known, `(…)`."""
         likelihood = self.likelihood
         there = likelihood.counted(value)
         x = value.index_select(-1, likelihood.numbers)

@@ -167,10 +167,10 @@ class Activity:
         return dict(zip(("mean_activation", "l0", "dead_share"), values.tolist(), strict=True))
 
     @property
-    def unit_means(self) -> Tensor:
-        """Mean activation ρ̂_j of each unit, `(K,)`; over all processes."""
+    def unit_means(self) -> Tensor | None:
+        """Mean activation ρ̂_j of each unit, `(K,)`; over all processes. None without any codes."""
         self._take()
-        return self._means()[:-1]
+        return None if self._sums is None else self._means()[:-1]
 
     def _means(self) -> Tensor:
         assert self._sums is not None, "no codes were added"

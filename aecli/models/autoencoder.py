@@ -87,7 +87,6 @@ class Autoencoder(pl.LightningModule):
         self.sparsity = sparsity
         self.likelihood = likelihood
         self.optimization = optimizer
-        self.histograms: dict[str, Tensor] = {}
         self._train, self._activity = Means(), Activity(sparsity)
         self._validation: SplitLosses | None = None
         self._last_step = LastStep(math.inf, 1.0)
@@ -272,10 +271,14 @@ class Autoencoder(pl.LightningModule):
             self.logger.log_metrics(named, self.global_step - 1)
             self.logger.save()
 
+    def histograms(self) -> dict[str, Tensor]:
+        """Return what TensorBoard draws of the epoch that ends, over all processes."""
+        means = self._activity.unit_means
+        return {} if means is None else {"mean_activation_of_units": means}
+
     def training_values(self) -> dict[str, float]:
-        """Return the means over the epoch that ends, keep its histograms, and start anew."""
+        """Return the means over the epoch that ends, and start anew."""
         values = self._train.compute() | self._activity.compute()
-        self.histograms = {"mean_activation_of_units": self._activity.unit_means}
         self._train, self._activity = Means(), Activity(self.sparsity)
         return values
 

@@ -140,10 +140,13 @@ class Dictionary(SparseCoder):
         return self._fit
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Add up the terms and the fit."""
+        """Add up the terms and the fit on x, and the squared error before it was binarized."""
         if self._validation is None:
             self._validation = self.losses()
-        self._validation.add(batch, {})
+        if batch.target is not None or torch.equal(batch.original, batch.x):
+            return self._validation.add(batch, {})
+        error = self.likelihood.mse(self.reconstruct(batch.original), batch.original)
+        return self._validation.add(batch, {"mse": error.mean()})
 
     def on_train_start(self) -> None:
         """Look once how long latents were not active."""
@@ -157,12 +160,17 @@ class Dictionary(SparseCoder):
                 self.W_dec.div_(torch.linalg.vector_norm(self.W_dec, dim=1, keepdim=True))
         self.sparsity.after_step()
 
+    def histograms(self) -> dict[str, Tensor]:
+        """Return what TensorBoard draws of the epoch that ends, over all processes."""
+        if self._fit is None or not self._fit.count:
+            return {}
+        rates = self._fit.rates.clamp_min(0.5 / self._fit.number)
+        return {"log10_of_the_firing_rates": rates.log10()}
+
     def training_values(self) -> dict[str, float]:
         """Return the means and the fit over the epoch that ends, and start anew."""
         values = self._train.compute()
         if self._fit is not None and self._fit.count:
             values |= self._fit.compute()
-            rates = self._fit.rates.clamp_min(0.5 / self._fit.count).log10()
-            self.histograms = {"log10_of_the_firing_rates": rates}
         self._train, self._fit = Means(), None
         return values

@@ -112,8 +112,12 @@ class Fit:
     @property
     def rates(self) -> Tensor:
         """The share of the rows on which each latent was active, `(n,)`."""
-        count = total(self._active.new_tensor([self.count]))
-        return total(self._active) / count
+        return total(self._active) / self.number
+
+    @property
+    def number(self) -> int:
+        """How many rows there were, in all processes."""
+        return int(total(self._active.new_tensor([self.count])))
 
 
 def _squares(rows: Tensor) -> Tensor:

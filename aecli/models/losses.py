@@ -100,7 +100,9 @@ class Losses:
 
     def _with_penalty(self, means: Means, activity: Activity) -> dict[str, float]:
         values = means.compute()
-        penalty = float(self.model.sparsity.penalty(activity.unit_means))
+        of_units = activity.unit_means
+        assert of_units is not None, "a split has examples"
+        penalty = float(self.model.sparsity.penalty(of_units))
         return values | {
             "loss": values["loss"] - values["penalty"] + penalty,
             "penalty": penalty,

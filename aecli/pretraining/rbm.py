@@ -24,7 +24,8 @@ class RBM(Greedy):
     & Salakhutdinov 2006, and their code). Weights start at N(0, 0.1²), biases at 0.
 
     Args:
-        lr, linear_lr: rates > 0 of the stochastic layers and of a linear code layer.
+        lr: rate > 0 of the stochastic layers.
+        linear_lr: that of a linear code layer.
         momentum: of the first five epochs, and of those after them.
         weight_decay: ≥ 0, on W.
     """

@@ -19,7 +19,9 @@ class Sparse(Greedy):
 
     Args:
         epochs: times `iterations` of L-BFGS for each layer.
-        target, weight, weight_decay: ρ, β and λ.
+        target: ρ, the mean activation that each unit shall have.
+        weight: β, of the penalty.
+        weight_decay: λ.
         iterations: of L-BFGS in an epoch.
     """
 

@@ -1,5 +1,6 @@
 """What a checkpoint carries of its run: written whole, read without running anything."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ from aecli.data.files import holds
 from aecli.data.records import card_of
 from aecli.errors import SettingError, check_int
 from aecli.models import Autoencoder
+from aecli.patterns import expanded
 from aecli.runs.archive import CHECKSUM, load_archive
 from aecli.runs.checksum import checksum
-from aecli.runs.paths import CONFIG, HYDRA
+from aecli.runs.paths import CONFIG, HYDRA, files_of
 from aecli.schemas import TrainConfig
 from aecli.text import first_line, one_line
 from aecli.untrusted import check_tree, read_yaml, resolved
@@ -56,8 +58,6 @@ class Stored(NamedTuple):
     """Optimizer steps that the checkpoint has seen."""
 
 
-PLACES = ("root", "file", "files", "targets")
-"""Settings of a data set that say where it lies."""
 STANDARD = "aecli.priors.Standard"
 """The prior of checkpoints from before there was a group of them, too."""
 NO_PART = ("launcher", "sweeper")
@@ -77,9 +77,8 @@ def pack(
     """Return what a checkpoint carries under `KEY`: plain values, so that it loads safely."""
     values = plain(config)
     values["plugins"] = list(dict.fromkeys([*values.get("plugins", []), *plugins.used(values)]))
-    for key in PLACES:
-        if place := values["dataset"].get(key):
-            values["dataset"][key] = _absolute(place)
+    dataset = values["dataset"]
+    values["dataset"] = dataset | {k: _absolute(place) for k, place in files_of(dataset).items()}
     return {
         "version": __version__,
         "config": values,
@@ -92,7 +91,7 @@ def _absolute(place: Any) -> Any:
     """Return a path, a pattern of paths, or a list of such, as it is said from any folder."""
     if isinstance(place, list):
         return list(map(_absolute, place))
-    return str(Path(place).expanduser().resolve())
+    return os.path.abspath(expanded(place))  # noqa: PTH100 (a link keeps its name)
 
 
 def pack_data(data: DataModule) -> dict[str, Any]:

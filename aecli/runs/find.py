@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aecli.config import is_sweep
 from aecli.errors import SettingError
+from aecli.patterns import expanded
 from aecli.runs.paths import (
     BEST,
     LAST,
@@ -58,7 +59,7 @@ def find(spec: str, output_dir: str = OUTPUTS) -> list[Run]:
         return [_latest(Path(output_dir))]
     if output_dir != OUTPUTS and not is_sweep():  # a sweep of evaluations keeps its logs there
         raise SettingError(f"output_dir={output_dir}: goes with run=latest, not with run={spec}")
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     if path.is_file():
         # What is made of a file that lies elsewhere gets a folder of its own beside it.
         return [Run(run_of(path) or path.with_name(f"{path.stem}-aecli"), path)]

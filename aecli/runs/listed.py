@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aecli.errors import SettingError
+from aecli.files import refuse_links
 from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import (
     BEST,
@@ -23,6 +24,7 @@ from aecli.runs.paths import (
     PICTURES,
     SAMPLES,
     checkpoint_path,
+    shown,
 )
 from aecli.untrusted import read_yaml
 
@@ -33,11 +35,13 @@ STARTING = 600
 KEYS = {"model", "dataset", "trainer", "likelihood", "objective", "pictures_every", "output_dir"}
 """What the settings of every run have; those of other programs that use Hydra have not."""
 OURS = re.compile(
-    rf"{re.escape(METRICS)}|{re.escape(ERROR)}|{re.escape(LOCK)}|train\w*\.log"
+    rf"{re.escape(METRICS)}|{re.escape(ERROR)}|{re.escape(LOCK)}"
+    r"|train(_ddp_process_\d+)?\.log"
     r"|\.hydra/(config|hydra|overrides)\.yaml"
     rf"|{CHECKPOINTS}/({BEST}|{LAST})\.ckpt"
-    rf"|{PICTURES}/(\w[\w.-]*\.png|top_rows\.(csv|html))"
-    rf"|{SAMPLES}/[a-z_]+(-\d+)?\.(npz|png)"
+    rf"|{PICTURES}/((reconstructions|filters|activations|codes|firing_rates|gap|gradients"
+    r"|aggregate|generated)\.png|top_rows\.(csv|html))"
+    rf"|{SAMPLES}/(prior|reconstruct|interpolate|manifold|traverse)(-\d+)?\.(npz|png)"
     r"|events\.out\.tfevents\.[^/]*|projector_config\.pbtxt"
     r"|\d{5,}/codes/(metadata\.tsv|sprite\.png|tensors\.tsv)"
     r"|(.*/)?\.[^/]*\.part"  # of a writer that was killed
@@ -89,7 +93,7 @@ def _listed(directory: Path, now: float) -> Listed | None:
             if not is_ours(directory):
                 return None
             config = read_yaml(directory / CONFIG)
-            choices = _of(read_yaml(directory / HYDRA), "hydra", "runtime", "choices") or {}
+            choices = _of(read_yaml(directory / HYDRA), "hydra", "runtime", "choices")
     except (SettingError, OSError):
         return Listed(directory, DAMAGED, "", "", None, None, None, size, changed)
     asked = metrics.get("asked_epochs", _of(config, "trainer", "max_epochs"))
@@ -97,8 +101,8 @@ def _listed(directory: Path, now: float) -> Listed | None:
     return Listed(
         directory,
         _state(directory, "epochs" in metrics, now - changed),
-        str(choices.get("model", "")),
-        str(choices.get("dataset", "")),
+        str(_of(choices, "model") or ""),
+        str(_of(choices, "dataset") or ""),
         metrics.get("epochs"),
         asked if isinstance(asked, int) else None,
         best if isinstance(best, int | float) else None,
@@ -136,6 +140,20 @@ def foreign_files(directory: Path) -> list[str]:
     """Return what aecli does not write in a run's directory, as paths in it; a link is one."""
     paths = (Path(entry.path).relative_to(directory) for entry in _files(str(directory)))
     return sorted(str(path) for path in paths if not OURS.fullmatch(path.as_posix()))
+
+
+def refuse_links_in(directory: Path) -> None:
+    """Refuse a run that has a link, or what is no file, in the place of a file that aecli writes.
+
+    What is written into a run that may be a stranger's must not end up somewhere else.
+    """
+    for entry in _files(str(directory)):
+        path = Path(entry.path)
+        if OURS.fullmatch(path.relative_to(directory).as_posix()):
+            refuse_links(path)
+            if not entry.is_file():
+                raise SettingError(f"{shown(path)}: is no ordinary file; move it away")
+    refuse_links(directory / ".hydra", *directory.glob("[0-9]*"), *directory.glob("[0-9]*/codes"))
 
 
 def is_locked(directory: Path) -> bool:

@@ -10,8 +10,10 @@ from omegaconf import DictConfig
 
 from aecli.build import build
 from aecli.data import Card, DataModule, Records
+from aecli.data.arrays import names_in
 from aecli.errors import SettingError
 from aecli.models import Autoencoder
+from aecli.patterns import expanded
 from aecli.runs.checkpoint import Kept, Stored, only_setting_errors, opened
 from aecli.runs.find import Run
 from aecli.text import one_line
@@ -82,10 +84,22 @@ class Loaded:
         return replace(self, config=config)
 
     def _of_its_own_files(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what new files of activations do not take over from the run's, as it is then."""
-        if "files" not in self.config.dataset:
-            return self._no_targets
-        found: dict[str, Any] = {"drop": None}
+        """Return what new files do not take over from the run's, as it is then.
+
+        Of a table that is its split. Of an array that are the files of its labels and ids, and the
+        names of arrays that the new file does not have.
+        """
+        dataset = self.config.dataset
+        if "files" not in dataset:
+            found = self._no_targets
+            if "split" in dataset:
+                found["split"] = None
+            if "ids" in dataset and settings.get("file"):
+                there = names_in(expanded(settings["file"]))
+                named = ("key", "labels", "ids")
+                found |= {name: None for name in named if dataset[name] not in there}
+            return found
+        found = {"drop": None}
         for place, key in (("files", "key"), ("targets", "target_key")):
             files = settings.get(place)
             names = [files] if isinstance(files, str) else list(files or ())

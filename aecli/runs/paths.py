@@ -9,10 +9,11 @@
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -30,6 +31,11 @@ CONFIG, OVERRIDES, HYDRA = (Path(".hydra") / f"{n}.yaml" for n in ("config", "ov
 PICTURES, SAMPLES = "eval", "samples"
 """Folders in a run's directory."""
 
+PLACES = ("root", "file", "files", "targets")
+"""Settings of a data set that say where it lies."""
+OF_ARRAYS = ("labels", "ids")
+"""Settings that name an array in its file, or a file."""
+
 SWEEP = "multirun.yaml"
 
 LOCK = ".lock"
@@ -37,6 +43,13 @@ LOCK = ".lock"
 
 ERROR = "error.txt"
 """In the directory of a sweep's job: why it failed."""
+
+
+def files_of(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings of a data set that name files or folders: paths, patterns, lists."""
+    named = [*PLACES, *(["drop"] if "files" in dataset else [])]
+    named += [key for key in OF_ARRAYS if "." in str(dataset.get(key))]
+    return {key: value for key in named if (value := dataset.get(key))}
 
 
 def checkpoint_path(directory: Path, name: str) -> Path:
@@ -70,7 +83,7 @@ def failures(jobs: Iterable[Path]) -> list[str]:
 def number_of(job: Path) -> tuple[int, str]:
     """Return what sorts a sweep's jobs as they were numbered, 2 before 10."""
     number = job.name.split("_")[0]
-    return (int(number) if number.isdigit() else -1, job.name)
+    return (int(number) if number.isdecimal() else -1, job.name)
 
 
 def newest(outputs: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from glob import glob
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, TypeGuard
 from aecli.errors import SettingError
 from aecli.overrides import key_of
 from aecli.runs.metrics_file import read_metrics
-from aecli.runs.paths import CONFIG, OVERRIDES, number_of
+from aecli.runs.paths import CONFIG, OVERRIDES, SWEEP, number_of
 from aecli.text import first_line, one_line
 from aecli.tree import leaves
 from aecli.untrusted import CODE_DIM, read_yaml, size_of_code
@@ -35,7 +36,8 @@ ELSEWHERE = (
 )
 """Root keys that are no settings of the model, its data or its training."""
 PLACES, SOURCE = ("dataset.root", "dataset.source"), "dataset.source."
-"""Where the data lies. The option of `dataset` says which it is."""
+"""Where the data lies. The option of `dataset` says which it is, but for a folder of images."""
+FOLDER = "aecli.data.ImageData"
 HIDDEN = "_"
 """What the last part of a key begins with that nobody types, such as `model._target_`."""
 HIGHER_IS_BETTER = (
@@ -54,8 +56,11 @@ HIGHER_IS_BETTER = (
     "f1",
     "precision",
     "recall",
+    "probe_converged",
 )
 """Metrics of which more is better; of all others less is."""
+BEST_AT_1 = ("norm_ratio",)
+"""Metrics of which neither more nor less is better."""
 HIGHER_OF = ("generated_precision_", "generated_recall_")
 """How metrics begin that there are several of, and of which more is better."""
 
@@ -83,6 +88,8 @@ class Record(NamedTuple):
     """Of the aecli that trained it, "" if unknown."""
     own: Mapping[str, bool] = {}
     """The test metrics of plugins: whether more is better."""
+    is_pruned: bool = False
+    """Whether a search has ended it early, by a comparison with others."""
 
 
 def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
@@ -94,7 +101,7 @@ def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
     Raises `SettingError` if there are none.
     """
     if not specs:
-        sweeps = sorted(output_dir.glob("sweeps/*/"), key=lambda path: path.stat().st_mtime_ns)
+        sweeps = sorted(output_dir.glob("sweeps/*/"), key=_begun)
         found = next((runs for sweep in reversed(sweeps) if (runs := list(_below(sweep)))), None)
         found = found or list(_below(output_dir))
         if not found:
@@ -112,17 +119,22 @@ def find(specs: Sequence[str], output_dir: Path) -> list[Path]:
 
 def read(directories: Iterable[Path]) -> list[Record]:
     """Return the records of the finished runs; log the names of the others, and why."""
-    records, unfinished, damaged = [], [], []
+    records, unfinished, pruned, damaged = [], [], [], []
     for directory in directories:
         try:
-            if record := read_record(directory):
-                records.append(record)
-            else:
+            record = read_record(directory)
+            if record is None:
                 unfinished.append(directory.name)
+            elif record.is_pruned:
+                pruned.append(directory.name)
+            else:
+                records.append(record)
         except SettingError as error:
             damaged.append(first_line(error))
     if unfinished:
         log.warning("left out, not finished: %s", some(unfinished))
+    if pruned:
+        log.warning("left out, ended early by the search: %s", some(pruned))
     for reason in damaged[:MOST_REASONS]:
         log.warning("left out: %s", one_line(reason))
     if len(damaged) > MOST_REASONS:
@@ -143,7 +155,7 @@ def matching(records: Sequence[Record], wanted: Sequence[str]) -> list[Record]:
         texts = BETWEEN.split(allowed)
         records = [r for r in records if _is_among(r.settings.get(key), texts)]
         if not records:
-            known = some([value_text(value) for value in values])
+            known = some(["null" if value is None else value_text(value) for value in values])
             raise SettingError(f"{text}: no run has it; {key} is one of {known}")
     return list(records)
 
@@ -160,6 +172,15 @@ def more_is_better(metric: str, records: Iterable[Record] = ()) -> bool:
     return name in HIGHER_IS_BETTER or name.startswith(HIGHER_OF) or name.endswith("accuracy")
 
 
+def loss_of(metric: str, value: float, records: Iterable[Record] = ()) -> float:
+    """Return a number that is less the better the value of a metric is."""
+    if metric.rpartition("/")[2] in BEST_AT_1:
+        return abs(value - 1)
+    return -value if more_is_better(metric, records) else value
+
+
+LARGEST = 1e100
+"""Of a metric, whose squares are added up; no model has such a one."""
 LONGEST = 40
 """Characters of a value that are printed."""
 
@@ -190,6 +211,13 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(map(one_line, names[:most])) + more
 
 
+def _begun(sweep: Path) -> int:
+    """Return when a sweep was begun: its folder changes later, too, by an evaluation."""
+    with suppress(OSError):
+        return (sweep / SWEEP).stat().st_mtime_ns
+    return sweep.stat().st_mtime_ns
+
+
 def _below(folder: Path) -> Iterator[Path]:
     def warn(error: OSError) -> None:
         log.warning("left out: %s: %s", one_line(error.filename), error.strerror)
@@ -210,18 +238,26 @@ def read_record(directory: Path) -> Record | None:
     if "epochs" not in metrics:
         return None
     try:
-        config, typed = (read_yaml(directory / name) for name in (CONFIG, OVERRIDES))
+        config, keys = read_yaml(directory / CONFIG), typed_keys(directory)
         settings = dict(_settings(config)) | {key: str(v) for key, v in metrics["choices"].items()}
-        keys = frozenset(key_of(override) for override in typed)
         version = str(metrics.get("version", ""))[:LONGEST]
         evaluation, own = _evaluation(metrics), _own(metrics)
-        return Record(directory, settings, keys, _metrics(metrics), evaluation, version, own)
+        values, is_pruned = _metrics(metrics), metrics.get("pruned") is True
+        return Record(directory, settings, keys, values, evaluation, version, own, is_pruned)
     except SettingError:
         raise
     except FileNotFoundError as error:
         raise SettingError(f"{one_line(error.filename)}: {error.strerror}") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SettingError(f"{one_line(directory)}: its files are not those of a run") from error
+
+
+def typed_keys(directory: Path) -> frozenset[str]:
+    """Return the keys that were typed for a run.
+
+    Raises whatever the reading of a damaged file raises.
+    """
+    return frozenset(key_of(override) for override in read_yaml(directory / OVERRIDES))
 
 
 def _metrics(stored: Mapping[str, Any]) -> dict[str, float]:
@@ -246,21 +282,28 @@ def _evaluation(stored: Mapping[str, Any]) -> dict[str, Value]:
 
 def _is_finite(value: Any) -> TypeGuard[float]:
     try:
-        return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+        is_number = isinstance(value, int | float) and type(value) is not bool
+        return is_number and abs(value) < LARGEST
     except OverflowError:  # a whole number beyond all floats
         return False
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
+    places = places_of(config.get("dataset") or {})
     for key, value in leaves(config):
         root = key.partition(".")[0]
-        if root in ELSEWHERE or key in PLACES or key.startswith(SOURCE):
+        if root in ELSEWHERE or key in places or key.startswith(SOURCE):
             continue
         if isinstance(value, str) and CODE_DIM.fullmatch(value):
             if (config.get("dataset") or {}).get("shape"):
                 yield key, size_of_code(value, config)
         elif not (isinstance(value, str) and "${" in value):  # it follows another setting
             yield key, _value(value)
+
+
+def places_of(dataset: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings of a data set that say where it lies, and not which it is."""
+    return () if dataset.get("_target_") == FOLDER else PLACES
 
 
 def _value(value: Any) -> Value:
@@ -274,7 +317,8 @@ BETWEEN = re.compile(r",(?![^\[]*\])")
 
 
 def _is_among(value: Value, allowed: Sequence[str]) -> bool:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = "null" if value is None else str(value)
+    text = text.lower() if isinstance(value, bool) else text
     # A bracket is that of a list, and not of a pattern.
     patterns = [pattern.replace("[", "[[]") for pattern in allowed]
     return any(fnmatchcase(text, pattern) for pattern in patterns) or any(

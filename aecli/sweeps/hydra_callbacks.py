@@ -20,9 +20,11 @@ from aecli.errors import SettingError
 from aecli.files import refuse_links
 from aecli.messages import of_omegaconf
 from aecli.overrides import key_of
-from aecli.runs.paths import SWEEP, as_typed, failures, lock, make_new, newest, shown
+from aecli.patterns import expanded
+from aecli.runs.listed import refuse_links_in
+from aecli.runs.paths import LOCK, SWEEP, as_typed, failures, lock, make_new, newest, shown
 from aecli.sweeps.slurm import watch_by_squeue
-from aecli.sweeps.study import without_password
+from aecli.sweeps.study import IDENTITY, STORAGE, without_password
 from aecli.text import installs, one_line, printable
 from aecli.untrusted import read_yaml
 
@@ -36,6 +38,10 @@ SILENCE = {
 
 class Failures(Callback):
     """Hydra's callback that names the jobs of a sweep that failed, at its end."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Let the sweep's folder be named by the job."""
+        HydraConfig.instance().set_config(config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print a line for each of them and exit with status 1, if there are any."""
@@ -149,7 +155,7 @@ def _take(config: DictConfig) -> str:
         if directory := next(newest(outputs), None):
             return str(directory)
         raise SettingError(f"resume=latest: no run under {outputs}/; aecli train makes one")
-    path = Path(resume).expanduser()
+    path = expanded(resume)
     if path.is_file() and path.parent.name == "checkpoints":
         path = path.parent.parent
     if not path.is_dir():
@@ -161,12 +167,13 @@ def _take(config: DictConfig) -> str:
     if not (path / ".hydra").is_dir():
         raise SettingError(f"resume={resume}: not a run's directory: it has no .hydra in it")
     refuse_links(path)
+    refuse_links_in(path)
     return str(path)
 
 
 def _take_sweep(config: DictConfig) -> str:
     """Return the directory of the sweep that `resume=` means."""
-    sweep = Path(config.resume).expanduser()
+    sweep = expanded(config.resume)
     if (sweep / ".hydra").is_dir():
         raise SettingError(f"resume={config.resume}: is a run, not a sweep; leave out --multirun")
     if not (sweep / SWEEP).is_file():
@@ -178,7 +185,10 @@ def _take_sweep(config: DictConfig) -> str:
     if before != _sweep_of(config.hydra.overrides.task):
         line = one_line(without_password(" ".join(map(quote, before))), 1000)
         raise SettingError(f"resume={config.resume}: that sweep was {line}; type the same line")
-    refuse_links(sweep)
+    jobs = list(sweep.glob("[0-9]*"))
+    refuse_links(sweep, *(sweep / name for name in (SWEEP, LOCK, STORAGE, IDENTITY)), *jobs)
+    for job in jobs:
+        refuse_links_in(job)
     return str(sweep)
 
 

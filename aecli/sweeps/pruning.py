@@ -30,14 +30,15 @@ class Pruning(Callback):
     def __init__(self, config: DictConfig, sweep: Path, number: int) -> None:
         self.trial = trial_of(open_study(config, sweep), number)
         self.objective = config.objective
+        self.has_pruned = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the objective; after a bad epoch let this be the last."""
-        value = trainer.callback_metrics.get(self.objective)
+        value = trainer.callback_metrics.get(f"val/{self.objective.removeprefix('val/')}")
         if value is None:
             return
         self.trial.report(float(value), trainer.current_epoch)
         last = trainer.current_epoch + 1 == trainer.max_epochs
         if not last and self.trial.should_prune():
             self.trial.set_user_attr(PRUNED, True)
-            trainer.should_stop = True
+            trainer.should_stop = self.has_pruned = True

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from aecli import files
 from aecli.errors import SettingError, check_bool, check_seed
+from aecli.patterns import expanded
 from aecli.runs.records import more_is_better
 from aecli.text import first_line, installs
 
@@ -31,6 +32,8 @@ OBJECTIVE, RETRY_OF = "objective", "retry of"
 HEARTBEAT, GRACE = 5, 30
 """Seconds between two signs of life of a trial in a database, and from the last until others take
 the trial over."""
+BEGINS = b'{"op_code"'
+"""How each line of a journal begins."""
 BLOCK = 1 << 16
 """Bytes that are looked at together for the end of a line."""
 CONNECT_SECONDS = 5
@@ -108,7 +111,7 @@ def _storage(place: str) -> "BaseStorage":
     Raises `SettingError` if it cannot be reached, without the password that the URL may hold.
     """
     try:
-        return _database(place) if "://" in place else _journal(Path(place).expanduser())
+        return _database(place) if "://" in place else _journal(expanded(place))
     except Exception as error:  # whatever a database's driver can raise
         if isinstance(error, ValueError) and "://" not in place:
             raise SettingError(
@@ -131,6 +134,8 @@ def _journal(path: Path) -> "BaseStorage":
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
+    _check_journal(path)
+
     class Lock(JournalFileSymlinkLock):
         def acquire(self) -> bool:
             is_held = super().acquire()
@@ -142,6 +147,18 @@ def _journal(path: Path) -> "BaseStorage":
             return is_held
 
     return JournalStorage(JournalFileBackend(str(path), Lock(str(path))))
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that is there and is no journal: it is somebody's, and would be written to."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise ValueError("is no ordinary file")
+    with path.open("rb") as file:
+        first = file.readline(BLOCK)
+    if not first.startswith(BEGINS[: len(first)]):
+        raise ValueError("is no journal of Optuna")
 
 
 def _cut_half_line(path: Path) -> None:

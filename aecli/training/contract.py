@@ -90,6 +90,24 @@ def own_part(config: DictConfig, choices: Mapping[str, str], group: str) -> Part
     )
 
 
+@contextmanager
+def pretrained(
+    config: DictConfig, choices: Mapping[str, str], model: Autoencoder
+) -> Iterator[None]:
+    """Name the plugin's part that pretrains the model in a block, whatever it raises there."""
+    part = own_part(config, choices, "pretraining")
+    if part is None:
+        yield
+        return
+    before = {name: (each.shape, each.dtype) for name, each in model.state_dict().items()}
+    with part.blamed():
+        yield
+        after = {name: (each.shape, each.dtype) for name, each in model.state_dict().items()}
+        for name in before.keys() | after.keys():
+            if before.get(name) != after.get(name):
+                part.refuse(f"{name} was {before.get(name)} and is {after.get(name)} afterwards")
+
+
 @torch.enable_grad()
 def check_parts(
     config: DictConfig, choices: Mapping[str, str], model: Autoencoder, data: DataModule

@@ -19,7 +19,8 @@ def check_memory(config: DictConfig, data: DataModule) -> None:
     """Refuse a model and a batch size that a training step has no memory for.
 
     The model computes its loss on a batch of torch's "meta" tensors, which have a shape and no
-    memory; counted are the weights, and what autograd keeps of the step for the gradient.
+    memory; counted are the weights and, where that can be seen, what autograd keeps of the step
+    for the gradient.
 
     Raises:
         SettingError: naming the settings that decide about it.
@@ -40,7 +41,7 @@ def check_memory(config: DictConfig, data: DataModule) -> None:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             model.terms(*(torch.empty(size, *shape, device="meta") for shape in shapes))
     except (NotImplementedError, RuntimeError, ValueError):
-        return  # a part looks at numbers, or refuses the batch, as it will when it trains
+        kept = 0  # a part looks at numbers, or refuses the batch, as it will when it trains
     weights = sum(weight.nbytes for weight in model.parameters())
     is_averaged = config.trainer.get("average") is not None
     numbers = NUMBERS_A_WEIGHT + (AVERAGED if is_averaged else 0)

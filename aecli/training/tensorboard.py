@@ -1,6 +1,6 @@
 """TensorBoard's pages of a training: HPARAMS, pictures, histograms, the projector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -35,7 +35,10 @@ HPARAMS = {
     "epochs": "trainer.max_epochs",
     "average": "trainer.average",
 }
-"""The settings that TensorBoard's HPARAMS page shows, beside the choice in each group."""
+"""The settings that TensorBoard's HPARAMS page shows, beside the choice in each group; and what was
+typed, by its key."""
+STOPPING = "early_stopping"
+"""What may be typed beside the settings of the groups."""
 SHOWN = 12
 """Examples in a row of reconstructions."""
 PROJECTED = 400
@@ -58,8 +61,10 @@ class TensorBoardPages(Callback):
     All of several processes draw, since a part may sum over them; the first has the writer.
     """
 
-    def __init__(self, config: DictConfig, choices: Mapping[str, str], every: int) -> None:
-        self.hparams = _hparams(config, choices)
+    def __init__(
+        self, config: DictConfig, choices: Mapping[str, str], typed: Iterable[str], every: int
+    ) -> None:
+        self.hparams = _hparams(config, choices, typed)
         self.every = every
 
     @override
@@ -100,7 +105,7 @@ class TensorBoardPages(Callback):
                 samples = model.decode(model.sample_prior(64)).mean
                 writer.add_image("samples", grid(samples, 8), step)
             model.train()
-        for name, values in model.histograms.items():
+        for name, values in model.histograms().items():
             writer.add_histogram(name, values, step)
 
     @override
@@ -129,9 +134,13 @@ def _validation_batch(trainer: Trainer, count: int) -> Batch:
     return next(iter(data_of(trainer).batches("validation", count)))
 
 
-def _hparams(config: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+def _hparams(
+    config: DictConfig, choices: Mapping[str, str], typed: Iterable[str]
+) -> dict[str, Any]:
     values: dict[str, Any] = dict(choices)
-    for name, key in HPARAMS.items():
+    settings = [key for key in typed if "." in key and key not in HPARAMS.values()]
+    others = {key: key for key in settings if key.partition(".")[0] in (*choices, STOPPING)}
+    for name, key in (HPARAMS | others).items():
         value = OmegaConf.select(config, key)
         if value is not None:
             values[name] = value if isinstance(value, int | float | str) else str(value)

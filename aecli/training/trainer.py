@@ -1,7 +1,8 @@
 """Lightning's Trainer as a run needs it: loop, checkpoints, logs, and what it refuses."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from aecli.models import Autoencoder
 from aecli.runs.checkpoint import AtomicCheckpointIO
 from aecli.runs.paths import BEST, CHECKPOINTS, LAST
 from aecli.runs.rebuilt import rebuilt
+from aecli.runs.records import typed_keys
 from aecli.training.arguments import NOT_LIGHTNINGS
 from aecli.training.callbacks import (
     BestEpoch,
@@ -76,7 +78,7 @@ def build_trainer(
             KeepConfiguration(config, choices, arithmetic),
             KeepRandomState(),
             StopOnSigterm(),
-            TensorBoardPages(config, choices, every),
+            TensorBoardPages(config, choices, _typed(directory), every),
             Progress(),
             *_checkpoints(directory),
             *_early_stopping(config.early_stopping),
@@ -96,6 +98,13 @@ def build_trainer(
     storage.rebuilt = partial(rebuilt, trainer=trainer, epochs=config.trainer.max_epochs)
     EpochLoop.put_into(trainer)
     return trainer
+
+
+def _typed(directory: Path) -> Iterable[str]:
+    """Return the keys that were typed for a run, none if this cannot be read."""
+    with suppress(Exception):  # whatever half a file can raise
+        return sorted(typed_keys(directory))
+    return []
 
 
 def check_together(

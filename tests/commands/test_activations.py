@@ -115,6 +115,29 @@ def test_what_does_not_fit_is_one_line_and_nothing_is_overwritten(folder):
     assert "the 1,209 examples that are there now are not those of the run" in done.stderr
 
 
+def test_what_a_run_reads_keeps_its_names_and_is_not_written_over(folder, tmp_path, monkeypatch):
+    (folder / "blobs").mkdir()
+    for name in ("0.npy", "1.npy", "2.npy"):
+        (folder / name).rename(folder / "blobs" / f"of_{name[0]}")
+        (folder / name).symlink_to(f"blobs/of_{name[0]}")
+    mask = np.arange(1200) < 100
+    np.save(folder / "mask.npy", mask)
+    run = ("dataset.files=?.npy", "dataset.drop=mask.npy", "hydra.run.dir=run")
+    done = aecli(*TRAIN, *run, "trainer.max_epochs=1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    before = (folder / "mask.npy").read_bytes()
+    for words in (("eval", "eval.noise_levels=[]", "eval.pictures=false"),
+                  ("encode", f"out={tmp_path}/z.csv")):  # fmt: skip
+        done = aecli(words[0], f"run={folder}/run", *words[1:], cwd=tmp_path)  # from anywhere
+        assert (done.returncode, done.stderr) == (0, "")
+    done = aecli("encode", "run=run", "out=mask.npy", "overwrite=true", cwd=folder)
+    assert is_one_line(done), done.stderr
+    assert "out=mask.npy: is, or lies in, what is read" in done.stderr
+    assert (folder / "mask.npy").read_bytes() == before
+    done = aecli("train", "resume=run", "trainer.max_epochs=2", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_row_that_is_not_finite_ends_a_training_that_goes_on_once_it_is_mended(folder):
     whole = aecli(
         *TRAIN, "dataset.files=?.npy", "hydra.run.dir=whole", "trainer.max_epochs=2", cwd=folder

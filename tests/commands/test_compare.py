@@ -1,6 +1,7 @@
 """Runs side by side, from directories alone: which ones, in which order, with which columns."""
 
 import csv
+import os
 import re
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def test_of_some_metrics_more_is_better(sweep, capsys):
     make(sweep, "3_e", 80.0, beta=2.0, elbo=-70.0)
     main(["--metric", "test/elbo"])
     told = capsys.readouterr().out
-    assert "left out: 1 without test/elbo" in told
+    assert "left out: 2 runs without test/elbo" in told
     assert told.index("-70") < told.index("-91")
     assert "-91 (n=1)" in told
     assert records.more_is_better("test/probe_accuracy")
@@ -41,6 +42,8 @@ def test_of_some_metrics_more_is_better(sweep, capsys):
     assert not records.more_is_better("test/generated_kernel_prior")
     assert records.more_is_better("test/gap_elbo")
     assert not records.more_is_better("test/gap_kl")
+    assert records.loss_of("val/norm_ratio", 0.99) < records.loss_of("val/norm_ratio", 1.2)
+    assert records.loss_of("val/norm_ratio", 1.2) < records.loss_of("val/norm_ratio", 0.6)
 
 
 def test_every_metric_of_which_more_is_better_is_known_as_such():
@@ -63,7 +66,7 @@ def test_every_metric_of_which_more_is_better_is_known_as_such():
         (True, "True", False),
         (False, "true,false", True),
         (0.001, "1e-3", True),
-        (None, "None", True),
+        (None, "null", True),
     ],
 )
 def test_a_value_is_among_those_that_are_typed_as_it_is_shown(value, typed, among):
@@ -128,6 +131,35 @@ def test_without_runs_it_says_how_to_make_some(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingError, match="no runs under outputs/; aecli train makes them"):
         main([])
+
+
+def test_a_run_that_a_search_has_ended_early_is_named_and_left_out(sweep, capsys, caplog):
+    change(sweep / "2_c", pruned=True)
+    main([])
+    assert "2_c" not in capsys.readouterr().out
+    assert "left out, ended early by the search: 2_c" in caplog.text
+
+
+def test_the_newest_sweep_is_the_one_that_began_last(sweep, capsys):
+    (sweep / "multirun.yaml").touch()
+    os.utime(sweep / "multirun.yaml", (2e9, 2e9))
+    make(sweep.with_name("other"), "0_x", 1.0)
+    os.utime(sweep.with_name("other"), (1.9e9, 1.9e9))
+    main([])
+    assert "other" not in capsys.readouterr().out
+
+
+def test_folders_of_images_are_data_of_their_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    images = {"dataset._target_": "aecli.data.ImageData"}
+    for name in ("cats", "dogs"):
+        make(tmp_path / "runs", name, 100.0, settings=images | {"dataset.root": name})
+    main(["runs"])
+    rows, below = head_and_rows(capsys)
+    assert [row["dataset.root"] for row in rows] == ["cats", "dogs"]
+    assert any("val/loss do not compare: dataset.root is cats, dogs" in line for line in below)
+    main(["runs", "dataset.root=cats"])
+    assert "dogs" not in capsys.readouterr().out
 
 
 def test_runs_that_only_what_was_not_typed_tells_apart_show_it(sweep, capsys):

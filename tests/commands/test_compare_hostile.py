@@ -124,6 +124,15 @@ def test_what_is_no_ordinary_file_is_left_out_at_once(runs, caplog, capsys, name
         assert re.search(r"left out: .*1_x", caplog.text)
 
 
+def test_numbers_whose_squares_no_float_holds_are_no_metrics(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        make(tmp_path / "runs", f"a{seed}", 1e155, seed=seed)
+        make(tmp_path / "runs", f"b{seed}", 90.0 + seed, beta=2.0, seed=seed)
+    main(["runs", "--metric", "val/loss"])
+    assert "90.5" in capsys.readouterr().out
+
+
 def test_a_run_in_progress_is_named(runs, caplog):
     (runs / "1_x" / "metrics.json").unlink()
     main(["runs"])

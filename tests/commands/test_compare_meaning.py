@@ -141,6 +141,15 @@ def test_values_estimated_in_two_ways_are_not_averaged(tmp_path, monkeypatch, ca
         ("dataset.binarize", "val/mse", False),
         ("dataset.binarize_seed", "test/nll", True),
         ("dataset.shape", "train_seconds", False),
+        ("dataset.train_size", "val/mse", False),
+        ("dataset.train_size", "test/probe_error_pixels", True),
+        ("dataset.train_size", "test/generated_kernel_noise", True),
+        ("dataset.batch_size", "val/loss", False),
+        ("trainer.limit_val_batches", "val/mse", True),
+        ("trainer.limit_val_batches", "test/mse", False),
+        ("likelihood", "test/gap_log_p", True),
+        ("likelihood", "test/gap_elbo", True),
+        ("likelihood", "test/mse", False),
     ],
 )
 def test_which_settings_are_part_of_a_metric(tmp_path, key, name, matters):
@@ -152,3 +161,32 @@ def test_which_settings_are_part_of_a_metric(tmp_path, key, name, matters):
 
     runs = [run({key: 1}), run({key: 2})]
     assert (name in conflicts(runs, [name])) == matters
+
+
+@pytest.mark.parametrize(
+    ("scale", "shape", "matters"),
+    [
+        ("standard", "[6]", True),
+        ("auto", "[6]", True),
+        ("auto", "[1,8,8]", False),
+        ("none", "[6]", False),
+        ("norm", "[6]", True),
+    ],
+)
+def test_data_scaled_by_its_training_rows_has_another_unit_with_others(
+    tmp_path, scale, shape, matters
+):
+    def run(size):
+        settings = {"dataset.train_size": size, "dataset.scale": scale, "dataset.shape": shape}
+        return records.Record(tmp_path, settings, frozenset(), {"val/mse": 1.0}, {}, "")
+
+    assert bool(conflicts([run(20), run(None)], ["val/mse"])) == matters
+
+
+def test_parts_of_a_split_are_told_by_the_size_of_their_batches(tmp_path):
+    def run(batch, limit):
+        settings = {"dataset.batch_size": batch, "trainer.limit_val_batches": limit}
+        return records.Record(tmp_path, settings, frozenset(), {"val/mse": 1.0}, {}, "")
+
+    assert conflicts([run(10, 2), run(20, 2)], ["val/mse"])
+    assert not conflicts([run(10, None), run(20, None)], ["val/mse"])

@@ -54,6 +54,60 @@ def test_new_examples_have_their_own_names_and_classes(home):
     assert list(pd.read_csv(home / "x.csv")) == ["id", "split", "z0", "z1", "z2"]  # no labels
 
 
+def test_names_and_classes_in_files_of_their_own_are_those_of_the_runs_examples(tmp_path):
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", draw.normal(size=(80, 4)))
+    np.save(tmp_path / "ids.npy", [f"patient{n}" for n in range(80)])
+    np.save(tmp_path / "y.npy", ["normal", "odd"] * 40)
+    own = ("dataset=array", "dataset.file=x.npy", "dataset.ids=ids.npy", "dataset.labels=y.npy")
+    done = aecli("train", "model=pca", *own, "model.code_dim=2", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name, count in (("new80", 80), ("new7", 7)):
+        np.save(tmp_path / f"{name}.npy", draw.normal(size=(count, 4)))
+        line = ("encode", "run=run", f"dataset.file={name}.npy", f"out={name}.csv")
+        done = aecli(*line, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        frame = pd.read_csv(tmp_path / f"{name}.csv")
+        assert list(frame) == ["id", "split", "z0", "z1"]
+        assert list(frame["id"]) == list(range(count))
+    line = ("encode", "run=run", "dataset.file=new80.npy", "dataset.ids=ids.npy", "out=named.csv")
+    assert aecli(*line, cwd=tmp_path).returncode == 0
+    assert pd.read_csv(tmp_path / "named.csv")["id"][3] == "patient3"
+    line = ("encode", "run=run", "dataset.file=new7.npy", "dataset.ids=ids.npy", "out=z.csv")
+    done = aecli(*line, cwd=tmp_path)
+    assert is_one_line(done)
+    assert "dataset.ids=ids.npy: is of shape (80,); must be (7,)" in done.stderr
+
+
+def test_the_array_of_a_new_file_need_not_have_the_name_of_the_runs(tmp_path):
+    x = np.random.default_rng(0).normal(size=(80, 4))
+    np.savez(tmp_path / "run.npz", x=x, y=np.arange(80) % 2)
+    np.savez(tmp_path / "same.npz", x=x[:9], y=np.arange(9) % 2)
+    np.savez(tmp_path / "bare.npz", x=x[:9])
+    np.save(tmp_path / "bare.npy", x[:9])
+    own = ("dataset=array", "dataset.file=run.npz", "dataset.key=x", "dataset.labels=y")
+    done = aecli("train", "model=pca", *own, "model.code_dim=2", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name, has_labels in (("same.npz", True), ("bare.npz", False), ("bare.npy", False)):
+        line = ("encode", "run=run", f"dataset.file={name}", "out=z.csv", "overwrite=true")
+        done = aecli(*line, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ("label" in pd.read_csv(tmp_path / "z.csv")) == has_labels
+
+
+def test_new_rows_are_of_one_split_whatever_a_column_says(home):
+    people = pd.read_csv(home / "people.csv")
+    people["part"] = np.where(np.arange(len(people)) % 4, "train", "test")
+    people.to_csv(home / "parts.csv", index=False)
+    own = ("dataset=table", "dataset.file=parts.csv", "dataset.split=part", "dataset.id=who")
+    words = ("model=ae", "network.hidden=[4]", "model.code_dim=2", "trainer.max_epochs=1")
+    done = aecli("train", *own, *words, "pictures_every=0", "hydra.run.dir=parts", cwd=home)
+    assert done.returncode == 0, done.stderr
+    people[people["part"] == "test"].replace("test", "holdout").to_csv(home / "t.csv", index=False)
+    done = aecli("encode", "run=parts", "dataset.file=t.csv", "out=t.npz", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_columns_in_another_order_and_more_of_them_are_the_same(home):
     people = pd.read_csv(home / "people.csv")
     people[["kind", "town", "height", "who", "age"]].assign(more=1).to_csv(

@@ -90,6 +90,17 @@ def test_a_mistake_is_one_line_and_writes_nothing(line, message, home):
     assert sorted(home.rglob("*")) == before
 
 
+def test_any_name_is_one_of_a_file_in_the_folder(tmp_path):
+    names = ["..png", "b\0c", "d\udcff", "ä" * 200 + ".png", "e/../f", ".png"]
+    images = np.zeros((len(names), 1, 2, 2), np.uint8)
+    save_pictures(tmp_path / "new", np.array(names, object), images)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    found = {str(path.relative_to(tmp_path / "new")) for path in (tmp_path / "new").rglob("*.png")}
+    assert found == {
+        "..png.png", "b_c.png", "d_.png", "ä" * 120 + ".png", "e/f.png", ".png.png"
+    }  # fmt: skip
+
+
 def test_a_name_leads_nowhere_else_and_none_is_lost(tmp_path):
     names = ["a/b.jpg", "a/b.png", "../up.png", "/etc/root", "..", "c:\\x", "a/b-2", "v1.5", ""]
     images = np.arange(len(names), dtype=np.uint8)[:, None, None, None].repeat(2, axis=2)
@@ -99,8 +110,8 @@ def test_a_name_leads_nowhere_else_and_none_is_lost(tmp_path):
         with Image.open(path) as picture:
             found[str(path.relative_to(tmp_path / "new"))] = int(np.asarray(picture)[0, 0])
     assert found == {
-        "a/b.png": 0,
-        "a/b-2.png": 1,
+        "a/b.png": 1,  # its own name
+        "a/b-2.png": 0,
         "up.png": 2,
         "etc/root.png": 3,
         "_.png": 4,

@@ -147,6 +147,9 @@ def test_what_is_not_a_run_of_aecli_stays(outputs, tmp_path, capsys):
         "clock",
         "samples/mine/a.png",
         ".hydra/mine.yaml",
+        "eval/figure_for_my_paper.png",
+        "samples/favourites.npz",
+        "train_notes.log",
         "events.txt",
     ],
 )
@@ -174,6 +177,14 @@ def test_nothing_behind_a_link_is_touched(outputs, tmp_path, capsys):
     assert "is a link" in lines(capsys, "link", "--prune", "--yes")[0]
     assert (mine / ".hydra" / "config.yaml").exists()
     assert (tmp_path / "checkpoints" / "last.ckpt").read_bytes() == b"of weeks"
+
+
+def test_a_strange_name_or_choice_ends_no_list(outputs, capsys):
+    make(outputs.parent / "10²_notes", "①_run")
+    (outputs / "1_half" / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {choices: vae}}")
+    found = states(capsys)
+    assert "①_run" in found
+    assert "resumable" in found["1_half"]
 
 
 def test_names_from_files_are_made_safe(outputs, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aecli.runs.listed import foreign_files
 from tests.commandline import aecli, is_one_line
 
 
@@ -51,6 +52,22 @@ def test_nothing_is_written_into_the_place_of_a_run_that_was_deleted(
     assert not (home / "vae").exists()
 
 
+def test_what_is_drawn_of_a_run_can_be_deleted_with_it(home):
+    for kind in ("prior", "prior", "reconstruct", "interpolate", "traverse"):
+        done = aecli("sample", "run=vae", f"kind={kind}", cwd=home)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((home / "vae" / "samples").iterdir())) >= 10
+    assert not foreign_files(home / "vae")
+
+
+def test_it_takes_a_sweep_of_settings(home):
+    done = aecli("sample", "-m", "run=vae", "seed=0,1", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((home / "vae" / "samples").glob("*.npz"))) >= 2
+    (sweep,) = (home / "outputs" / "sweeps").iterdir()
+    assert sweep.name.endswith("_sample")
+
+
 def test_images_go_to_a_folder_and_rows_to_a_table(home):
     assert aecli("sample", "run=vae", "n=3", "out=new/", cwd=home).returncode == 0
     assert sorted(path.name for path in (home / "new").iterdir()) == ["0.png", "1.png", "2.png"]
@@ -58,6 +75,41 @@ def test_images_go_to_a_folder_and_rows_to_a_table(home):
     frame = pd.read_csv(home / "people2.csv")
     assert list(frame) == ["who", "z0", "z1", "z2", "age", "height", "town"]
     assert frame["height"].between(100, 250).all()
+
+
+def test_test_examples_of_a_table_have_no_entries_that_were_made_up(tmp_path):
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({"a": draw.normal(size=80), "n": np.arange(80) % 7})
+    table["c"] = np.where(np.arange(80) % 2, "x", "y")
+    table["part"] = np.where(np.arange(80) < 70, "train", "test")
+    table.loc[72, ["a", "c"]] = np.nan
+    table.loc[73, "c"] = "never seen"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    own = ("dataset=table", "dataset.file=t.csv", "dataset.split=part", "dataset.missing=mask")
+    words = ("network.hidden=[4]", "model.code_dim=2", "trainer.max_epochs=1", "pictures_every=0")
+    done = aecli("train", "model=vae", *own, *words, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = aecli("sample", "run=run", "kind=reconstruct", "n=10", "out=pairs.csv", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    pairs = pd.read_csv(tmp_path / "pairs.csv")
+    shown, made = pairs[::2].reset_index(), pairs[1::2]
+    pd.testing.assert_series_equal(shown["a"], table["a"][70:].reset_index(drop=True), rtol=1e-5)
+    assert shown["c"].isna().tolist() == [n in (2, 3) for n in range(10)]
+    assert shown["n"].tolist() == table["n"][70:].tolist()
+    assert made.notna().all(axis=None)
+
+
+def test_a_table_with_columns_like_those_of_codes_is_refused(tmp_path):
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["z0", "z1", "z2"])
+    table.to_csv(tmp_path / "t.csv", index=False)
+    words = ("dataset=table", "dataset.file=t.csv", "model.code_dim=2", "hydra.run.dir=run")
+    assert aecli("train", "model=pca", *words, cwd=tmp_path).returncode == 0
+    told = aecli("sample", "run=run", "density=gaussian", "n=3", "out=s.csv", cwd=tmp_path)
+    assert is_one_line(told)
+    assert "out=s.csv: the table has a column z0, as the codes have; write to .npz" in told.stderr
+    assert not (tmp_path / "s.csv").exists()
+    done = aecli("sample", "run=run", "density=gaussian", "n=3", "out=s.npz", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_run_of_one_training_example_has_codes_without_a_deviation(tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from aecli.runs.listed import foreign_files
 from tests.commandline import aecli, is_one_line
 
 SMALL = ("trainer=debug", "network.hidden=[8]", "model.code_dim=3", "pictures_every=0")
@@ -37,6 +38,7 @@ def test_a_sweep_has_its_numbers_how_they_were_made_and_its_pictures(tmp_path):
         assert len(test["theory"]["unit_kl"]) == 3
         drawn = {path.stem for path in (run / "eval").iterdir()}
         assert {"gap", "gradients", "aggregate", "generated"} <= drawn
+        assert not foreign_files(run)  # aecli runs --prune may delete it
     done = aecli("compare", "sweep", "--metric", "test/gap_sampled", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from aecli.data import ActivationData, activations, mixed
+from aecli.data.activations import spread
 from aecli.data.records import card_of
 from aecli.errors import SettingError
 
@@ -129,7 +130,7 @@ def test_the_scale_is_one_number_that_brings_the_mean_norm_to_the_root_of_the_wi
     torch.testing.assert_close(x[:50], stored.float() / module.card.scale.float())
     restored = module.card.restored(x[:50])
     assert restored.dtype == np.float32
-    np.testing.assert_allclose(restored, stored, rtol=1e-6)
+    np.testing.assert_allclose(restored, stored.float(), rtol=1e-6)
     again = card_of(module.card.kind, module.card.state())
     assert torch.equal(again.scaled(stored), x[:50])
     assert f"scaled by {1 / float(module.card.scale):.4g} to a mean norm of √8" in module.understood
@@ -159,6 +160,21 @@ def test_rows_are_dropped_by_a_mask_or_by_their_numbers(folder, tmp_path_factory
     found = torch.cat([*in_training(module), *(numbers(b.x) for b in module.batches("test"))])
     found = torch.cat([found, *(numbers(b.x) for b in module.batches("validation"))])
     assert torch.equal(found.sort()[0], torch.from_numpy(np.flatnonzero(~mask)))
+
+
+def test_numbers_that_come_again_are_no_rows_to_drop(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("mask") / "mask.npy"
+    np.save(place, np.zeros(COUNT, np.uint8))
+    with pytest.raises(SettingError, match=rf"has {COUNT - 1:,} numbers again; a mask \({COUNT},"):
+        opened(folder, drop=str(place))
+
+
+def test_few_rows_are_all_looked_at_as_often_as_each_other():
+    rows = torch.arange(100, 130)
+    looked_at = spread(rows, 70)
+    assert len(looked_at) == 70
+    assert set(looked_at.bincount(minlength=130)[100:].tolist()) <= {2, 3}
+    assert sorted(spread(rows, 30).tolist()) == rows.tolist()
 
 
 def test_what_is_looked_at_before_a_training_is_a_sample(folder, monkeypatch):

@@ -5,10 +5,12 @@ import re
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 import torch
 
 from aecli.data import TableCard, TableData
+from aecli.data.table_files import read_table
 from aecli.errors import SettingError
 from aecli.runs.checkpoint import pack_data
 
@@ -286,6 +288,23 @@ def test_more_bad_files(people, tmp_path):
 def test_settings_that_do_not_go_with_the_table(people, tmp_path, settings, message):
     with pytest.raises(SettingError, match=message):
         set_up(people, tmp_path, **settings)
+
+
+def test_a_name_has_so_many_characters_at_most(people, tmp_path):
+    people["name"] = [f"n{number}" for number in range(len(people))]
+    people.loc[3, "name"] = "x" * 5000
+    with pytest.raises(SettingError, match="name: has an entry of 5,000 characters; must"):
+        set_up(people, tmp_path, id="name")
+
+
+def test_texts_that_a_file_holds_once_are_counted_as_often_as_they_stand(tmp_path, monkeypatch):
+    frame = pd.DataFrame({"a": np.arange(500.0), "text": ["x" * 100_000] * 500})
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    pyarrow.parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 50_000
+    monkeypatch.setattr("aecli.size.memory", lambda: 100_000_000)
+    with pytest.raises(SettingError, match=r"bomb\.parquet: the table"):
+        read_table(tmp_path / "bomb.parquet", None, ".")
 
 
 def test_too_many_categories(people, tmp_path):

@@ -1,6 +1,7 @@
 """What a likelihood has no density for is refused: at the start, in an evaluation, in a score."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -8,7 +9,7 @@ import aecli
 from aecli.build import build
 from aecli.errors import SettingError
 from aecli.evaluation.support import check_splits
-from aecli.likelihoods import Bernoulli, ContinuousBernoulli, CrossEntropy, Gaussian
+from aecli.likelihoods import Bernoulli, ContinuousBernoulli, CrossEntropy, Gaussian, Mixed
 from tests.commandline import aecli as typed
 from tests.commandline import is_one_line
 from tests.conftest import configure
@@ -75,6 +76,36 @@ def test_an_estimator_refuses_such_an_example_too(home):
     assert np.isfinite(model.score_samples(new[:9])).all()
     with pytest.raises(ValueError, match="kind=elbo: example 9 has values"):
         model.score_samples(new)
+
+
+def test_a_category_that_the_training_split_lacks_is_no_normal_one(tmp_path):
+    draw = np.random.default_rng(0)
+    table = pd.DataFrame({"a": draw.normal(size=60), "c": np.where(np.arange(60) % 2, "x", "y")})
+    table["part"] = np.where(np.arange(60) < 50, "train", "test")
+    table.loc[55, "c"] = "never seen"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    own = ("dataset=table", "dataset.file=t.csv", "dataset.split=part", "dataset.missing=mask")
+    words = ("network.hidden=[4]", "model.code_dim=2", "trainer.max_epochs=1", "pictures_every=0")
+    done = typed("train", "model=vae", *own, *words, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for kind in ("elbo", "nll", "marginal_nll"):
+        done = typed("score", "run=run", f"kind={kind}", "out=s.csv", "quantile=null", cwd=tmp_path)
+        assert is_one_line(done), done.stderr
+        assert "example 55 of the test split has a category that the training" in done.stderr
+        assert done.stderr.endswith("use kind=mse\n")
+    done = typed("score", "run=run", "kind=mse", "out=s.csv", "quantile=null", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = typed("eval", "run=run", "eval.noise_levels=[]", "eval.pictures=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr  # it is left out as if it was missing
+
+
+def test_what_is_missing_is_no_unknown_category():
+    likelihood = Mixed([["number", 1], ["category", 3], ["category", 2], ["mask", 3]], 1.0, False)
+    row = [0.5, 0, 1, 0, 0, 0, 1, 1, 0]
+    unknown, known, of_number = [*row[:-1], 1], [*row[:4], 1, 0, 1, 1, 1], [*row[:6], 0, 1, 0]
+    supported = likelihood.supports(torch.tensor([row, unknown, known, of_number]))
+    assert supported.all(dim=1).tolist() == [True, False, True, True]
+    assert supported[1].tolist() == [True] * 4 + [False] * 2 + [True] * 3
 
 
 def of_split(name, folder):

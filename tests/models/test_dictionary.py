@@ -6,6 +6,8 @@ import torch.nn.functional as F  # noqa: N812
 
 from aecli.build import build
 from aecli.data import Batch
+from aecli.dictionaries.products import Encoder
+from aecli.dictionaries.topk import START_AT, threshold_of
 from aecli.errors import SettingError
 from aecli.models.dictionary_sums import Fit
 from tests.conftest import configure
@@ -169,7 +171,7 @@ def test_jumprelu_has_the_gradients_of_its_rectangle(x, kind):
 
 
 def test_the_auxiliary_loss_of_jumprelu_is_that_of_its_own_pre_activations(x):
-    aux = ("+model.aux_weight=0.5", "+model.aux_k=6", "+model.dead_after=1000")
+    aux = ("model.aux_weight=0.5", "model.aux_k=6", "model.dead_after=1000")
     model = dictionary("jumprelu", "sparsity.weight=0", *aux)
     model.variance.fill_(3.0)
     with torch.no_grad():
@@ -357,6 +359,16 @@ def test_rows_are_unit_after_a_step_and_dead_latents_are_counted_in_rows(x, vari
         assert (norms - 1).abs().max() > 0.01
     else:
         torch.testing.assert_close(norms, torch.ones(N))
+
+
+def test_the_threshold_at_the_start_is_that_of_rows_from_all_over():
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.randn(4 * START_AT, 16, generator=draw)
+    rows[:START_AT] /= 5  # the first file's
+    weight = torch.randn(64, 16, generator=draw)
+    encoder = Encoder(rows, weight, torch.zeros(64))
+    threshold = threshold_of(8, encoder)
+    assert ((rows @ weight.T) > threshold).sum(dim=1).float().mean() == pytest.approx(8, rel=0.05)
 
 
 @pytest.mark.parametrize(

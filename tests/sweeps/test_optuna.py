@@ -9,6 +9,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from aecli.runs.metrics_file import read_metrics
+from aecli.runs.paths import number_of
 from aecli.sweeps.space import distribution
 from aecli.sweeps.study import STORAGE, STUDY
 from tests.commandline import aecli
@@ -53,7 +55,7 @@ def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(t
         likelihoods,
         "optimizer.lr=tag(log,interval(1e-6,1e-1))",
     )
-    line = ("train", "-m", "sweeper=optuna", f"launcher={launcher}", "objective=val/mse")
+    line = ("train", "-m", "sweeper=optuna", f"launcher={launcher}", "objective=mse")
     done = aecli(*line, *space, *SHORT, "sweeper.trials=15", cwd=tmp_path)
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     trials = study_of(sweep).trials
@@ -64,10 +66,13 @@ def test_bad_trials_end_early_failed_ones_count_as_failed_and_the_rest_goes_on(t
     assert [state == "FAIL" for state in states] == failed
     assert any(failed)
     assert "PRUNED" in states
+    jobs = sorted(sweep.glob("[0-9]*/"), key=number_of)
+    ended = [read_metrics(job).get("pruned", False) for job in jobs]
+    assert ended == [state == "PRUNED" for state in states]
     assert f"aecli: {sum(failed)} of 15 jobs failed:" in done.stderr
     assert "Traceback" not in done.stderr
     best = min(t.value for t in trials if t.state.name == "COMPLETE")
-    told = re.search(r"the best by val/mse: (\S+), number (\d+)", done.stdout)
+    told = re.search(r"the best by mse: (\S+), number (\d+)", done.stdout)
     assert told
     assert float(told[1]) == pytest.approx(best, rel=1e-3)
     assert {path.name for path in sweep.glob("*.png")} == {

@@ -1,5 +1,6 @@
 """Which trial comes next: interrupted ones, new ones, those of machines that have gone."""
 
+import os
 import sqlite3
 import time
 
@@ -160,6 +161,18 @@ def test_half_a_line_at_the_end_of_a_journal_is_cut_off(tmp_path):
     path.write_text(path.read_text().replace("\n", "", 1))
     with pytest.raises(SettingError, match=r"study\.log: damaged \(.*move it away"):
         studies._storage(str(path))
+
+
+@pytest.mark.parametrize("text", ['{"accuracy": 0.93}', "my notes\n", "secret"])
+def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path, text):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(SettingError, match=r"mine\.json: damaged \(is no journal of Optuna\)"):
+        studies._storage(str(path))
+    assert path.read_text() == text
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingError, match="is no ordinary file"):
+        studies._storage(str(tmp_path / "pipe"))
 
 
 def test_a_sweep_keeps_its_name_where_it_is_moved(tmp_path):

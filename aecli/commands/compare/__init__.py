@@ -15,7 +15,7 @@ from aecli.errors import SettingError
 from aecli.runs import records
 from aecli.runs.paths import OUTPUTS, shown
 from aecli.runs.records import Record, some
-from aecli.text import one_line
+from aecli.text import counted, one_line
 
 PAGE = "index.html"
 LONGEST_NOTE = 5_000
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str]) -> None:
         raise SettingError(
             f"--metric {metric}: no run has it; must be one of {some(known, len(tables.BESIDE))}"
         )
+    having = sum(len(group.records) for group in ranked)
     keys = groups.differing(ranked)
     names = tables.columns(ranked, metric)
     marked = conflicts(_records(ranked), names)
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
     hidden = tables.show(table, len(keys))
     notes = [
         *([f"not shown in so narrow a terminal: {', '.join(hidden)}"] if hidden else []),
-        *_notes(ranked, metric, instead_of, marked, repeated, len(found) - len(ranked)),
+        *_notes(ranked, metric, instead_of, marked, repeated, len(compared) - having),
     ]
     print("\n".join(one_line(note, LONGEST_NOTE) for note in notes))  # noqa: T201
     if output is not None:
@@ -146,7 +147,7 @@ def _notes(
     """Return what stands below the table, a line each."""
     notes = []
     if without:
-        notes.append(f"left out: {without} without {metric}")
+        notes.append(f"left out: {counted(without, 'runs')} without {metric}")
     if repeated:
         notes.append(f"same settings and seed, counted once: {some(list(map(str, repeated)))}")
     versions = sorted({record.version for record in _records(ranked) if record.version})
@@ -159,8 +160,10 @@ def _notes(
         verb = "does" if len(names) == 1 else "do"
         so = f"; sorted by {metric} instead" if instead_of in names else ""
         notes.append(f"{tables.MARK} {', '.join(names)} {verb} not compare: {why}{so}")
-    pick = max if records.more_is_better(metric, _records(ranked)) else min
-    best = pick(ranked[0].having(metric), key=lambda record: record.metrics[metric])
+    best = min(
+        ranked[0].having(metric),
+        key=lambda record: records.loss_of(metric, record.metrics[metric], [record]),
+    )
     notes.append(f"best by {metric}: {shown(best.directory)}")
     directories = [str(record.directory.parent) for record in _records(ranked)]
     notes.append(f"tensorboard --logdir {shown(Path(commonpath(directories)))}")

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ def _draw(axes: Axes, points: Points, colours: dict[str, str]) -> None:
 
 def _points(record: Record) -> Points | None:
     """Return the codes that a run has left for TensorBoard's projector; None if it has none."""
-    written = sorted(record.directory.glob("[0-9]*/codes/tensors.tsv"))
+    written = sorted(record.directory.glob("[0-9]*/codes/tensors.tsv"), key=_step)
     if not written:
         return None
     try:
@@ -117,6 +118,10 @@ def _points(record: Record) -> Points | None:
         axes = ("principal component 1", "principal component 2")
     has_prior = "val/kl" in record.metrics and record.settings.get("prior") == "standard"
     return Points(codes, labels, origin if has_prior else None, axes)
+
+
+def _step(written: Path) -> tuple[float, str]:
+    return _by_number(written.parents[1].name)
 
 
 def _by_number(label: str) -> tuple[float, str]:

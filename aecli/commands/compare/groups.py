@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from aecli.runs import intervals
 from aecli.runs.intervals import Difference
-from aecli.runs.records import HIDDEN, SEED, Record, Value, more_is_better
+from aecli.runs.records import HIDDEN, SEED, Record, Value, loss_of
 
 ALWAYS = ("model.code_dim",)
 """Settings that are shown where they differ, even if nobody typed them: presets set them."""
@@ -90,8 +90,7 @@ def ranked(groups: Iterable[Group], metric: str) -> list[Group]:
     """Return the groups that have the metric, the best first."""
     having = [group for group in groups if group.values(metric)]
     records = [record for group in having for record in group.records]
-    more = more_is_better(metric, records)
-    return sorted(having, key=lambda g: fmean(g.values(metric)), reverse=more)
+    return sorted(having, key=lambda g: loss_of(metric, fmean(g.values(metric)), records))
 
 
 def difference(group: Group, best: Group, metric: str) -> Difference | None:

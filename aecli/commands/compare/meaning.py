@@ -17,17 +17,26 @@ IN_NATS = (
     "marginal_nll", "marginal_nll_ais",
 )  # fmt: skip
 """Metrics on the images that the model sees, binarized perhaps; the others take grey images."""
+GAP = "gap_"
+"""How others of them begin."""
 BINARIZED = ("dataset.binarize", "dataset.binarize_seed")
-TRAINING_ONLY = ("dataset.batch_size", "dataset.train_size")
-"""Settings of the data that leave the validation and the test images as they are."""
+BATCH, TRAIN_SIZE, VALIDATED = (
+    "dataset.batch_size",
+    "dataset.train_size",
+    "trainer.limit_val_batches",
+)
 MODEL = "model._target_"
 CLASSIFIED = ("eval.classes", "eval.train_size")
 """Settings of both classifiers, the probe and the fine-tuned one."""
+CLASSIFIERS = {"probe", "finetune"}
+OF_TRAINING = CLASSIFIERS | {"generated"}
+"""Words of the metrics that the training split is part of, as that of a classifier."""
 
 
 class Conflict(NamedTuple):
     """Settings that are part of a metric's definition and differ between runs that have it."""
 
+    metric: str
     keys: tuple[str, ...]
     records: Sequence[Record]
 
@@ -41,7 +50,7 @@ class Conflict(NamedTuple):
 
     def divides(self, records: Iterable[Record]) -> bool:
         """Return whether the settings differ between some of the runs, too."""
-        return any(_differs(records, key) for key in self.keys)
+        return any(_differs(records, key, self.metric) for key in self.keys)
 
 
 def conflicts(records: Sequence[Record], metrics: Iterable[str]) -> dict[str, Conflict]:
@@ -55,11 +64,13 @@ def conflicts(records: Sequence[Record], metrics: Iterable[str]) -> dict[str, Co
     found = {}
     for metric in metrics:
         having = [record for record in records if metric in record.metrics]
-        differing = {key for key in varied if _defines(key, metric) and _differs(having, key)}
+        differing = {
+            key for key in varied if _defines(key, metric) and _differs(having, key, metric)
+        }
         # Options that differ have different settings: that need not be said.
         named = [key for key in varied if key in differing and not _is_below(key, differing)]
         if differing:
-            found[metric] = Conflict(tuple(named or differing), having)
+            found[metric] = Conflict(metric, tuple(named or differing), having)
     return found
 
 
@@ -79,14 +90,16 @@ def _defines(key: str, metric: str) -> bool:
     root = key.partition(".")[0]
     if not split:  # epochs, train_seconds
         return False
+    if key in (BATCH, VALIDATED):
+        return split == "val"
     if root == "dataset":
-        return key not in TRAINING_ONLY and (name in IN_NATS or key not in BINARIZED)
+        return key not in BINARIZED or _is_in_nats(name)
     if root == "eval":
         return split == "test" and _measures(key, name)
     if root == "noise":  # a loss is that of corrupted inputs; all else is measured on clean ones
         return name == "loss"
     if key == "likelihood":
-        return name in IN_NATS
+        return _is_in_nats(name)
     if root == "sparsity":
         return name in (*LOSSES, "penalty")
     if key == "model.samples":  # of an importance-weighted bound
@@ -103,15 +116,23 @@ def _measures(key: str, name: str) -> bool:
     """
     words = name.split("_")
     if key in CLASSIFIED:
-        return "probe" in words or "finetune" in words
+        return not CLASSIFIERS.isdisjoint(words)
     if key == "eval.importance_samples":
         return name == "marginal_nll"
     return key == "eval.checkpoint" or key.split(".")[1].partition("_")[0] in words
 
 
-def _effective(record: Record, key: str) -> Value:
-    """Return a setting's value; None where it has no effect on the run's validation and test."""
+def _is_in_nats(name: str) -> bool:
+    return name in IN_NATS or name.startswith(GAP)
+
+
+def _effective(record: Record, key: str, metric: str) -> Value:
+    """Return a setting's value; None where it has no effect on how the run's metric is made."""
     value = _setting(record, key)
+    if key == BATCH and record.settings.get(VALIDATED) is None:
+        return None
+    if key == TRAIN_SIZE and not _has_fitted_scale(record):
+        return value if not OF_TRAINING.isdisjoint(metric.rpartition("/")[2].split("_")) else None
     root = key.partition(".")[0]
     if root == "sparsity" and record.metrics.get("val/penalty") == 0:
         return None
@@ -122,12 +143,20 @@ def _effective(record: Record, key: str) -> Value:
     return value
 
 
+def _has_fitted_scale(record: Record) -> bool:
+    """Return whether the unit of the examples follows from the training split."""
+    scale, shape = (record.settings.get(f"dataset.{name}") for name in ("scale", "shape"))
+    if scale == "auto":  # rows are standardized, images are not
+        return str(shape).count(",") == 0
+    return scale not in (None, "none")
+
+
 def _setting(record: Record, key: str) -> Value:
     return (record.evaluation if key.startswith("eval.") else record.settings).get(key)
 
 
-def _differs(records: Iterable[Record], key: str) -> bool:
-    return len({_effective(record, key) for record in records}) > 1
+def _differs(records: Iterable[Record], key: str, metric: str) -> bool:
+    return len({_effective(record, key, metric) for record in records}) > 1
 
 
 def _is_below(key: str, others: set[str]) -> bool:
