@@ -1,5 +1,6 @@
 """The Python face of a run: examples in the user's units in, the same kind of thing out."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -114,7 +115,7 @@ class Model(Loaded):
             return self.new_data(**{places[0]: str(x)})
         if _is_frame(x) and self.card.features is not None:
             names = list(map(str, x.columns))
-            if twice := [name for name in names if names.count(name) > 1]:
+            if twice := [name for name, times in Counter(names).items() if times > 1]:
                 raise SettingError(f"x: has two columns {one_line(twice[0])}")
             if not len(x):
                 raise SettingError("x: has no rows")

@@ -123,7 +123,7 @@ class Dictionary(SparseCoder):
 
     @torch.no_grad()
     def _count(self, coded: Coded, rows: int) -> None:
-        active = total(coded.places.totals((coded.code != 0).long())) > 0
+        active = total(coded.places.totals((coded.code != 0).int())) > 0
         count = self.rows_since_active.new_full((), rows)
         self.rows_since_active.add_(total(count)).masked_fill_(active, 0)
         self._most_idle += processes() * (rows + 1)  # another process may have a row more

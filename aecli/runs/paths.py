@@ -34,7 +34,8 @@ PICTURES, SAMPLES = "eval", "samples"
 PLACES = ("root", "file", "files", "targets")
 """Settings of a data set that say where it lies."""
 OF_ARRAYS = ("labels", "ids")
-"""Settings that name an array in its file, or a file."""
+"""Settings that name an array in its file, or a file with one of these endings."""
+ARRAYS = (".npy", ".npz", ".safetensors", ".pt", ".h5")
 
 SWEEP = "multirun.yaml"
 
@@ -48,7 +49,7 @@ ERROR = "error.txt"
 def files_of(dataset: Mapping[str, Any]) -> dict[str, Any]:
     """Return those settings of a data set that name files or folders: paths, patterns, lists."""
     named = [*PLACES, *(["drop"] if "files" in dataset else [])]
-    named += [key for key in OF_ARRAYS if "." in str(dataset.get(key))]
+    named += [key for key in OF_ARRAYS if str(dataset.get(key)).lower().endswith(ARRAYS)]
     return {key: value for key in named if (value := dataset.get(key))}
 
 

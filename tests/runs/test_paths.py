@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from aecli.data.arrays import READERS
 from aecli.errors import SettingError
 from aecli.overrides import checked
-from aecli.runs.paths import as_typed, lock, make_new, shown
+from aecli.runs.paths import ARRAYS, as_typed, files_of, lock, make_new, shown
 
 
 def test_each_caller_gets_a_new_directory(tmp_path):
@@ -58,3 +59,12 @@ def test_a_planted_lock_is_not_followed(tmp_path):
 def test_a_new_directory_has_a_name(path):
     with pytest.raises(SettingError, match="must be the path of a new directory"):
         make_new(Path(path))
+
+
+def test_what_names_files_is_known():
+    assert set(ARRAYS) == set(READERS)
+    array = {"file": "x.npz", "key": "x", "labels": "y.1", "ids": "ids.npy", "shape": [3]}
+    assert files_of(array) == {"file": "x.npz", "ids": "ids.npy"}
+    shards = {"files": "acts/*.npy", "drop": "mask.npy", "targets": None}
+    assert files_of(shards) == {"files": "acts/*.npy", "drop": "mask.npy"}
+    assert files_of({"file": "t.csv", "drop": ["age"]}) == {"file": "t.csv"}
