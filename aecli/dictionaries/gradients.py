@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aecli.dictionaries.places import Places
+from aecli.dictionaries.places import Places, at_once
 
 Memory = tuple[Tensor, Tensor] | None
 
@@ -84,15 +84,17 @@ class Gradients:
         for (_, added), gradient in zip(wanted, of_small, strict=True):
             if gradient is not None:
                 added += gradient
-        on, more = self.weights.W_dec.detach() if self.norms is None else None, self._is_begun
-        places.sums_by_latent(leaves.code.detach(), of_sums, self.of_dec, add=more, tangent_to=on)
+        more = self._is_begun
+        places.sums_by_latent(leaves.code.detach(), of_sums, self.of_dec, add=more)
         places.sums_by_latent(of_a, around, self.of_enc, add=more)
         self.of_a += places.totals(of_a)
         self._is_begun = True
 
     def finish(self) -> list[Tensor]:
         """Return the sums, in the order of the weights."""
-        if self.norms is not None:  # the gradient of a norm by its row is the row, of norm 1
+        if self.norms is None:
+            leave_out_along(self.weights.W_dec.detach(), self.of_dec)
+        else:  # the gradient of a norm by its row is the row, of norm 1
             norms = self.norms.detach().clamp_min(torch.finfo(self.norms.dtype).tiny)
             share = self._of_small.pop() / norms
             self.of_dec.addcmul_(share[:, None], self.weights.W_dec.detach())
@@ -106,6 +108,13 @@ class Gradients:
         """Return the loss, differentiable: by the weights its gradients are those added up."""
         weights = self.weights
         return _Attached.apply(loss, self.finish(), *weights[:-1], *weights.others)
+
+
+def leave_out_along(rows: Tensor, gradients: Tensor) -> None:
+    """Subtract from gradients `(n, d)` their parts along rows of norm 1, `(n, d)`."""
+    size = at_once(rows.shape[1], rows.device) or len(rows)
+    for row, gradient in zip(rows.split(size), gradients.split(size), strict=True):
+        gradient.addcmul_(torch.linalg.vecdot(gradient, row)[:, None], row, value=-1)
 
 
 class _Attached(torch.autograd.Function):

@@ -25,6 +25,11 @@ BLOCK = 1 << 20
 """Numbers of a gradient that are corrected at once: they stay in a processor's cache."""
 
 
+def at_once(features: int, device: torch.device) -> int:
+    """Return how many rows of so many features stay in a processor's cache; elsewhere 0: all."""
+    return max(1, BLOCK // features) if device.type == "cpu" else 0
+
+
 @dataclass(frozen=True)
 class Places:
     """M places in bags: a bag is the part of a code that is decoded on its own.
@@ -147,7 +152,6 @@ class Places:
         into: Tensor,
         *,
         add: bool = False,
-        tangent_to: Tensor | None = None,
     ) -> None:
         """Write Σ of the values `(M,)` times their rows of a matrix, by latent, into `(n, d)`.
 
@@ -156,7 +160,6 @@ class Places:
             matrix: has a row for each bag, or one for each of the B rows.
             into: where the sums are written.
             add: whether they are added to what is there.
-            tangent_to: rows of norm 1, `(n, d)`: a sum's part along its row is left out.
         """
         order, ends = self.by_latent
         rows = self.bag_by_latent
@@ -165,9 +168,6 @@ class Places:
         for latents, places in self._blocks(ends, matrix.shape[1]):
             inside = ends[latents.start : latents.stop + 1] - places.start
             part = _sums(rows[places], inside, values[places], matrix)
-            if tangent_to is not None:
-                on = tangent_to[latents]
-                part.addcmul_(torch.linalg.vecdot(part, on)[:, None], on, value=-1)
             into[latents] = part.add_(into[latents]) if add else part
 
     def _blocks(self, ends: Tensor, features: int) -> Iterator[tuple[slice, slice]]:
@@ -177,7 +177,7 @@ class Places:
         block is all, whose ends are known without a look.
         """
         on_cpu = ends.device.type == "cpu"
-        size = max(1, BLOCK // features) if on_cpu else self.latents
+        size = at_once(features, ends.device) or self.latents
         bounds = [*range(0, self.latents, size), self.latents]
         cuts = ends[bounds].tolist() if on_cpu else [0, len(self)]
         for latents, places in zip(pairwise(bounds), pairwise(cuts), strict=True):

@@ -11,6 +11,7 @@ from aecli.dictionaries.collectors import (
     LargestOfSome,
     collected,
 )
+from aecli.dictionaries.gradients import leave_out_along
 from aecli.dictionaries.products import Encoder, above, largest
 
 
@@ -149,10 +150,17 @@ def test_products_and_sums_of_parts_are_those_of_dense_tensors(kind):
     for number, (part, own, rows) in enumerate(zip(parts, cut, x.split(13), strict=True)):
         part.sums_by_latent(own, rows, added, add=number > 0)
     torch.testing.assert_close(added, whole)
-    unit = torch.nn.functional.normalize(weight, dim=1)
-    places.sums_by_latent(values, x, added, tangent_to=unit)
-    along = (whole * unit).sum(dim=1, keepdim=True)
-    torch.testing.assert_close(added, whole - along * unit)
+
+
+@pytest.mark.parametrize("block", [64 * 16, 7 * 16])
+def test_a_gradients_part_along_a_row_is_left_out(block, monkeypatch):
+    monkeypatch.setattr("aecli.dictionaries.places.BLOCK", block)
+    torch.manual_seed(0)
+    rows, gradients = torch.nn.functional.normalize(torch.randn(64, 16)), torch.randn(64, 16)
+    along = (gradients * rows).sum(dim=1, keepdim=True)
+    expected = gradients - along * rows
+    leave_out_along(rows, gradients)
+    torch.testing.assert_close(gradients, expected)
 
 
 def _order(places):
