@@ -6,7 +6,7 @@ from typing import Any
 
 
 def code_dim(most: int, shape: Sequence[int] | None) -> int:
-    """Return a size of the code for examples of a shape: `most`, or half of their features if less."""
+    """Return a size of the code for examples of a shape: `most`, or half of them if less."""
     return most if shape is None else min(most, -(-prod(shape) // 2))
 
 
