@@ -62,7 +62,7 @@ class Model(Loaded):
         width = self.model.code_dim
         if codes.ndim != 2 or codes.shape[1] != width or not len(codes):
             raise SettingError(f"z: is of shape {tuple(codes.shape)}; must be (N, {width})")
-        _check_finite("z", codes.numpy(force=True))
+        _check_numbers("z", codes.numpy(force=True))
         parts = codes.to(self.model.device).split(AT_ONCE)
         return self._restored(z, [self.model.decode(part).mean for part in parts])
 
@@ -127,7 +127,7 @@ class Model(Loaded):
         values = _array(x)
         if values.ndim == 0 or not len(values):
             raise SettingError("x: must have examples, one for each entry of its first dimension")
-        _check_finite("x", values)
+        _check_numbers("x", values)
         return self.given_data(values)
 
     def _each(self, data: DataModule, function: Callable[[Batch], Tensor]) -> list[Tensor]:
@@ -174,7 +174,7 @@ def _is_frame(x: Any) -> bool:
     return hasattr(x, "columns") and hasattr(x, "iloc")  # pandas' own, without importing it
 
 
-def _check_finite(name: str, values: np.ndarray) -> None:
+def _check_numbers(name: str, values: np.ndarray) -> None:
     """Refuse numbers that are not finite, or would not be in float32."""
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):

@@ -12,7 +12,7 @@ from aecli.errors import SettingError, shortened
 from aecli.npy import npy_header
 from aecli.rows import check_ending
 from aecli.size import check_fits
-from aecli.text import first_line, one_line
+from aecli.text import counted, first_line, one_line
 from aecli.untrusted import size_of
 
 KEY = "codes"
@@ -126,15 +126,20 @@ class CodeFile:
         more = f"z{self.units}"
         if missing := [name for name in self.columns if name not in found]:
             raise SettingError(
-                f"codes={self.path}: lacks {shortened(missing)}; the run's code has {self.units}"
-                f" units, {self.columns[0]} to {self.columns[-1]}"
+                f"codes={self.path}: lacks {shortened(missing)}; the run's code has"
+                f" {counted(self.units, 'units')}, {self._named}"
             )
         if more in frame:
             raise SettingError(
-                f"codes={self.path}: has a column {more}; the run's code has {self.units} units"
+                f"codes={self.path}: has a column {more}; the run's code has"
+                f" {counted(self.units, 'units')}"
             )
         ids = frame["id"].to_numpy() if "id" in frame else None
         return ids, frame[self.columns].to_numpy()
+
+    @property
+    def _named(self) -> str:
+        return " to ".join(dict.fromkeys([self.columns[0], self.columns[-1]]))
 
     def _npy(self) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
         array = np.load(self.path, mmap_mode="r", allow_pickle=False)

@@ -80,8 +80,8 @@ def _with(columns: Columns, restored: Any, out: Path, roles: Mapping[str, str]) 
     own = {str(name): restored[name].to_numpy() for name in restored}
     if both := [name for name in _codes(columns) if name in own]:
         raise SettingError(
-            f"out={out}: the table has a column {both[0]}, as the codes have; write to .npz, or"
-            " give the column another name before the training"
+            f"out={out}: the table has a column {both[0]}, as the codes have; train on one that"
+            " calls it otherwise, or write to .npz, if all of its columns are numbers"
         )
     others = {roles.get(name, name): values for name, values in columns.items()}
     # A feature keeps its name, even if it is called split.

@@ -35,7 +35,7 @@ ELSEWHERE = (
     "sweeper",
 )
 """Root keys that are no settings of the model, its data or its training."""
-PLACES, SOURCE = ("dataset.root", "dataset.source"), "dataset.source."
+ROOTS, SOURCE = ("dataset.root", "dataset.source"), "dataset.source."
 """Where the data lies. The option of `dataset` says which it is, but for a folder of images."""
 FOLDER = "aecli.data.ImageData"
 HIDDEN = "_"
@@ -303,7 +303,7 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Value]]:
 
 def places_of(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the settings of a data set that say where it lies, and not which it is."""
-    return () if dataset.get("_target_") == FOLDER else PLACES
+    return () if dataset.get("_target_") == FOLDER else ROOTS
 
 
 def _value(value: Any) -> Value:

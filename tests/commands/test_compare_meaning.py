@@ -178,9 +178,12 @@ def test_data_scaled_by_its_training_rows_has_another_unit_with_others(
 ):
     def run(size):
         settings = {"dataset.train_size": size, "dataset.scale": scale, "dataset.shape": shape}
-        return records.Record(tmp_path, settings, frozenset(), {"val/mse": 1.0}, {}, "")
+        return records.Record(tmp_path, settings, frozenset(), metrics, {}, "")
 
+    metrics = {"val/mse": 1.0, "val/explained_variance": 0.9}
     assert bool(conflicts([run(20), run(None)], ["val/mse"])) == matters
+    ratio = bool(conflicts([run(20), run(None)], ["val/explained_variance"]))
+    assert ratio == (matters and scale != "norm")
 
 
 def test_parts_of_a_split_are_told_by_the_size_of_their_batches(tmp_path):

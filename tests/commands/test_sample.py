@@ -106,7 +106,7 @@ def test_a_table_with_columns_like_those_of_codes_is_refused(tmp_path):
     assert aecli("train", "model=pca", *words, cwd=tmp_path).returncode == 0
     told = aecli("sample", "run=run", "density=gaussian", "n=3", "out=s.csv", cwd=tmp_path)
     assert is_one_line(told)
-    assert "out=s.csv: the table has a column z0, as the codes have; write to .npz" in told.stderr
+    assert "out=s.csv: the table has a column z0, as the codes have; train on one" in told.stderr
     assert not (tmp_path / "s.csv").exists()
     done = aecli("sample", "run=run", "density=gaussian", "n=3", "out=s.npz", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

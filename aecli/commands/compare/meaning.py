@@ -25,6 +25,8 @@ BATCH, TRAIN_SIZE, VALIDATED = (
     "dataset.train_size",
     "trainer.limit_val_batches",
 )
+RATIOS = ("explained_variance", "norm_ratio", "cosine", "l0", "dead_share")
+"""Metrics of activations that have no unit."""
 MODEL = "model._target_"
 CLASSIFIED = ("eval.classes", "eval.train_size")
 """Settings of both classifiers, the probe and the fine-tuned one."""
@@ -131,8 +133,10 @@ def _effective(record: Record, key: str, metric: str) -> Value:
     value = _setting(record, key)
     if key == BATCH and record.settings.get(VALIDATED) is None:
         return None
-    if key == TRAIN_SIZE and not _has_fitted_scale(record):
-        return value if not OF_TRAINING.isdisjoint(metric.rpartition("/")[2].split("_")) else None
+    if key == TRAIN_SIZE:
+        name = metric.rpartition("/")[2]
+        is_made_of_it = not OF_TRAINING.isdisjoint(name.split("_"))
+        return value if is_made_of_it or _follows_the_scale(name, record) else None
     root = key.partition(".")[0]
     if root == "sparsity" and record.metrics.get("val/penalty") == 0:
         return None
@@ -143,11 +147,13 @@ def _effective(record: Record, key: str, metric: str) -> Value:
     return value
 
 
-def _has_fitted_scale(record: Record) -> bool:
-    """Return whether the unit of the examples follows from the training split."""
-    scale, shape = (record.settings.get(f"dataset.{name}") for name in ("scale", "shape"))
+def _follows_the_scale(name: str, record: Record) -> bool:
+    """Return whether a metric is in a unit that follows from the training split."""
+    scale, shape = (record.settings.get(f"dataset.{part}") for part in ("scale", "shape"))
     if scale == "auto":  # rows are standardized, images are not
         return str(shape).count(",") == 0
+    if scale == "norm":  # one number for all columns: a ratio stays as it is
+        return name not in RATIOS
     return scale not in (None, "none")
 
 
