@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 
@@ -219,3 +221,11 @@ def test_without_outputs_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingError, match="no runs under outputs/"):
         main([])
+
+
+def test_a_terminal_that_lacks_a_character_gets_another(outputs):
+    words = [sys.executable, "-m", "aecli", "runs"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, cwd=outputs.parents[2], env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"? " in done.stdout

@@ -9,6 +9,7 @@ import pytest
 
 from aecli.runs.listed import foreign_files
 from tests.commandline import aecli, is_one_line
+from tests.tables import train_on
 
 
 @pytest.fixture
@@ -81,14 +82,9 @@ def test_test_examples_of_a_table_have_no_entries_that_were_made_up(tmp_path):
     draw = np.random.default_rng(0)
     table = pd.DataFrame({"a": draw.normal(size=80), "n": np.arange(80) % 7})
     table["c"] = np.where(np.arange(80) % 2, "x", "y")
-    table["part"] = np.where(np.arange(80) < 70, "train", "test")
     table.loc[72, ["a", "c"]] = np.nan
     table.loc[73, "c"] = "never seen"
-    table.to_csv(tmp_path / "t.csv", index=False)
-    own = ("dataset=table", "dataset.file=t.csv", "dataset.split=part", "dataset.missing=mask")
-    words = ("network.hidden=[4]", "model.code_dim=2", "trainer.max_epochs=1", "pictures_every=0")
-    done = aecli("train", "model=vae", *own, *words, "hydra.run.dir=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    train_on(table, 70, tmp_path)
     done = aecli("sample", "run=run", "kind=reconstruct", "n=10", "out=pairs.csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     pairs = pd.read_csv(tmp_path / "pairs.csv")

@@ -13,6 +13,7 @@ from aecli.likelihoods import Bernoulli, ContinuousBernoulli, CrossEntropy, Gaus
 from tests.commandline import aecli as typed
 from tests.commandline import is_one_line
 from tests.conftest import configure
+from tests.tables import train_on
 
 GREY = ("likelihood=continuous_bernoulli", "dataset.scale=none")
 BINARY = ("likelihood=bernoulli", "dataset.scale=none")
@@ -81,13 +82,8 @@ def test_an_estimator_refuses_such_an_example_too(home):
 def test_a_category_that_the_training_split_lacks_is_no_normal_one(tmp_path):
     draw = np.random.default_rng(0)
     table = pd.DataFrame({"a": draw.normal(size=60), "c": np.where(np.arange(60) % 2, "x", "y")})
-    table["part"] = np.where(np.arange(60) < 50, "train", "test")
     table.loc[55, "c"] = "never seen"
-    table.to_csv(tmp_path / "t.csv", index=False)
-    own = ("dataset=table", "dataset.file=t.csv", "dataset.split=part", "dataset.missing=mask")
-    words = ("network.hidden=[4]", "model.code_dim=2", "trainer.max_epochs=1", "pictures_every=0")
-    done = typed("train", "model=vae", *own, *words, "hydra.run.dir=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    train_on(table, 50, tmp_path)
     for kind in ("elbo", "nll", "marginal_nll"):
         done = typed("score", "run=run", f"kind={kind}", "out=s.csv", "quantile=null", cwd=tmp_path)
         assert is_one_line(done), done.stderr

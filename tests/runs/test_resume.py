@@ -1,9 +1,7 @@
 """An interrupted run goes on where it was."""
 
 import json
-import os
 import re
-import shutil
 from functools import partial
 
 import lightning.pytorch as pl
@@ -22,7 +20,7 @@ from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.resume import State, check_typed
 from aecli.training.callbacks import BestEpoch
 from aecli.training.loop import EpochLoop
-from tests.commandline import aecli, is_one_line
+from tests.commandline import aecli
 from tests.conftest import STEPWISE, configure, small
 from tests.events import scalars
 
@@ -270,35 +268,6 @@ def test_a_longer_training_is_not_done(tmp_path):
     reported, _ = configure("experiment=hinton2006/pca", "trainer.max_epochs=4")
     assert state.is_trained(reported)
     assert not state.is_done(reported)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["projector_config.pbtxt", "train.log", "checkpoints", ".hydra", "checkpoints/last.ckpt"],
-)
-def test_nothing_is_written_through_a_link_in_a_run(tmp_path, name):
-    words = ("trainer=debug", "model=ae", "network.hidden=[4]", "pictures_every=1")
-    for run in ("mine", "theirs"):
-        done = aecli("train", *words, f"hydra.run.dir={run}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    mine, link = tmp_path / "mine" / name, tmp_path / "theirs" / name
-    shutil.move(link, tmp_path / "gone")
-    link.symlink_to(mine)
-    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
-    done = aecli("train", "resume=theirs", "trainer.max_epochs=2", cwd=tmp_path)
-    assert is_one_line(done), done.stderr
-    assert f"{name}: is a symbolic link, and nothing is written through one" in done.stderr
-    assert before == {path: path.read_bytes() for path in before}
-
-
-def test_a_pipe_in_the_place_of_a_log_is_refused(tmp_path):
-    words = ("trainer=debug", "model=ae", "network.hidden=[4]", "pictures_every=0")
-    assert aecli("train", *words, "hydra.run.dir=run", cwd=tmp_path).returncode == 0
-    (tmp_path / "run" / "train.log").unlink()
-    os.mkfifo(tmp_path / "run" / "train.log")
-    done = aecli("train", "resume=run", "trainer.max_epochs=2", cwd=tmp_path)
-    assert is_one_line(done), done.stderr
-    assert "train.log: is no ordinary file; move it away" in done.stderr
 
 
 def test_resume_on_the_command_line(tmp_path):

@@ -352,3 +352,24 @@ def test_the_parts_of_aecli_are_not_tried(data, monkeypatch):
     config, choices = configure("model=ae", "noise=masking")
     check_parts(config, choices, build(config, "model"), data)
     assert plugins.trusted() == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (lambda model: 1 / 0, "division by zero"),
+        (
+            lambda model: model.double(),
+            r"was \(.*float32\) and is \(.*float64",
+        ),
+    ],
+)
+def test_a_pretraining_that_breaks_is_told_by_name(broken, told, ours):
+    ours("pretraining")
+    config, choices = configure("model=ae")
+    model = build(config, "model")
+    with (
+        pytest.raises(SettingError, match=rf"^pretraining=mine \(mine.Mine\): .*{told}"),
+        contract.pretrained(config, choices, model),
+    ):
+        broken(model)
