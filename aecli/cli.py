@@ -12,7 +12,14 @@ from functools import cache, partial
 from typing import Any, NamedTuple, NoReturn
 
 from aecli.distributed import end_children, launched, rank
-from aecli.failures import discard_directory, forget_failure, how_to_go_on, report, say
+from aecli.failures import (
+    discard_directory,
+    discard_sweep,
+    forget_failure,
+    how_to_go_on,
+    report,
+    say,
+)
 from aecli.signals import (
     Ending,
     Terminated,
@@ -192,7 +199,9 @@ def _run(command: str) -> None:
             raise
         from aecli.messages import plain
 
-        _fail(1, plain(error, command))
+        message = plain(error, command)
+        discard_sweep()
+        _fail(1, message)
 
 
 def _check_words(command: str) -> None:

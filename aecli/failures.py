@@ -74,6 +74,19 @@ def discard_directory() -> None:
         discard_refused(Path(HydraConfig.get().runtime.output_dir))
 
 
+def discard_sweep() -> None:
+    """Remove the sweep's directory if it was refused before any of its jobs began."""
+    from pathlib import Path
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from aecli.config import is_sweep
+    from aecli.runs.paths import discard_empty_sweep
+
+    if is_sweep():
+        discard_empty_sweep(Path(HydraConfig.get().sweep.dir))
+
+
 def how_to_go_on(command: str) -> str:
     """Return what to type to go on with a training that was interrupted."""
     from pathlib import Path

@@ -110,6 +110,15 @@ def discard_refused(directory: Path) -> None:
         discard(directory)
 
 
+def discard_empty_sweep(directory: Path) -> None:
+    """Remove a sweep's directory if it has nothing but the settings: no job of it has begun."""
+    with suppress(OSError):
+        if {path.name for path in directory.iterdir()} <= {SWEEP, LOCK}:
+            for name in (SWEEP, LOCK):
+                (directory / name).unlink(missing_ok=True)
+            directory.rmdir()
+
+
 def make_new(path: Path) -> Path:
     """Make and return `path`, or `path-2`, `path-3`, … if there is something at it already.
 

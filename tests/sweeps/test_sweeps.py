@@ -124,3 +124,4 @@ def test_what_cannot_be_swept_gets_one_plain_line(tmp_path, words, told):
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("outputs/sweeps/*"))  # nothing is left of it
