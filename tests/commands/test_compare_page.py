@@ -210,6 +210,53 @@ def test_a_typed_number_is_that_number_however_it_is_written(page, browser):
         assert browser.find_element(By.ID, "count").text == f"{rows} of 3 rows", text
 
 
+@pytest.mark.slow
+def test_typed_comparisons_are_of_settings_and_columns(page, browser):
+    browser.get(page.as_uri())
+    heads = [head.text for head in browser.find_elements(By.CSS_SELECTOR, "#runs th button")]
+    loss = heads.index("val/loss*")
+    least = min(float(text.split()[0]) for text in column(browser, loss))
+    field = browser.find_element(By.ID, "filter")
+    for text, rows in (
+        ("model.beta>1", 1),
+        ("model.beta>=1", 3),
+        ("model.beta<4e0 model=vae", 1),
+        ("model.beta<=4", 3),
+        ("model.beta>1 model.beta<4", 0),
+        ("runs>=1", 3),
+        (f"val/loss<={least}", 1),
+        (f"val/loss<{least}", 0),
+        ("model.beta>", 0),
+        ("model>1", 0),
+        ("beta>1", 0),
+    ):
+        browser.execute_script("arguments[0].value = ''", field)
+        field.send_keys(text)
+        assert browser.find_element(By.ID, "count").text == f"{rows} of 3 rows", text
+
+
+@pytest.mark.slow
+def test_an_axis_is_logarithmic_where_all_values_are_above_zero(tmp_path, browser):
+    folder = tmp_path / "wide"
+    make(folder, "0_a", 0.1, beta=1.0)
+    log(folder / "0_a", [1000.0, 10.0, 0.1], picture=False)
+    make(folder, "1_b", -1.0, beta=2.0)
+    log(folder / "1_b", [3.0, 2.0, -1.0], picture=False)
+    opened(browser, folder)
+    box = browser.find_element(By.ID, "logarithmic")
+    assert not box.is_enabled()
+    browser.find_element(By.ID, "filter").send_keys("model.beta=1")
+    height = """return document.querySelector('#chart path').getAttribute('d').slice(1).split('L')
+        .map(place => Number(place.split(',')[1]))"""
+    first, middle, last = browser.execute_script(height)
+    assert (middle - first) / (last - first) == pytest.approx(990 / 999.9)
+    box.click()
+    first, middle, last = browser.execute_script(height)
+    assert (middle - first) / (last - first) == pytest.approx(0.5)
+    texts = [text.text for text in browser.find_elements(By.CSS_SELECTOR, "#chart text")]
+    assert texts[:5] == ["0.1", "1", "10", "100", "1000"]
+
+
 def test_runs_without_a_line_are_counted(tmp_path):
     folder = tmp_path / "many"
     for row in range(13):

@@ -36,7 +36,8 @@ for (const head of table.tHead.rows[0].cells) {
   head.firstElementChild.addEventListener("click", () => sortBy(head));
 }
 
-// Filtering: every word must be in the row; KEY=VALUE must be one of its settings.
+// Filtering: every word must be in the row; KEY=VALUE must be one of its settings, and KEY<NUMBER,
+// with <=, > and >= too, must be so of a setting or a column.
 
 const filter = document.getElementById("filter");
 const hidden = new Set(); // the numbers of the groups that are not shown
@@ -53,11 +54,31 @@ function isSame(setting, word) {
   return setting === word || (key === typed && value === number);
 }
 
+const COMPARISON = /^([^<>=]+)(<=|>=|<|>)([^<>=]+)$/;
+const SIGNS = {
+  "<": (a, b) => a < b,
+  "<=": (a, b) => a <= b,
+  ">": (a, b) => a > b,
+  ">=": (a, b) => a >= b,
+};
+const names = [...table.tHead.rows[0].cells].map((head) =>
+  head.textContent.toLowerCase().replace(/\*$/, ""), // of a metric with several meanings
+);
+
+// Whether a comparison that was typed holds of a row; null if the word is none.
+function holds(row, settings, word) {
+  const [, key, sign, bound] = COMPARISON.exec(word) ?? [];
+  if (!key || Number.isNaN(Number(bound))) return null;
+  const values = settings.map(numberIn).filter(([name]) => name === key);
+  const cell = row.cells[names.indexOf(key)];
+  return SIGNS[sign](Number(cell?.dataset.value ?? values[0]?.[1] ?? NaN), Number(bound));
+}
+
 function matches(row, asked) {
   const settings = row.dataset.settings.toLowerCase().split("\n");
   const text = row.textContent.toLowerCase();
-  const has = (word) => settings.some((setting) => isSame(setting, word)) ||
-    (!word.includes("=") && (text.includes(word) || settings.some((one) => one.includes(word))));
+  const has = (word) => holds(row, settings, word) ?? (settings.some((one) => isSame(one, word)) ||
+    (!word.includes("=") && (text.includes(word) || settings.some((one) => one.includes(word)))));
   return settings.includes(asked) || asked.split(/\s+/).every(has);
 }
 
@@ -89,6 +110,7 @@ for (const button of document.querySelectorAll("[data-filter]")) {
 
 const chart = document.getElementById("chart");
 const select = document.getElementById("metric");
+const logarithmic = document.getElementById("logarithmic");
 const data = chart && JSON.parse(document.getElementById("data").textContent);
 const HEIGHT = 360, LEFT = 62, RIGHT = 12, TOP = 10, BOTTOM = 38;
 let scale = null; // of the curves that are drawn: lines, epochs, x and y
@@ -116,6 +138,18 @@ function ticks(low, high, count) {
   return found;
 }
 
+// Of a logarithmic axis: 1, 2 and 5 times powers of ten, or the powers alone, or those of a linear one.
+function logTicks(low, high) {
+  const powers = [];
+  for (let n = Math.floor(Math.log10(low)); 10 ** n <= high * (1 + 1e-6); n++) powers.push(10 ** n);
+  const each = powers.length > 3 ? [1] : [1, 2, 5];
+  const found = powers
+    .filter((_, n) => n % Math.ceil(powers.length / 8) === 0)
+    .flatMap((power) => each.map((factor) => factor * power))
+    .filter((value) => value >= low * (1 - 1e-6) && value <= high * (1 + 1e-6));
+  return found.length > 1 ? found : ticks(low, high, 5);
+}
+
 function shown(value) {
   return String(Number(value.toPrecision(4)));
 }
@@ -137,9 +171,14 @@ function draw() {
     return low < high ? [low, high] : [low - 0.5, high + 0.5];
   });
   const [[first, last], [low, high]] = ends;
+  // Ends of one value alone are widened, maybe below zero.
+  logarithmic.disabled = !(low > 0);
+  const isLog = logarithmic.checked && !logarithmic.disabled;
+  const place = isLog ? Math.log10 : Number;
   const x = (epoch) => LEFT + ((epoch - first) / (last - first)) * (width - LEFT - RIGHT);
-  const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM);
-  for (const value of ticks(low, high, 5)) {
+  const height = HEIGHT - TOP - BOTTOM;
+  const y = (value) => TOP + ((place(high) - place(value)) / (place(high) - place(low))) * height;
+  for (const value of isLog ? logTicks(low, high) : ticks(low, high, 5)) {
     element("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }, chart);
     element("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, chart).textContent =
       shown(value);
@@ -201,7 +240,7 @@ function step(event) {
 
 if (chart) {
   for (const name of data.names) select.add(new Option(name, name, false, name === data.metric));
-  select.addEventListener("change", draw);
+  for (const control of [select, logarithmic]) control.addEventListener("change", draw);
   chart.addEventListener("pointermove", nearest);
   chart.addEventListener("pointerdown", nearest);
   chart.addEventListener("keydown", step);

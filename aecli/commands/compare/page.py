@@ -144,7 +144,8 @@ def _curves(groups: Sequence[Group], keys: Sequence[str], metric: str) -> list[s
     data = in_script({"metric": chosen, "names": sorted(names), "units": units, "lines": lines})
     return [
         '<section aria-labelledby="curves"><h2 id="curves">Curves</h2>',
-        '<p class="controls"><label for="metric">Metric</label><select id="metric"></select></p>',
+        '<p class="controls"><label for="metric">Metric</label><select id="metric"></select>',
+        '<label><input id="logarithmic" type="checkbox"> logarithmic</label></p>',
         '<svg id="chart" role="img" tabindex="0" aria-labelledby="curves"',
         ' aria-describedby="hint"></svg><p id="values" aria-live="polite"></p>',
         *_left_out(groups, most),
