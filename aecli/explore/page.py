@@ -15,8 +15,8 @@ from aecli.html import csp_hash, in_script
 FOLDER = files("aecli.explore") / "page"
 MODULES = (
     "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "state", "tabs",
-    "drawing", "map", "painting", "decoded", "units", "pen", "form", "input", "morph", "sum",
-    "sweep", "link", "main",
+    "view", "drawing", "map", "painting", "find", "decoded", "units", "pen", "form", "input",
+    "morph", "sum", "sweep", "link", "main",
 )  # fmt: skip
 """The JavaScript modules; each imports from those before it."""
 STYLES = ("style.css", "views.css", "panels.css", "narrow.css")

@@ -2,6 +2,7 @@
 
 import { atTick } from "./pictures.js";
 import { CIRCLES } from "./plane.js";
+import { isInView } from "./view.js";
 
 /** Labels with a colour of their own; all others share one. */
 export const COLOURS = 10;
@@ -168,24 +169,26 @@ export class MapDrawing {
     this.context.textAlign = "center";
     this.middles().forEach((middle, label) => {
       const isLeftOut = this.chosenLabel !== null && label !== this.chosenLabel;
-      if (this.ranks[label] < 0 || isLeftOut) return;
+      if (this.ranks[label] < 0 || isLeftOut || !middle) return;
       const name = names[label];
       const [x, y] = this.toCanvas(middle);
       this.write(name.length > 14 ? `${name.slice(0, 13)}…` : name, x, y + 6, "ink", 5);
     });
   }
 
-  /** Return the middle of each label's examples, [right, up], found once for their places. */
+  /** Return the middle of each label's examples in view, [right, up], or null; found once. */
   middles() {
     const { places } = this;
-    if (this.middlesOf !== places) {
+    const { extent } = this.state;
+    if (this.middlesOf?.places !== places || this.middlesOf.extent !== extent) {
       const { labels, names } = this.state.data.examples;
       const coordinates = names.map(() => [[], []]);
       labels?.forEach((label, n) => {
+        if (!isInView(extent, this.placeOf(n))) return;
         for (const axis of [0, 1]) coordinates[label][axis].push(places[2 * n + axis]);
       });
-      this.middlesOf = places;
-      this.foundMiddles = coordinates.map((both) => both.map(median));
+      this.middlesOf = { places, extent };
+      this.foundMiddles = coordinates.map((both) => (both[0].length ? both.map(median) : null));
     }
     return this.foundMiddles;
   }

@@ -2,6 +2,7 @@
 
 import { inflated, withArrays } from "./blob.js";
 import { Decoded } from "./decoded.js";
+import { Find } from "./find.js";
 import { Input } from "./input.js";
 import { Link } from "./link.js";
 import { CodeMap } from "./map.js";
@@ -33,7 +34,11 @@ async function main() {
   const link = new Link(state);
   describe(state);
   const live = id("live");
-  const map = new CodeMap(state, { canvas: id("map"), tip: id("tip"), legend: id("legend") });
+  const map = new CodeMap(state, {
+    canvas: id("map"),
+    ...ids("tip", "legend", "closer", "farther", "whole"),
+  });
+  new Find(state, { form: id("find"), field: id("asked"), told: id("found") });
   const parts = { picture: id("picture"), beside: id("beside"), told: id("told"), live };
   state.views.push(map, new Decoded(state, parts));
   const { tabs, morph } = views(state, map);

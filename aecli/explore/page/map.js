@@ -2,6 +2,7 @@
 
 import { COLOURS, MapDrawing } from "./drawing.js";
 import { made, paintImage } from "./pictures.js";
+import { DEEPEST, including, isInView, panned, zoom, zoomed } from "./view.js";
 
 /** CSS pixels: nearer to an example than this, the mouse is at it; farther, a press is a drag. */
 const NEAR = 12;
@@ -9,20 +10,33 @@ const DRAG = 6;
 /** Shares of the map's width that the arrow keys move the point by, and with Shift. */
 const STEP = 1 / 80;
 const LEAP = 1 / 12;
+/** How much larger a press of a button or a key makes things; and the wheel, by a pixel of it. */
+const CLOSER = 1.6;
+const WHEEL = 0.008;
+/** Pixels of the wheel that one event counts for, at most: of a mouse's it has a hundred. */
+const NOTCH = 50;
+const LINE = 16;
 const MILLISECONDS = 450;
 
 export class CodeMap extends MapDrawing {
-  constructor(state, { canvas, tip, legend }) {
+  constructor(state, { canvas, tip, legend, closer, farther, whole }) {
     super(state, canvas);
-    Object.assign(this, { tip, legend });
+    Object.assign(this, { tip, legend, closer, farther, whole });
     this.pressed = null;
+    /** Where the mouse holds the map itself, and where the fingers are, by the pointer's number. */
+    this.held = null;
+    this.fingers = new Map();
     this.makeLegend();
     canvas.addEventListener("pointermove", (event) => this.onMove(event));
     canvas.addEventListener("pointerdown", (event) => this.onDown(event));
     canvas.addEventListener("pointerup", (event) => this.onUp(event));
-    canvas.addEventListener("pointercancel", () => this.onLeave());
+    canvas.addEventListener("pointercancel", (event) => this.onCancel(event));
     canvas.addEventListener("pointerleave", () => this.onLeave());
     canvas.addEventListener("keydown", (event) => this.onKey(event));
+    canvas.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
+    closer.addEventListener("click", () => this.zoomAtPoint(CLOSER));
+    farther.addEventListener("click", () => this.zoomAtPoint(1 / CLOSER));
+    whole.addEventListener("click", () => state.look(state.whole));
   }
 
   makeLegend() {
@@ -81,6 +95,12 @@ export class CodeMap extends MapDrawing {
 
   onMove(event) {
     const place = this.at(event);
+    if (this.held) {
+      this.pan(this.held, place);
+      this.held = place;
+      return;
+    }
+    if (this.fingers.has(event.pointerId)) this.pinch(event.pointerId, place);
     if (this.pressed && event.pointerType !== "mouse") {
       this.state.moveTo(this.codeAt(place));
       return;
@@ -95,12 +115,34 @@ export class CodeMap extends MapDrawing {
   }
 
   onDown(event) {
+    const { state, fingers } = this;
     this.canvas.setPointerCapture(event.pointerId);
-    this.pressed = this.at(event);
-    if (event.pointerType !== "mouse") this.state.moveTo(this.codeAt(this.pressed));
+    const place = this.at(event);
+    if (event.pointerType === "mouse") {
+      if (event.shiftKey) this.held = place;
+      else this.pressed = place;
+      return;
+    }
+    fingers.set(event.pointerId, place);
+    if (fingers.size === 1) {
+      this.before = state.anchor;
+      this.pressed = place;
+      state.moveTo(this.codeAt(place));
+    } else {
+      // Two fingers move the map, and the first of them did not mean to move the point.
+      if (this.pressed) state.moveTo(this.before);
+      this.pressed = null;
+    }
+  }
+
+  onCancel(event) {
+    this.fingers.delete(event.pointerId);
+    this.onLeave();
   }
 
   onUp(event) {
+    this.fingers.delete(event.pointerId);
+    this.held = null;
     const { state, pressed, line } = this;
     this.pressed = this.line = null;
     if (!pressed) return;
@@ -123,7 +165,7 @@ export class CodeMap extends MapDrawing {
   }
 
   onLeave() {
-    this.pressed = this.line = null;
+    this.pressed = this.line = this.held = null;
     this.tip.hidden = true;
     if (this.state.preview || this.state.hovered !== null) this.state.show(null);
   }
@@ -142,10 +184,62 @@ export class CodeMap extends MapDrawing {
       const place = state.plane.project(state.anchor);
       const to = place.map((value, n) => value + direction[n] * share * state.extent.half[n]);
       state.moveTo(state.plane.moved(state.anchor, to));
+      state.look(including(state.extent, state.whole, to));
+    } else if (["+", "=", "-", "0"].includes(event.key)) {
+      if (event.ctrlKey || event.metaKey) return; // the browser's own
+      event.preventDefault();
+      if (event.key === "0") state.look(state.whole);
+      else this.zoomAtPoint(event.key === "-" ? 1 / CLOSER : CLOSER);
     } else if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
       state.chooseExample(state.nearest(state.anchor));
     }
+  }
+
+  // --- what is shown of the plane
+
+  /** The wheel with Ctrl, which two fingers on a touchpad are, too; alone it scrolls the page. */
+  onWheel(event) {
+    if (!event.ctrlKey && !event.metaKey) return;
+    event.preventDefault();
+    const pixels = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? LINE : 1);
+    const notch = Math.min(NOTCH, Math.max(-NOTCH, pixels));
+    this.zoomAt(this.at(event), Math.exp(-WHEEL * notch));
+  }
+
+  /** Keep what is at a place of the canvas there. */
+  zoomAt(place, factor) {
+    const { state } = this;
+    state.look(zoomed(state.extent, state.whole, factor, this.toPlane(place)));
+  }
+
+  /** Keep the point where it is, or the middle, if the point is not in view. */
+  zoomAtPoint(factor) {
+    const { state } = this;
+    const point = state.plane.project(state.anchor);
+    const place = isInView(state.extent, point) ? point : state.extent.middle;
+    state.look(zoomed(state.extent, state.whole, factor, place));
+  }
+
+  /** Move the map with the mouse or the fingers, from one place of the canvas to another. */
+  pan(from, to) {
+    const { state } = this;
+    const [a, b] = [from, to].map((place) => this.toPlane(place));
+    const by = b.map((value, n) => value - a[n]);
+    state.look(panned(state.extent, state.whole, by));
+  }
+
+  pinch(pointer, place) {
+    const { fingers } = this;
+    const other = [...fingers.keys()].find((key) => key !== pointer);
+    const before = fingers.get(pointer);
+    fingers.set(pointer, place);
+    if (other === undefined) return;
+    const rest = fingers.get(other);
+    const apart = ([x, y]) => Math.max(1, Math.hypot(x - rest[0], y - rest[1]));
+    const between = ([x, y]) => [(x + rest[0]) / 2, (y + rest[1]) / 2];
+    this.zoomAt(between(before), apart(place) / apart(before));
+    this.pan(between(before), between(place));
   }
 
   showTip([left, top], n) {
@@ -176,6 +270,11 @@ export class CodeMap extends MapDrawing {
   update(changes) {
     if (changes.has("model")) this.travel();
     else if (changes.has("plane")) this.arrive(this.state.plane.places());
+    if (changes.has("view")) {
+      const depth = zoom(this.state.extent, this.state.whole);
+      this.closer.disabled = depth > 0.999 * DEEPEST;
+      this.farther.disabled = this.whole.disabled = depth <= 1;
+    }
     this.draw();
   }
 

@@ -17,9 +17,8 @@ export class Painting {
 
   update(changes) {
     // Only the place on the plane changes with the mouse, and the painting does not depend on it.
-    if (this.checkbox.checked && (changes.has("plane") || changes.has("model") || this.isStale())) {
-      this.start();
-    }
+    const isMoved = ["plane", "model", "view"].some((change) => changes.has(change));
+    if (this.checkbox.checked && (isMoved || this.isStale())) this.start();
   }
 
   /** Return whether the code has changed in a direction that is not on the plane. */
@@ -38,8 +37,7 @@ export class Painting {
       return;
     }
     const [, height, width] = state.data.examples.shape;
-    this.canvas.width = SIDE * width;
-    this.canvas.height = SIDE * height;
+    this.takeAlong(SIDE * width, SIDE * height);
     const task = {};
     this.task = task;
     const work = () => {
@@ -50,6 +48,32 @@ export class Painting {
       if (this.next < SIDE * SIDE) requestAnimationFrame(work);
     };
     work();
+  }
+
+  /** Leave what was painted before at its place in what is shown now, until it is painted over. */
+  takeAlong(width, height) {
+    const { canvas, map, state } = this;
+    const before = this.extent;
+    this.extent = state.extent;
+    const isNew = canvas.width !== width || canvas.height !== height;
+    if (isNew) Object.assign(canvas, { width, height });
+    if (isNew || before === this.extent) return;
+    const [middle, half] = [before.middle, before.half];
+    const [left, top] = map.toCanvas([middle[0] - half[0], middle[1] + half[1]]);
+    const [right, bottom] = map.toCanvas([middle[0] + half[0], middle[1] - half[1]]);
+    const copy = document.createElement("canvas");
+    Object.assign(copy, { width, height });
+    copy.getContext("2d").drawImage(canvas, 0, 0);
+    const context = canvas.getContext("2d");
+    const [across, down] = [width / map.size, height / map.size];
+    context.clearRect(0, 0, width, height);
+    context.drawImage(
+      copy,
+      left * across,
+      top * down,
+      (right - left) * across,
+      (bottom - top) * down,
+    );
   }
 
   paint(n) {

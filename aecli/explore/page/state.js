@@ -2,7 +2,7 @@
 
 import { dot, Plane } from "./plane.js";
 
-/** A change is one of: model, plane, code, hover, input, morph, theme. */
+/** A change is one of: model, plane, view, code, hover, input, morph. */
 export class State {
   constructor(data, models) {
     this.data = data;
@@ -150,8 +150,16 @@ export class State {
     const others = alike
       .filter((other) => other.units === model.units)
       .map((other) => new Plane(other, this.choice));
-    this.extent = this.plane.extent(others);
-    this.tell("plane");
+    /** The part of the plane that has all examples, and the part of it that is shown. */
+    this.whole = this.plane.extent(others);
+    this.extent = this.whole;
+    this.tell("plane", "view");
+  }
+
+  /** Show another part of the plane. */
+  look(extent) {
+    this.extent = extent;
+    this.tell("view");
   }
 
   chooseModel(number) {
