@@ -121,6 +121,10 @@ def main() -> None:
     if word not in (*COMMANDS, *PLAIN_COMMANDS):
         known = ", ".join([*COMMANDS, *PLAIN_COMMANDS])
         _fail(2, f"no command '{word}': must be one of {known} (see aecli --help)")
+    try:
+        os.getcwd()  # noqa: PTH109 (the error is what it is called for)
+    except FileNotFoundError:
+        _fail(1, f"{word}: the folder that it was typed in is gone; cd into another one")
     if word != "train" and launched():
         _fail(1, f"{word}: takes one process; start it without torchrun or srun")
     try:

@@ -210,6 +210,17 @@ def test_a_lone_checkpoint_is_evaluated_without_touching_its_neighbours(trained,
     assert (tmp_path / "mine-aecli" / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("words", [("train",), ("eval", "run=latest"), ("compare",), ("data",)])
+def test_a_folder_that_is_gone_is_named_as_the_cause(words, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f'rmdir "$PWD"; exec {shlex.join(COMMAND)} {shlex.join(words)}'
+    done = subprocess.run(["bash", "-c", line], cwd=gone, capture_output=True, text=True)
+    assert done.returncode == 1
+    expected = f"aecli: {words[0]}: the folder that it was typed in is gone; cd into another one\n"
+    assert done.stderr == expected
+
+
 @pytest.mark.slow
 def test_a_pipe_that_closes_ends_it_in_silence(tmp_path):
     line = f"{shlex.join(COMMAND)} train trainer=debug | head -1"

@@ -140,6 +140,7 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch):
     (run / ".hydra" / "hydra.yaml").write_text("{")
     for words, told in {
         ("outputs",): "outputs: type aecli cite run=outputs",
+        ("model=vae",): "model=vae: aecli cite has one setting, run=RUN",
         ("run=nowhere",): "run=nowhere: no such file or directory",
         ("--all",): "unrecognized arguments: --all",
         (f"run={run}",): "hydra.yaml: damaged",

@@ -57,6 +57,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", nargs="?", default="run=latest", help="run=RUN (default: latest)")
     typed = parser.parse_args(arguments).run
     if not typed.startswith("run="):
+        if "=" in typed:
+            raise SettingError(f"{typed}: aecli cite has one setting, run=RUN")
         raise SettingError(f"{typed}: type aecli cite run={typed}")
     reasons = [reason for run in find(typed.removeprefix("run=")) for reason in _reasons(run)]
     print(bibtex(reasons), end="")  # noqa: T201
