@@ -14,8 +14,8 @@ from aecli.html import csp_hash, in_script
 
 FOLDER = files("aecli.explore") / "page"
 MODULES = (
-    "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "state", "tabs",
-    "view", "drawing", "map", "painting", "find", "decoded", "units", "pen", "form", "input",
+    "blob", "network", "likelihood", "noise", "model", "pictures", "plane", "view", "state",
+    "tabs", "drawing", "map", "painting", "find", "decoded", "units", "pen", "form", "input",
     "morph", "sum", "sweep", "link", "main",
 )  # fmt: skip
 """The JavaScript modules; each imports from those before it."""

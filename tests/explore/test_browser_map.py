@@ -197,3 +197,19 @@ def test_a_painted_map_is_painted_anew_and_a_phone_has_room(opened):
     assert opened.execute_script(painted) != before
     phone(opened, 390)
     assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_what_is_in_view_stays_so_in_another_model_of_one_frame(tmp_path, shown):
+    runs = [
+        loaded(tmp_path / str(beta), "model=vae", "model.code_dim=2", f"model.beta={beta}")
+        for beta in (1, 4)
+    ]
+    browser = shown(*runs)
+    press(browser, "closer")
+    before = seen(browser)
+    browser.execute_script("explore.state.chooseModel(0)")
+    after = seen(browser)
+    assert after["depth"] == pytest.approx(1.6)
+    assert (after["middle"], after["half"]) == (before["middle"], before["half"])
+    browser.execute_script("explore.state.choosePlane({ across: 1, up: 0 })")
+    assert seen(browser)["depth"] == 1

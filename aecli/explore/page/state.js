@@ -1,6 +1,7 @@
 // What the page shows, and who is told when it changes.
 
 import { dot, Plane } from "./plane.js";
+import { isAlike } from "./view.js";
 
 /** A change is one of: model, plane, view, code, hover, input, morph. */
 export class State {
@@ -158,6 +159,7 @@ export class State {
 
   /** Show another part of the plane. */
   look(extent) {
+    if (isAlike(extent, this.extent)) return;
     this.extent = extent;
     this.tell("view");
   }
@@ -165,8 +167,10 @@ export class State {
   chooseModel(number) {
     if (number === this.number) return;
     this.number = number;
-    const { model } = this;
+    const { model, whole, extent } = this;
     this.choosePlane({});
+    // In one frame the same part stays in view, so that what becomes of it is seen.
+    if (isAlike(whole, this.whole)) this.look(extent);
     if (this.input.example === null && model.computes) {
       this.anchor = model.encode(this.input.x).code;
     } else {

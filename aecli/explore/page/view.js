@@ -36,6 +36,14 @@ export function isInView({ middle, half }, place) {
   return place.every((value, n) => Math.abs(value - middle[n]) <= half[n]);
 }
 
+/** Return whether two parts of the plane are one but for rounding. */
+export function isAlike(a, b) {
+  return a.half.every((half, n) => {
+    const far = Math.abs(a.middle[n] - b.middle[n]) + Math.abs(half - b.half[n]);
+    return far <= 1e-6 * half;
+  });
+}
+
 /** Return what is shown without what lies outside the whole. */
 function within({ middle, half }, whole) {
   const kept = middle.map((value, n) => {
