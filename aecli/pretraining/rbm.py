@@ -82,22 +82,27 @@ class Machine:
             return mean + torch.randn_like(mean)
         return (torch.rand_like(mean) < mean).to(mean.dtype)
 
-    def gradient(self, visible: Tensor) -> TiedWeights:
-        """Return ⟨⟩₀ − ⟨⟩₁ for W, b and c: the contrastive divergence's estimate."""
+    def contrast(self, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """Return h `(2, B, H)` and v `(2, B, D)` of the data, and after one step of sampling."""
         hidden = self.hidden(visible)
         again = self.visible(self.sample(hidden))
-        hidden_again = self.hidden(again)
-        return TiedWeights(
-            (hidden.T @ visible - hidden_again.T @ again) / len(visible),
-            (hidden - hidden_again).mean(dim=0),
-            (visible - again).mean(dim=0),
-        )
+        return torch.stack([hidden, self.hidden(again)]), torch.stack([visible, again])
 
     def step(self, visible: Tensor, epoch: int) -> None:
         """Take a step of CD-1."""
-        gradient = self.gradient(visible)
-        gradient.weight.sub_(self.weights.weight, alpha=self.settings.weight_decay)
+        hidden, visible = self.contrast(visible)
+        hidden[1].neg_()
         momentum = self.settings.momentum[epoch >= RBM.START_EPOCHS]
-        for weight, change, direction in zip(self.weights, self.changes, gradient, strict=True):
-            change.mul_(momentum).add_(direction, alpha=self.lr)
+        rate = self.lr / hidden.shape[1]
+        # Both products at once and right into ΔW: what is as large as W takes longer to go through
+        # memory than to compute.
+        outer = hidden.flatten(0, 1).T, visible.flatten(0, 1)
+        self.changes.weight.addmm_(*outer, beta=momentum, alpha=rate)
+        if decay := self.settings.weight_decay:
+            self.changes.weight.sub_(self.weights.weight, alpha=self.lr * decay)
+        hidden_bias = hidden.sum(dim=(0, 1))
+        self.changes.hidden_bias.mul_(momentum).add_(hidden_bias, alpha=rate)
+        visible_bias = (visible[0] - visible[1]).sum(dim=0)
+        self.changes.visible_bias.mul_(momentum).add_(visible_bias, alpha=rate)
+        for weight, change in zip(self.weights, self.changes, strict=True):
             weight.add_(change)
