@@ -192,11 +192,19 @@ def test_runs_of_one_epoch_have_their_values(tmp_path, browser):
     assert values(browser) == ("epoch 1", ["12.5", "14.5"])
 
 
+def check_filter(browser, cases):
+    """Type each text as the filter, and require so many of three rows."""
+    field = browser.find_element(By.ID, "filter")
+    for text, rows in cases:
+        browser.execute_script("arguments[0].value = ''", field)
+        field.send_keys(text)
+        assert browser.find_element(By.ID, "count").text == f"{rows} of 3 rows", text
+
+
 @pytest.mark.slow
 def test_a_typed_number_is_that_number_however_it_is_written(page, browser):
     browser.get(page.as_uri())
-    field = browser.find_element(By.ID, "filter")
-    for text, rows in (
+    cases = (
         ("model.beta=4.0", 1),
         ("model.beta=4e0 model=vae", 1),
         ("model.beta=4.1", 0),
@@ -204,10 +212,8 @@ def test_a_typed_number_is_that_number_however_it_is_written(page, browser):
         ("model.beta=", 0),
         ("beta=4", 0),
         ("model=ae", 1),
-    ):
-        browser.execute_script("arguments[0].value = ''", field)
-        field.send_keys(text)
-        assert browser.find_element(By.ID, "count").text == f"{rows} of 3 rows", text
+    )
+    check_filter(browser, cases)
 
 
 @pytest.mark.slow
@@ -216,8 +222,7 @@ def test_typed_comparisons_are_of_settings_and_columns(page, browser):
     heads = [head.text for head in browser.find_elements(By.CSS_SELECTOR, "#runs th button")]
     loss = heads.index("val/loss*")
     least = min(float(text.split()[0]) for text in column(browser, loss))
-    field = browser.find_element(By.ID, "filter")
-    for text, rows in (
+    cases = (
         ("model.beta>1", 1),
         ("model.beta>=1", 3),
         ("model.beta<4e0 model=vae", 1),
@@ -229,10 +234,8 @@ def test_typed_comparisons_are_of_settings_and_columns(page, browser):
         ("model.beta>", 0),
         ("model>1", 0),
         ("beta>1", 0),
-    ):
-        browser.execute_script("arguments[0].value = ''", field)
-        field.send_keys(text)
-        assert browser.find_element(By.ID, "count").text == f"{rows} of 3 rows", text
+    )
+    check_filter(browser, cases)
 
 
 @pytest.mark.slow

@@ -36,8 +36,8 @@ for (const head of table.tHead.rows[0].cells) {
   head.firstElementChild.addEventListener("click", () => sortBy(head));
 }
 
-// Filtering: every word must be in the row; KEY=VALUE must be one of its settings, and KEY<NUMBER,
-// with <=, > and >= too, must be so of a setting or a column.
+// Filtering: every word must be in the row. KEY=VALUE must be one of its settings; KEY<NUMBER, or
+// with <=, > or >=, must be true of a column or a setting.
 
 const filter = document.getElementById("filter");
 const hidden = new Set(); // the numbers of the groups that are not shown
@@ -65,7 +65,7 @@ const names = [...table.tHead.rows[0].cells].map((head) =>
   head.textContent.toLowerCase().replace(/\*$/, ""), // of a metric with several meanings
 );
 
-// Whether a comparison that was typed holds of a row; null if the word is none.
+// Whether a typed word, if it is a comparison, is true of a row; null if it is none.
 function holds(row, settings, word) {
   const [, key, sign, bound] = COMPARISON.exec(word) ?? [];
   if (!key || Number.isNaN(Number(bound))) return null;
@@ -138,7 +138,8 @@ function ticks(low, high, count) {
   return found;
 }
 
-// Of a logarithmic axis: 1, 2 and 5 times powers of ten, or the powers alone, or those of a linear one.
+// Of a logarithmic axis: powers of ten, and 2 and 5 times these where there are few powers. Where
+// there would be one at most, as of a linear axis.
 function logTicks(low, high) {
   const powers = [];
   for (let n = Math.floor(Math.log10(low)); 10 ** n <= high * (1 + 1e-6); n++) powers.push(10 ** n);

@@ -50,15 +50,17 @@ export class Painting {
     work();
   }
 
-  /** Leave what was painted before at its place in what is shown now, until it is painted over. */
+  /** Move what was painted of the same plane to where it is now; it stays until it is painted over. */
   takeAlong(width, height) {
     const { canvas, map, state } = this;
-    const before = this.extent;
-    this.extent = state.extent;
-    const isNew = canvas.width !== width || canvas.height !== height;
-    if (isNew) Object.assign(canvas, { width, height });
-    if (isNew || before === this.extent) return;
-    const [middle, half] = [before.middle, before.half];
+    const before = { plane: this.plane, extent: this.extent };
+    Object.assign(this, { plane: state.plane, extent: state.extent });
+    if (before.plane !== state.plane) {
+      Object.assign(canvas, { width, height }); // which clears it
+      return;
+    }
+    if (before.extent === state.extent) return;
+    const { middle, half } = before.extent;
     const [left, top] = map.toCanvas([middle[0] - half[0], middle[1] + half[1]]);
     const [right, bottom] = map.toCanvas([middle[0] + half[0], middle[1] - half[1]]);
     const copy = document.createElement("canvas");
