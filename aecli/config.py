@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, cast, get_args, get_type_hints
 
 from hydra import compose, initialize_config_module
@@ -118,6 +119,7 @@ class OwnOptions(SearchPathPlugin):
             search_path.append("aecli", f"file://{folder}")
 
 
+@cache  # for good: all of it is of the process
 def register() -> None:
     """Make the schemas, the resolvers and the options of plugins known to Hydra."""
     if OwnOptions not in Plugins.instance().discover(SearchPathPlugin):

@@ -68,7 +68,9 @@ WITH_STATE = (
 )
 
 
-@pytest.mark.parametrize("batch", [3, None], ids=["in mid-epoch", "at an epoch's end"])
+@pytest.mark.parametrize(
+    "batch", [pytest.param(3, marks=pytest.mark.slow), None], ids=["in mid-epoch", "at its end"]
+)
 @pytest.mark.parametrize(
     "overrides",
     [small(variant) for variant in STEPWISE] + list(WITH_STATE),
