@@ -90,7 +90,9 @@ def _sampled(
         z = torch.cat([posterior.sample(1, draws) for _ in range(count)])
         log_likelihood = model.log_likelihood(x, model.sparsity(z.flatten(0, 1)).code)
         weights.append(model.log_weight(posterior, z, log_likelihood).double().cpu())
-        terms.append((log_likelihood - model.prior.kl(posterior, z)).double().cpu())
+        # Of each sample by itself: the standard error is that of their mean.
+        kl = torch.stack([model.prior.kl(posterior, one) for one in z.split(1)])
+        terms.append((log_likelihood - kl).double().cpu())
     log_w, term = torch.cat(weights), torch.cat(terms)
     log_p = log_w.logsumexp(dim=0) - math.log(samples)
     return log_p, term.mean(dim=0), term.std(dim=0) / math.sqrt(samples)

@@ -55,12 +55,13 @@ def importance_bound(
     """
     posterior = model.posterior(x)
     together = max(1, at_once // len(x))
-    total = torch.full((len(x),), -math.inf, device=x.device, dtype=x.dtype)
+    # In float64: beside the sum so far a sample's share may be less than float32's last digit.
+    total = torch.full((len(x),), -math.inf, dtype=torch.float64)
     for done in range(0, samples, together):
         count = min(together, samples - done)
         # A sample at a time, so that the s-th of an image is the same whatever is done together.
         z = torch.cat([posterior.sample(1, draws) for _ in range(count)])
         log_likelihood = model.log_likelihood(x, model.sparsity(z.flatten(0, 1)).code)
         log_weight = model.log_weight(posterior, z, log_likelihood)
-        total = torch.logaddexp(total, log_weight.logsumexp(dim=0))
-    return total - math.log(samples)
+        total = torch.logaddexp(total, log_weight.cpu().double().logsumexp(dim=0))
+    return (total - math.log(samples)).to(x)

@@ -183,7 +183,8 @@ def mahalanobis(model: Autoencoder, training: Iterable[Batch]) -> Score:
     def score(batch: Batch) -> Tensor:
         z = _codes(model, batch) - mean
         left_out = squared_errors(model, batch).double().flatten(1).sum(dim=1).cpu() / variance
-        return torch.from_numpy(np.einsum("bi,ij,bj->b", z, inverse, z).clip(0)) + left_out
+        distance = (z @ inverse * z).sum(axis=1)
+        return torch.from_numpy(distance.clip(0)) + left_out
 
     return score
 

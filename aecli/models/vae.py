@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from aecli.errors import SettingError, check_choice, check_int, check_number
@@ -125,7 +126,10 @@ class VAE(Autoencoder):
 
     def posterior(self, x: Tensor) -> Posterior:
         """Return q(z|x) for examples `(B, *S)`."""
-        return Posterior(*self.encoder(x).chunk(2, dim=1))
+        output = self.encoder(x)
+        # In bfloat16, with its three digits, the KL and log q would be rounded to eighths of a nat.
+        wide = output.to(torch.promote_types(output.dtype, torch.float32))
+        return Posterior(*wide.chunk(2, dim=1))
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the posterior's mean, `(B, K)`."""

@@ -90,7 +90,8 @@ class Machine:
 
     def step(self, visible: Tensor, epoch: int) -> None:
         """Take a step of CD-1."""
-        hidden, visible = self.contrast(visible)
+        number = self.changes.weight.dtype  # with precision=bf16-mixed h and v are of bfloat16
+        hidden, visible = (state.to(number) for state in self.contrast(visible))
         hidden[1].neg_()
         momentum = self.settings.momentum[epoch >= RBM.START_EPOCHS]
         rate = self.lr / hidden.shape[1]

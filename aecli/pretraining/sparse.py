@@ -74,7 +74,8 @@ class SparseLearner:
 
     @torch.enable_grad()
     def step(self, visible: Tensor, epoch: int) -> None:
-        """Take `iterations` of L-BFGS."""
+        """Take `iterations` of L-BFGS, in full precision: its line search needs it."""
+        visible = visible.to(self.layer.down.weight.dtype)
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
@@ -82,4 +83,5 @@ class SparseLearner:
             cost.backward()
             return cost
 
-        self.optimizer.step(closure)
+        with torch.autocast(visible.device.type, enabled=False):
+            self.optimizer.step(closure)

@@ -28,6 +28,10 @@ def check_combination(
     if pretraining.draws_weights:
         _check_start(config)
     _check_plain_steps(config, model)
+    if config.trainer.max_epochs == 0 and not model.automatic_optimization:
+        raise SettingError(
+            f"trainer.max_epochs=0: model={choices['model']} is solved in its first epoch; set 1"
+        )
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
             "dataset.missing=mask: needs likelihood=mixed, or choose another missing"

@@ -68,3 +68,13 @@ def test_marginal_nll_decodes_in_bounded_pieces(linear_gaussian):
     assert max(decoded) <= 50
     assert sum(decoded) == 2000 * 20
     assert value == pytest.approx(-exact.mean().item(), abs=0.02)
+
+
+def test_many_small_shares_add_up_whatever_is_decoded_together(linear_gaussian, monkeypatch):
+    model, x, _ = linear_gaussian
+    weights = -2500 + 2 * torch.randn(3000, 1)
+    given = iter(weights)
+    monkeypatch.setattr(VAE, "log_weight", lambda *_: next(given)[None])
+    bound = importance_bound(model.float(), x[:1].float(), samples=3000, at_once=1)
+    expected = weights.double().logsumexp(dim=0) - math.log(3000)
+    assert bound.item() == pytest.approx(expected.item(), abs=5e-4)

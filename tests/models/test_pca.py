@@ -11,6 +11,7 @@ from aecli.models import PCA
 from aecli.noise import Masking, Noise
 from aecli.optimizers import Optimization
 from aecli.sparsity import L1, Sparsity
+from tests.commandline import aecli
 from tests.conftest import configure
 
 
@@ -82,3 +83,10 @@ def test_reaches_the_published_error_on_mnist(mnist):
 def test_parts_that_it_has_no_use_for_are_refused(settings, message):
     with pytest.raises(SettingError, match=message):
         pca(**settings)
+
+
+def test_no_epoch_at_all_is_refused(tmp_path):
+    done = aecli("train", "model=pca", "trainer.max_epochs=0", cwd=tmp_path)
+    assert done.stderr == (
+        "aecli: trainer.max_epochs=0: model=pca is solved in its first epoch; set 1\n"
+    )

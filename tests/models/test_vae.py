@@ -179,3 +179,11 @@ def test_stl_has_the_mean_of_the_exact_gradient():
         ]
     )
     assert ((got.mean(0) - expected).abs() < 5 * got.std(0) / len(got) ** 0.5).all()
+
+
+def test_the_kl_is_not_rounded_to_bfloat16(images):
+    model = vae()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.encoder(images).dtype == torch.bfloat16
+        assert {part.dtype for part in model.posterior(images)} == {torch.float32}
+        assert model.terms(images.round()).kl.dtype == torch.float32

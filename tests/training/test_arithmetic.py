@@ -44,6 +44,29 @@ def test_gradients_are_clipped_in_bfloat16_too(tmp_path, words):
     assert run(tmp_path / "free", *words) != pytest.approx(start, rel=0.1)
 
 
+OF_SIGMOIDS = ("model=ae", "network.activation=sigmoid", "likelihood=cross_entropy")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model=vae", "model.gradient=stl"),
+        ("model=vae", "prior=vamp", "prior.pseudo_inputs=9"),
+        ("model=iwae",),
+        ("model=iwae", "model.gradient=dreg"),
+        (*OF_SIGMOIDS, "pretraining=rbm", "pretraining.epochs=1"),
+        (*OF_SIGMOIDS, "pretraining=denoising", "pretraining.epochs=1"),
+        (*OF_SIGMOIDS, "sparsity=sigmoid", "pretraining=sparse", "pretraining.iterations=1"),
+    ],
+    ids=" ".join,
+)
+def test_every_gradient_and_pretraining_works_in_bfloat16(tmp_path, words):
+    words = (*SHORT[1:], "trainer.max_epochs=1", "trainer.precision=bf16-mixed", *words)
+    assert run(tmp_path / "bf16", *words) == pytest.approx(
+        run(tmp_path / "32", *words, "trainer.precision=32-true"), rel=0.05
+    )
+
+
 def test_half_precision_needs_a_gpu(tmp_path):
     with pytest.raises(
         SettingError, match=r"trainer\.precision=16-mixed: is for a GPU; choose bf1"
