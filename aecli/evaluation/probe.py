@@ -15,6 +15,7 @@ from aecli.errors import check_int, check_number
 from aecli.evaluation import metrics
 from aecli.evaluation.kept import kept
 from aecli.models import Autoencoder
+from aecli.size import check_fits
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,8 @@ LEAST_CURVATURE = 1e-5
 NO_DEVIATION = 2e-7
 """A feature is constant if its standard deviation is below this share of its largest value: what
 float32 tells apart."""
+BYTES = 20
+"""Of memory for each number of the features: itself, and twice in float64."""
 ROUNDING = 1e-10
 """And below this share of the largest deviation: what is 0 but for the rounding of a product."""
 
@@ -60,8 +63,14 @@ class Probe:
     def __call__(self, model: Autoencoder, data: DataModule, batch_size: int) -> dict[str, float]:
         """Return the test errors in % on codes and on raw features, and if both fits converged.
 
-        The last, `probe_converged`, is 1 or 0.
+        The last, `probe_converged`, is 1 or 0. Raises `SettingError` if the codes do not fit into
+        memory.
         """
+        count = len(data.splits["train"])
+        check_fits(
+            f"eval.protocol=probe: the fit to {count:,} codes of {model.code_dim:,} numbers",
+            BYTES * count * model.code_dim,
+        )
         train, test = (data.batches(name, batch_size) for name in ("train", "test"))
         kinds: dict[str, Callable[[Batches], tuple[Tensor, Tensor]]] = {
             "probe_error": lambda batches: metrics.codes(model, batches),

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aecli.errors import SettingError
+from aecli.evaluation import probe as of_probes
 from aecli.evaluation.probe import Probe
+from tests.commandline import aecli
 
 
 def probe(**settings):
@@ -106,3 +110,12 @@ def test_the_pixels_of_the_runs_of_a_sweep_are_fitted_once(clusters, monkeypatch
     for other in (probe(C=0.5), probe()):
         other.fit_once(features, labels.flip(0))
     assert len(fits) == 3
+
+
+def test_codes_that_do_not_fit_are_refused_before_they_are_made(monkeypatch, tmp_path):
+    aecli("train", "trainer=debug", "pictures_every=0", cwd=tmp_path)
+    monkeypatch.setattr(of_probes, "BYTES", 1e12)
+    done = aecli("eval", "run=latest", "eval.pictures=false", cwd=tmp_path)
+    told = r"aecli: eval\.protocol=probe: the fit to [\d,]+ codes of \d+ numbers would take "
+    assert done.returncode == 1
+    assert re.match(told, done.stderr), done.stderr
