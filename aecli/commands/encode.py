@@ -1,17 +1,12 @@
 """`aecli encode`: the codes of examples, a row each, into a file."""
 
-import logging
-
 import torch
 from omegaconf import DictConfig
 
-from aecli.commands.passes import examples, opened
+from aecli.commands.passes import examples, opened, say_written
 from aecli.commands.places import file_for
 from aecli.progress import Tracked
 from aecli.rows import new_rows
-from aecli.runs.paths import shown
-
-log = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
@@ -24,4 +19,4 @@ def main(config: DictConfig) -> None:
         for batch, columns in Tracked(pieces, f"encoding {pieces.count:,} examples"):
             code = loaded.model.encode(batch.original)
             add({**columns, "z": code.numpy(force=True)})
-    log.info("written: %s", shown(out))
+    say_written(out, pieces)

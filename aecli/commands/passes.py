@@ -73,6 +73,14 @@ def opened(config: DictConfig, out: Path, device: str | None = None) -> Loaded:
     return loaded
 
 
+def say_written(out: Path, pieces: Pass) -> None:
+    """Print what was written; of rows of several splits without their ids, in which order."""
+    order = ""
+    if out.suffix == ".npy" and len(pieces.names) > 1:
+        order = f" (rows of {', then '.join(pieces.names)}; an .npz has their ids, too)"
+    log.info("written: %s%s", shown(out), order)
+
+
 def is_known(dataset: DictConfig) -> bool:
     """Return whether a data set is one that all know, such as MNIST, and not a user's own."""
     return "source" in dataset and str(dataset.source.get("_target_")).startswith("aecli.")

@@ -23,4 +23,10 @@ class Parser(argparse.ArgumentParser):
                     f"{word}: type the path of a run or a folder, or {self.prog} alone"
                 )
             if word.startswith("run="):
-                raise SettingError(f"{word}: type {self.prog} {quote(word[4:])}")
+                raise SettingError(f"{word}: type {self.prog} {quote(unquoted(word[4:]))}")
+
+
+def unquoted(text: str) -> str:
+    """Return a value as Hydra reads it: quoted for its spaces and commas, it is what is within."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1].replace("\\" + text[0], text[0]) if is_quoted else text

@@ -126,6 +126,11 @@ def test_several_runs_are_cited_together_each_work_once(tmp_path, capsys):
     assert "% model.beta=2.0" in lines or "% model.beta=2" in lines
 
 
+def test_a_path_may_be_quoted_as_for_the_other_commands(tmp_path, capsys):
+    run = make(tmp_path, "run, x=1", "model=ae")
+    assert cited(capsys, f'run="{run}"') == cited(capsys, f"run={run}")
+
+
 def test_a_part_of_somebody_elses_is_named(tmp_path, capsys):
     run = make(tmp_path, "run", "model=ae")
     path = run / ".hydra" / "hydra.yaml"

@@ -23,6 +23,17 @@ def home(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "home")
 
 
+def test_rows_of_several_splits_without_ids_are_told_in_their_order(home):
+    for command in ("encode", "reconstruct"):
+        done = aecli(command, "run=vae", "out=rows.npy", "overwrite=true", cwd=home)
+        assert done.stdout.splitlines()[-1] == (
+            "written: rows.npy (rows of train, then validation, then test; an .npz has their ids,"
+            " too)"
+        )
+    done = aecli("encode", "run=rows", *NEW, "out=new.npy", cwd=home)
+    assert done.stdout.splitlines()[-1] == "written: new.npy"
+
+
 def test_the_codes_of_all_splits_are_those_of_the_model(home):
     done = aecli("encode", "run=vae", "out=codes.csv", "batch_size=100", cwd=home)
     assert (done.returncode, done.stderr) == (0, "")

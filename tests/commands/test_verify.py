@@ -147,6 +147,7 @@ def test_a_place_without_runs_is_refused(tmp_path):
     assert "no run lies there" in refusal(main, [str(tmp_path)])
     assert "no run lies there" in refusal(main, [str(tmp_path / "nowhere")])
     assert refusal(main, ["run=x y"]) == "run=x y: type aecli verify 'x y'"
+    assert refusal(main, ['run="x, y"']) == "run=\"x, y\": type aecli verify 'x, y'"
     (tmp_path / "loop").symlink_to("loop")
     assert "no run lies there" in refusal(main, [str(tmp_path / "loop")])
 

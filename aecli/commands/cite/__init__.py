@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from aecli.commands.words import Parser
+from aecli.commands.words import Parser, unquoted
 from aecli.errors import SettingError
 from aecli.runs.find import Run, find
 from aecli.runs.metrics_file import read_metrics
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str]) -> None:
         if "=" in typed:
             raise SettingError(f"{typed}: aecli cite has one setting, run=RUN")
         raise SettingError(f"{typed}: type aecli cite run={typed}")
-    reasons = [reason for run in find(typed.removeprefix("run=")) for reason in _reasons(run)]
+    runs = find(unquoted(typed.removeprefix("run=")))
+    reasons = [reason for run in runs for reason in _reasons(run)]
     print(bibtex(reasons), end="")  # noqa: T201
 
 
