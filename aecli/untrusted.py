@@ -131,11 +131,11 @@ def read_yaml(path: Path) -> Any:
     where = one_line(path)
     try:
         text = read_bytes(path, MOST_BYTES_OF_YAML).decode()
+        if "*" in text or len(text) > MOST_NODES:  # others have neither an alias nor many nodes
+            _check_events(text, where)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            if "&" in text:  # without an anchor there is no alias
-                _check_nodes(node, where)
             values = None if node is None else _built(node)
         finally:
             loader.dispose()
@@ -257,21 +257,26 @@ def _built(node: yaml.Node) -> Any:
     raise yaml.YAMLError(f"a value of type {node.tag}")
 
 
-def _check_nodes(node: yaml.Node | None, where: str) -> None:
-    """Refuse a document with an alias: by one, a kilobyte unfolds to gigabytes or to a circle."""
-    seen: set[int] = set()
-    waiting = [node] if node is not None else []
-    while waiting:
-        at = waiting.pop()
-        if id(at) in seen:
-            raise SettingError(f"{where}: has a YAML alias, which aecli does not write")
-        seen.add(id(at))
-        if len(seen) > 2 * MOST_NODES:
-            raise SettingError(f"{where}: holds more than {MOST_NODES:,} values")
-        if isinstance(at, yaml.MappingNode):
-            waiting += [part for pair in at.value for part in pair]
-        elif isinstance(at, yaml.SequenceNode):
-            waiting += at.value
+def _check_events(text: str, where: str) -> None:
+    """Refuse a document that is too large or too deep before it takes the time to build its nodes,
+    and one with an alias: by one, a kilobyte unfolds to gigabytes or to a circle.
+    """
+    nodes = depth = 0
+    loader = _Loader(text)
+    try:
+        while loader.check_event():
+            event = loader.get_event()
+            if isinstance(event, yaml.AliasEvent):
+                raise SettingError(f"{where}: has a YAML alias, which aecli does not write")
+            nodes += isinstance(event, yaml.NodeEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if nodes > 2 * MOST_NODES:  # the names count too
+                raise SettingError(f"{where}: holds more than {MOST_NODES:,} values")
+            if depth > MOST_DEPTH + 1:
+                raise SettingError(f"{where}: is nested deeper than {MOST_DEPTH} levels")
+    finally:
+        loader.dispose()
 
 
 def _check_value(value: Any, where: str) -> None:

@@ -70,9 +70,20 @@ VARIANTS = list(_MODELS)
 PROBABILISTIC = [name for name, model in _MODELS.items() if model.has_prior]
 STEPWISE = [name for name, model in _MODELS.items() if model.takes_plain_steps]
 """The variants that are trained by gradient steps."""
+ALIKE = {"ae", "vae", "sparse_ae", "topk_sae"}
+"""One each of the variants whose training differs in kind: what takes seconds is a fast test of
+these alone."""
 DICTIONARIES = [name for name, model in _MODELS.items() if isinstance(model, Dictionary)]
 LAYERED = [name for name in VARIANTS if name not in DICTIONARIES]
 """The variants with a network."""
+
+
+def slow_unless(is_fast: bool, *values: object) -> object:
+    """Return a case of a parametrized test, a slow one unless it is to be a fast one."""
+    return pytest.param(*values, marks=() if is_fast else pytest.mark.slow)
+
+
+STEPWISE_CASES = [slow_unless(name in ALIKE, name) for name in STEPWISE]
 NETWORKS = [name for name in options("network") if name != "none"]
 OF_DICTIONARIES = [
     name

@@ -14,8 +14,8 @@ import torch
 from aecli.errors import SettingError
 from aecli.runs.checkpoint import KEY
 
-SECONDS, MEGABYTES = 2, 200
-"""What refusing a file may take."""
+SECONDS, MEGABYTES = 4, 200
+"""What refusing a file may take, of the time of a processor that may be a slow one."""
 STRANGE = (
     None, True, -1, 0, 1, 10**9, 2**31, 2**63, -(2**63), 10**400, 0.5, float("nan"), float("inf"),
     1e300,

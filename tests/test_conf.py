@@ -1,6 +1,7 @@
 """Every YAML file under conf/ composes, and every `_target_` fits the signature it names."""
 
 import inspect
+from itertools import product
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from aecli.build import build, is_part
 from aecli.cli import COMMANDS
 from aecli.training.arguments import NOT_LIGHTNINGS
-from tests.conftest import CONF, LAYERED, SPARSITIES, configure, options
+from tests.conftest import CONF, LAYERED, SPARSITIES, configure, options, slow_unless
 
 OPTIONS = [
     f"{folder.name}={name}"
@@ -58,9 +59,14 @@ def test_the_data_sets_compose_without_a_training(option):
     assert data.dataset._target_ == training.dataset._target_
 
 
-@pytest.mark.parametrize("variant", [name for name in LAYERED if name != "pca"])
-@pytest.mark.parametrize("noise", options("noise"))
-@pytest.mark.parametrize("sparsity", SPARSITIES)
+@pytest.mark.parametrize(
+    ("variant", "noise", "sparsity"),
+    [
+        slow_unless("none" in (noise, sparsity), variant, noise, sparsity)
+        for variant, noise, sparsity in product(LAYERED, options("noise"), SPARSITIES)
+        if variant != "pca"
+    ],
+)
 def test_any_noise_and_sparsity_goes_with_any_model_but_pca(variant, noise, sparsity):
     words = (f"model={variant}", f"noise={noise}", f"sparsity={sparsity}", "model.code_dim=200")
     config, _ = configure(*words)

@@ -66,7 +66,7 @@ JSON_BOMBS = {
 def test_a_bomb_is_refused_at_once(tmp_path, read, text):
     path = tmp_path / "file"
     path.write_text(text)
-    with bounded(), pytest.raises(SettingError, match="file: ") as refused:
+    with bounded(seconds=1), pytest.raises(SettingError, match="file: ") as refused:
         read(path)
     assert is_one_plain_line(refused.value)
 

@@ -12,7 +12,7 @@ from aecli.errors import SettingError
 from aecli.runs import rebuilt as module
 from aecli.runs.checkpoint import KEY, AtomicCheckpointIO, read, stored
 from aecli.runs.paths import LAST, checkpoint_path
-from tests.conftest import configure
+from tests.conftest import configure, slow_unless
 from tests.hostile import (
     DROPPED,
     STRANGE,
@@ -50,7 +50,9 @@ def trained(directory, kind, epochs=1, last=None):
     return checkpoint_path(directory, LAST)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module", params=[slow_unless(kind in ("adam", "average"), kind) for kind in KINDS]
+)
 def run(request, tmp_path_factory):
     """Return the kind of a checkpoint and its path."""
     directory = tmp_path_factory.mktemp(request.param)

@@ -21,7 +21,7 @@ from aecli.runs.resume import State, check_typed
 from aecli.training.callbacks import BestEpoch
 from aecli.training.loop import EpochLoop
 from tests.commandline import aecli
-from tests.conftest import STEPWISE, configure, small
+from tests.conftest import ALIKE, STEPWISE, configure, slow_unless, small
 from tests.events import scalars
 
 # Lightning wonders at the folder of a run to go on with: it holds checkpoints already.
@@ -73,7 +73,8 @@ WITH_STATE = (
 )
 @pytest.mark.parametrize(
     "overrides",
-    [small(variant) for variant in STEPWISE] + list(WITH_STATE),
+    [slow_unless(variant in ALIKE, small(variant)) for variant in STEPWISE]
+    + [slow_unless("average" in str(words), words) for words in WITH_STATE],
     ids=" ".join,
 )
 def test_a_resumed_run_is_bitwise_one_that_was_never_interrupted(tmp_path, overrides, batch):

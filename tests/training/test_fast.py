@@ -9,7 +9,7 @@ from aecli.build import build
 from aecli.commands.train import train
 from aecli.training.tensorboard import Events
 from tests.commandline import aecli
-from tests.conftest import DICTIONARIES, SPARSITIES, STEPWISE, configure, options
+from tests.conftest import DICTIONARIES, SPARSITIES, STEPWISE, STEPWISE_CASES, configure, options
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
 """Operations whose result the host needs before it can go on: a GPU would stand still."""
@@ -120,7 +120,7 @@ def by_lightning(monkeypatch):
     return steps
 
 
-@pytest.mark.parametrize("variant", STEPWISE)
+@pytest.mark.parametrize("variant", STEPWISE_CASES)
 @pytest.mark.parametrize("settings", [[], ["early_stopping.patience=2", "pictures_every=1"]])
 def test_aecli_train_takes_the_lean_loop(tmp_path, variant, settings, by_lightning):
     words = (f"model={variant}", "trainer=debug", *settings)

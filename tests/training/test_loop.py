@@ -13,7 +13,7 @@ from torch.optim.optimizer import (
 from aecli.build import build
 from aecli.models import Autoencoder
 from aecli.training.loop import OF_THE_MODEL, EpochLoop
-from tests.conftest import STEPWISE, configure, small
+from tests.conftest import STEPWISE_CASES, configure, small
 
 HOOKS = ("on_train_batch_start", "on_train_batch_end", "on_validation_start", "on_train_epoch_end")
 
@@ -76,7 +76,7 @@ def lightnings(monkeypatch):
     return batches
 
 
-@pytest.mark.parametrize("variant", STEPWISE)
+@pytest.mark.parametrize("variant", STEPWISE_CASES)
 @pytest.mark.parametrize("settings", [{}, {"precision": "bf16-mixed"}, {"limit_train_batches": 3}])
 def test_it_trains_as_lightnings_loop_does(variant, settings, lightnings):
     options = [*small(variant), "optimizer.schedule=cosine"]
