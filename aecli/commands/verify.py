@@ -19,6 +19,7 @@ from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import (
     CHECKPOINTS,
     CONFIG,
+    ERROR,
     HYDRA,
     METRICS,
     OUTPUTS,
@@ -27,6 +28,7 @@ from aecli.runs.paths import (
     SAMPLES,
     SWEEP,
     check_writable,
+    failures,
     run_of,
     shown,
 )
@@ -34,7 +36,7 @@ from aecli.runs.records import read_record
 from aecli.text import first_line
 from aecli.untrusted import read_yaml, resolved
 
-FINE, MISSING, DAMAGED, UNTRUSTED = "ok", "–", "damaged", "not read"
+FINE, MISSING, DAMAGED, UNTRUSTED, FAILED = "ok", "–", "damaged", "not read", "failed"
 
 DESCRIPTION = """\
 Reads the files of runs as the other commands do, and says which of them eval, sample, compare or
@@ -49,11 +51,16 @@ class Checked(NamedTuple):
 
     place: Path
     cells: list[str]
-    """`FINE`, `MISSING` or `DAMAGED` for the checkpoints, the settings and the metrics."""
+    """One of the words above for the checkpoints, the settings and the metrics."""
     reasons: list[str]
     """A line for each damaged file."""
     asks: str
     """What to type where plugins are needed to read the checkpoints."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is a sweep's job that failed, which is no damage."""
+        return self.cells[0] == FAILED
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -80,11 +87,13 @@ def main(arguments: Sequence[str]) -> None:
     for one in checked:
         table.add_row(escape(shown(one.place)), *one.cells)
     show(table)
+    if failed := [one.place for one in checked if one.has_failed]:
+        print(f"{len(failed)} of {len(checked)} failed in training:{''.join(failures(failed))}")  # noqa: T201
     damaged = [one for one in checked if one.reasons]
     unknown = [one for one in checked if one.asks and not one.reasons]
     said = ""
     if damaged:
-        reasons = "".join(f"\n  {reason}" for one in damaged for reason in one.reasons)
+        reasons = "".join(f"\n  {_named(one, why)}" for one in damaged for why in one.reasons)
         said = f"{len(damaged)} of {len(checked)} runs are damaged:{reasons}"
     if unknown:
         asks = "".join(f"\n  {shown(one.place)}: {one.asks}" for one in unknown)
@@ -92,6 +101,12 @@ def main(arguments: Sequence[str]) -> None:
         said += f"{begin}{len(unknown)} of {len(checked)} runs were not read in full:{asks}"
     if said:
         raise SettingError(said)
+
+
+def _named(one: Checked, reason: str) -> str:
+    """Return the reason with the run's name, which most lines begin with already."""
+    name = shown(one.place)
+    return reason if name in reason else f"{name}: {reason}"
 
 
 def _places(path: Path) -> Iterator[Path]:
@@ -139,7 +154,9 @@ def _check(place: Path) -> Checked:
         return Checked(run_of(place) or place, [found, "", ""], reasons, asks)
     # In this order: what two of them find is a mistake of the file that the first one reads.
     metrics, checkpoints = cell(_checks_of_metrics(place)), cell(_checks_of_checkpoints(place))
-    if checkpoints == FINE and not _checkpoints(place):
+    if _has_failed(place):
+        checkpoints = FAILED
+    elif checkpoints == FINE and not _checkpoints(place):
         checkpoints = MISSING  # a training without a whole epoch can be resumed, too
     settings = cell(_checks_of_settings(place))
     return Checked(place, [checkpoints, settings, metrics], reasons, asks)
@@ -147,6 +164,11 @@ def _check(place: Path) -> Checked:
 
 def _checkpoints(place: Path) -> list[Path]:
     return sorted((place / CHECKPOINTS).glob("*.ckpt"))
+
+
+def _has_failed(place: Path) -> bool:
+    """Return whether a sweep's job ended before its first checkpoint, and said why."""
+    return (place / ERROR).is_file() and not _checkpoints(place)
 
 
 Checks = Iterator[Callable[[], object]]
@@ -164,7 +186,7 @@ def _checks_of_checkpoints(place: Path) -> Checks:
         yield partial(check_writable, place, PICTURES, SAMPLES)  # eval and sample
     for path in checkpoints:
         yield partial(_check_weights, path)  # eval and sample
-    if os.path.lexists(place / ".hydra"):
+    if os.path.lexists(place / ".hydra") and not _has_failed(place):
         yield partial(_check_training, place)  # train resume=
 
 

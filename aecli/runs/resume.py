@@ -133,17 +133,28 @@ def go_on(directory: Path, epochs: int) -> None:
 
     What was measured of the shorter training was measured on those, and goes.
     """
+    _write_length(directory, epochs)
+    (directory / METRICS).unlink(missing_ok=True)
+
+
+def _write_length(directory: Path, epochs: int) -> None:
     path = directory / CONFIG  # read by `aecli compare`
     if _length_beside(directory) not in (0, epochs):
         written = OmegaConf.create(read_yaml(path))
         written.trainer.max_epochs = epochs
         files.write(path, OmegaConf.to_yaml(written))
-    (directory / METRICS).unlink(missing_ok=True)
 
 
 def check_same(config: DictConfig, stored: DictConfig, directory: Path) -> None:
-    """Refuse the checkpoint of another job in the directory of this job of a sweep."""
+    """Refuse the checkpoint of another job in the directory of this job of a sweep.
+
+    A run that was made longer since, by `resume=` of it alone, is none: it keeps its length.
+    """
     config = config.copy()
+    longer = max(stored.trainer.max_epochs, _length_beside(directory))
+    if longer > config.trainer.max_epochs:
+        config.trainer.max_epochs = stored.trainer.max_epochs = longer
+        _write_length(directory, longer)  # Hydra has written that of the sweep
     for key in ("shape", "features", "target_shape"):  # found in the data since
         if key in config.dataset and config.dataset[key] is None:
             config.dataset[key] = stored.dataset[key]

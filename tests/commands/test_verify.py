@@ -67,6 +67,24 @@ def test_an_undamaged_run_is_fine(outputs, capsys):
     assert capsys.readouterr().out.count("ok") == 1
 
 
+def test_a_job_that_failed_is_no_damage(run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    (run / "metrics.json").unlink()
+    (run / ".hydra" / "config.yaml").write_text("optimizer: {lr: -1}\n")
+    (run / "error.txt").write_text("optimizer.lr=-1: must be above 0\n")
+    main([str(run)])
+    said = capsys.readouterr().out
+    assert "damaged" not in said
+    assert "1 of 1 failed in training:\n  run: optimizer.lr=-1: must be above 0" in said
+
+
+def test_what_is_damaged_is_named(run):
+    shutil.rmtree(run / "checkpoints")
+    (run / ".hydra" / "config.yaml").write_text("optimizer: {lr: -1}\n")
+    with pytest.raises(SettingError, match=f"are damaged:\n  {run}: "):
+        main([str(run)])
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     start = data.index(b"config")

@@ -5,8 +5,10 @@ import shutil
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from aecli.models import VAE
+from aecli.runs.metrics_file import read_metrics
 from tests.commandline import aecli
 
 SHORT = ("trainer.max_epochs=2", "network.hidden=[8]", "pictures_every=0")
@@ -76,6 +78,22 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
         last = torch.load(job / "checkpoints" / "last.ckpt", weights_only=True)
         assert last["epoch"] == 1
     assert sweep_of(tmp_path) == sweep
+
+
+def test_a_run_of_a_sweep_that_was_made_longer_stays_so(tmp_path):
+    line = ("train", "-m", "model=ae", *SHORT)
+    assert aecli(*line, cwd=tmp_path).returncode == 0
+    sweep = sweep_of(tmp_path)
+    (job,) = (path for path in sweep.iterdir() if path.is_dir())
+    assert aecli("train", f"resume={job}", "trainer.max_epochs=5", cwd=tmp_path).returncode == 0
+    done = aecli(*line, f"resume={sweep}", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "done already:" in done.stdout
+    assert OmegaConf.load(job / ".hydra" / "config.yaml").trainer.max_epochs == 5
+    # Stopped before the first of its new epochs.
+    (job / "metrics.json").unlink()
+    assert "going on with" in aecli(*line, f"resume={sweep}", cwd=tmp_path).stdout
+    assert read_metrics(job)["epochs"] == 5
 
 
 def test_a_second_sweep_of_the_same_name_gets_a_directory_of_its_own(tmp_path):
