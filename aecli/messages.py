@@ -17,7 +17,7 @@ from omegaconf.errors import ConfigKeyError, GrammarParseError, OmegaConfBaseExc
 
 from aecli.config import composed
 from aecli.errors import SettingError, shortened
-from aecli.options import groups, options
+from aecli.options import groups, options, text_of
 from aecli.overrides import WIRED, key_of
 from aecli.text import first_line, installs, one_line
 
@@ -29,6 +29,8 @@ GOES_WITH = {
     "published": "an experiment=…, which has a result to be held against",
 }
 """Settings of `aecli train` that exist only beside another one."""
+SHOWN = 6
+"""Options that are named."""
 MOST_COMPOSED = 20
 """Combinations of a sweep's choices that are looked at."""
 NOTES = ("object_type=", "full_key:", "reference_type=", "See https")
@@ -215,7 +217,7 @@ def _no_such_setting(key: str, command: str) -> str:
         name = key.removeprefix("sweeper.space.")
         return f"{key}: cannot be added; type the values to search themselves, as {name}=1,2"
     of_hydra = key.startswith("hydra.")
-    root, chosen = _without(key, command, of_hydra)
+    root, chosen = _without(key, command)
     node, reached = root, list[str]()
     *path, last = key.split(".")
     for name in path:
@@ -227,10 +229,22 @@ def _no_such_setting(key: str, command: str) -> str:
     known = [name for name in node if _is_shown(name, where)]
     settings = f"has the settings {', '.join(known)}" if known else "has no settings"
     hint = "" if of_hydra else _similar(last, where, root, known)
-    return f"{key}: no such setting{hint} ({where or 'this command'} {settings} {chosen})"
+    having = _options_with(last, where) if where in groups() and path == [where] else []
+    elsewhere = f"; {where}={' or '.join(having)} has it" if having else ""
+    told = f"{where or 'this command'} {settings} {chosen}{elsewhere}"
+    return f"{key}: no such setting{hint} ({told})"
 
 
-def _without(key: str, command: str, of_hydra: bool) -> tuple[Mapping[str, Any], str]:
+def _options_with(name: str, group: str) -> list[str]:
+    """Return a few options of a group whose files have a setting of this name, those of aecli."""
+    nodes: dict[str, Any] = {
+        option: OmegaConf.create(text_of(group, option)) for option in options(group)
+    }
+    # Some fill in other groups, too, and have their own settings below its name.
+    return [option for option, node in nodes.items() if name in node.get(group, node)][:SHOWN]
+
+
+def _without(key: str, command: str) -> tuple[Mapping[str, Any], str]:
     """Return the configuration that has no such setting, and how it was chosen.
 
     Of a sweep that is the first of its combinations of choices that lacks it.
@@ -241,13 +255,18 @@ def _without(key: str, command: str, of_hydra: bool) -> tuple[Mapping[str, Any],
     values = [[f"{key_of(w)}={v}" for v in w.partition("=")[2].split(",")] for w in swept]
     for each in islice(product(*values), MOST_COMPOSED):
         try:
-            config = composed(command, *fixed, *each, of_hydra=of_hydra)
+            config = composed(command, *fixed, *each, of_hydra=True)
         except (HydraException, OmegaConfBaseException):  # one of the choices is a mistake, too
-            config = composed(command, of_hydra=of_hydra)
+            config = composed(command, of_hydra=True)
         root: Any = OmegaConf.to_container(config, resolve=False)
         if not _has(root, key):
             break
-    return root, f"with {' '.join(map(shortened, each))}" if each else "as chosen here"
+    group = key.partition(".")[0]
+    choice = root["hydra"]["runtime"]["choices"].get(group)
+    if group != "hydra":
+        del root["hydra"]
+    chosen = [*map(shortened, each)] or ([f"{group}={shortened(choice)}"] if choice else [])
+    return root, f"with {' '.join(chosen)}" if chosen else "as chosen here"
 
 
 def _has(root: Any, key: str) -> bool:

@@ -33,6 +33,12 @@ def options(group: str) -> list[str]:
     return sorted({name for folder in folders for name in _options(folder / group)})
 
 
+def text_of(group: str, option: str) -> str:
+    """Return what the file of one of aecli's own options says; "" for another's."""
+    file = files("aecli.conf") / group / f"{option}.yaml"
+    return file.read_text() if file.is_file() else ""
+
+
 def _options(folder: Traversable) -> list[str]:
     names: list[str] = []
     for entry in folder.iterdir() if folder.is_dir() else ():

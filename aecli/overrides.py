@@ -113,6 +113,8 @@ def _parsed(word: str, example: str) -> "Override":
         raise SettingError(f"{shown}: no blanks around a key; type {right}")
     if not KEY.fullmatch(key) or (not equals and not word.startswith("~")):
         raise SettingError(f"{shown}: must be SETTING=VALUE, such as {example}")
+    if value in (",", ";"):  # as a shell hands dataset.decimal=',' on
+        word = f"{key}='{value}'"
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:

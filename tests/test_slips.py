@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from aecli.errors import SettingError, check_int, check_list
+from aecli.overrides import checked
 from tests.commandline import FOREIGN, aecli, is_one_line
 
 TINY = ("trainer=debug", "pictures_every=0", "network.hidden=[8]", "dataset.train_size=64")
@@ -91,6 +92,8 @@ SLIPS = [
     ("+noise=masking", "aecli: +noise=masking: a group is chosen without the +, as in noise=ma"),
     ("+early_stopping.foo=3", "aecli: early_stopping.foo: no such setting; must be one of pat"),
     ("+model.foo=3", "aecli: model.foo=3: no such setting (model has the settings code_dim, beta"),
+    ("network=conv network.hidden=[8]", "with network=conv; network=linear or mlp has it)"),
+    ("model=ae model.beta=4", "code_dim with model=ae; model=iwae or vae has it)"),
     ("network.kernel_size=0", "aecli: network.kernel_size: no such setting (network has the set"),
     ("seed.foo=3", "aecli: seed.foo=3: no such setting; seed has one value"),
     ("eval=standard", "aecli: eval=standard: an experiment=… chooses it"),
@@ -288,3 +291,8 @@ def test_a_list_is_refused_as_a_whole(value, told):
     with pytest.raises(SettingError) as error:
         check_list("x", value, lambda key, item: check_int(key, item, 0), "[1]", distinct=True)
     assert str(error.value).startswith(told)
+
+
+@pytest.mark.parametrize("word", ["dataset.decimal=,", "dataset.separator=;"])
+def test_a_mark_needs_no_quotes_within_quotes(word):
+    assert checked("train", ["dataset=table", word])[1] == word.replace("=", "='") + "'"

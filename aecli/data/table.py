@@ -25,6 +25,7 @@ from aecli.data.table_columns import (
     check_column,
     check_missing,
     entries,
+    first_of,
     is_number,
     listed,
 )
@@ -267,8 +268,12 @@ def _has(table: "DataFrame", name: str) -> bool:
 
 def _present(values: "Series", setting: str) -> np.ndarray:
     """Return the entries of a column that is no feature; refuse it if some are missing."""
-    if missing := int(values.isna().sum()):
-        raise SettingError(f"dataset.{setting}={one_line(values.name)}: {missing:,} are missing")
+    missing = values.isna().to_numpy()
+    if missing.any():
+        raise SettingError(
+            f"dataset.{setting}={one_line(values.name)}: {missing.sum():,} are missing,"
+            f" {first_of(missing)}; fill them in, or leave the rows out of the file"
+        )
     array = values.to_numpy()
     if array.dtype.kind != "O":
         return array

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aecli.errors import SettingError
-from aecli.text import one_line
+from aecli.text import counted, one_line
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -44,6 +44,11 @@ def is_number(values: "Series") -> bool:
     return is_numeric_dtype(values) and not is_bool_dtype(values)
 
 
+def first_of(rows: np.ndarray) -> str:
+    """Return which row is the first of those that a mask `(N,)` is true of, for a message."""
+    return f"the first in row {int(rows.argmax()):,}, counted from 0"
+
+
 def as_numbers(values: "Series") -> np.ndarray:
     """Return a column of numbers, float64, NaN where one is missing.
 
@@ -59,8 +64,12 @@ def as_numbers(values: "Series") -> np.ndarray:
             " numbers there"
         )
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    if infinite := int(np.isinf(numbers).sum()):
-        raise SettingError(f"dataset.file: column {name} has {infinite:,} infinite numbers")
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        raise SettingError(
+            f"dataset.file: column {name} has {counted(int(infinite.sum()), 'infinite numbers')},"
+            f" {first_of(infinite)}; leave those entries empty, or the rows out of the file"
+        )
     if (np.abs(numbers) > LARGEST_NUMBER).any():
         raise SettingError(
             f"dataset.file: column {name} has numbers beyond ±{LARGEST_NUMBER:g}, which are too"

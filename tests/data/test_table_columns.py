@@ -64,7 +64,7 @@ BAD = [
     ([b"x", b"y"], r"holds neither numbers nor texts \(bytes\)"),
     ([decimal.Decimal("1.5")], r"holds neither numbers nor texts \(decimal\)"),
     (["1", "2", "3", "unknown", "unknown"], "holds numbers and 2 other entries, such as unknown"),
-    ([1.0, np.inf], "column a has 1 infinite numbers"),
+    ([1.0, np.inf], "column a has 1 infinite number, the first in row 1, counted from 0; leave"),
     ([1.0, 1e300], r"column a has numbers beyond ±1e\+30"),
     ([f"text {n}" for n in range(1001)], "column a has 1,001 categories, and may have 1,000"),
 ]

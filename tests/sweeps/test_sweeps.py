@@ -127,8 +127,14 @@ def test_a_damaged_sweep_is_not_run_again(tmp_path):
         (["sweeper.trials=3"], "sweeper.trials=3: goes with sweeper=optuna"),
         (["resume=latest"], "resume=latest: no sweep lies there; must be its directory"),
         (["modle=ae,vae"], "modle: no such setting; did you mean model?"),
-        (["model=vae,ae", "model.beta=2"], "(model has the settings code_dim with model=ae)"),
-        (["noise=gaussian,none", "noise.std=0.1,0.2"], "(noise has no settings with noise=none)"),
+        (
+            ["model=vae,ae", "model.beta=2"],
+            "settings code_dim with model=ae; model=iwae or vae has",
+        ),
+        (
+            ["noise=gaussian,none", "noise.std=0.1,0.2"],
+            "no settings with noise=none; noise=gaussian has it",
+        ),
         (
             ["launcher=slurm"],
             "launcher=slurm: must be one of basic, joblib, submitit_local, submit",
