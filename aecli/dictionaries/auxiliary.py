@@ -6,6 +6,8 @@ from torch import Tensor
 
 from aecli.distributed import total
 
+LEAST = 1e-12
+"""Of a divisor that is 0 where all rows are the same."""
 LEAST_SPREAD = 1e-12
 """Of the squares of the errors, below which their spread is the rounding of float64."""
 
@@ -53,15 +55,23 @@ def auxiliary_loss(decoded: Tensor, error: Tensor, share: Tensor) -> Tensor:
 def geometric_median(rows: Tensor, steps: int = 100, tolerance: float = 1e-6) -> Tensor:
     """Return the point of least mean distance to rows `(N, d)`, `(d,)`, by Weiszfeld's algorithm.
 
-    It ends after `steps`, or once the point moves by less than `tolerance` of the mean distance.
+    On a row it goes on as that of Vardi & Zhang 2000 (PNAS 97, eq. 2.6), which leaves a row that is
+    not the median. It ends after `steps`, or once the point moves by less than `tolerance` of the
+    mean distance.
     """
     point = rows.mean(dim=0)
     for _ in range(steps):
-        distances = torch.linalg.vector_norm(rows - point, dim=1).clamp_min(1e-12)
-        weights = distances.reciprocal()
-        moved = (weights @ rows) / weights.sum()
+        distances = torch.linalg.vector_norm(rows - point, dim=1)
+        near = tolerance * distances.mean()
+        here = distances <= near
+        weights = distances.masked_fill(here, torch.inf).reciprocal()
+        weight = weights.sum().clamp_min(LEAST)
+        away = (weights @ rows) / weight - point
+        # The rows that lie at the point hold it against the pull of the others.
+        held = here.sum() / (torch.linalg.vector_norm(away) * weight).clamp_min(LEAST)
+        moved = point + away * (1 - held).clamp_min(0)
         step = torch.linalg.vector_norm(moved - point)
         point = moved
-        if step <= tolerance * distances.mean():
+        if step <= near:
             break
     return point

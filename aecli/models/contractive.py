@@ -62,12 +62,13 @@ class ContractiveAutoencoder(Autoencoder):
             norms = self.jacobian_norms(x)
         else:
             norms = self.sigmoid_norms(terms.code if seen is x else self.encoder(x).sigmoid())
-        return terms._replace(loss=terms.loss + self.contraction * norms.mean())
+        contraction = self.contraction * norms.mean()
+        return terms._replace(loss=terms.loss + contraction, contraction=contraction)
 
     def reported(self, terms: Terms) -> dict[str, Tensor]:
         """Add λ ‖J(x)‖²_F."""
-        contraction = terms.loss - (terms.penalty + terms.nll)
-        return super().reported(terms) | {"contraction": contraction}
+        assert terms.contraction is not None
+        return super().reported(terms) | {"contraction": terms.contraction}
 
     def sigmoid_norms(self, code: Tensor) -> Tensor:
         """Return ‖J(x)‖²_F of one layer of sigmoid units from its code `(B, K)`: `(B,)`."""

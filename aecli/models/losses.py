@@ -27,6 +27,8 @@ class Terms(NamedTuple):
     """z as the decoder gets it, `(B, K)`."""
     bound: Tensor | None = None
     """A lower bound of log p(x) that is not the ELBO, for variants with one."""
+    contraction: Tensor | None = None
+    """λ ‖J(x)‖²_F, for variants with it."""
 
 
 class HasTerms(Protocol):

@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from scipy.optimize import minimize
 
 from aecli.build import build
 from aecli.data import Batch
+from aecli.dictionaries.auxiliary import geometric_median
 from aecli.dictionaries.products import Encoder
 from aecli.dictionaries.topk import START_AT, threshold_of
 from aecli.errors import SettingError
@@ -315,6 +317,22 @@ def test_a_code_decodes_to_the_reconstruction(x, variant):
     torch.testing.assert_close(model.sparsity.dense(dense(model, x)[0], model.b_enc), code)
     parts = torch.cat([model.encode(part) for part in x.split(7)])
     torch.testing.assert_close(parts, code)
+
+
+def test_the_geometric_median_has_the_least_mean_distance():
+    generator = torch.Generator().manual_seed(0)
+    far = torch.randn(400, 3, generator=generator).exp() + torch.arange(3)
+    skewed = torch.tensor([[1.0, 1, 0]]).expand(6, 3)
+    at_the_mean = torch.cat([skewed, -6 * skewed[:1], torch.zeros(1, 3)])
+    a_row = torch.cat([far[:40], far[:1].expand(60, 3)])  # the median is the row that is most
+    for rows in (far, at_the_mean, a_row, far[:1].expand(5, 3), far.half().float() * 1e3):
+        median = geometric_median(rows)
+
+        def mean_distance(point, rows=rows):
+            return (rows.double() - point.double()).norm(dim=1).mean().item()
+
+        found = minimize(lambda at: mean_distance(torch.from_numpy(at)), median, method="Powell")
+        assert mean_distance(median) <= found.fun * (1 + 1e-4) + 1e-9
 
 
 @pytest.mark.parametrize("variant", DICTIONARIES)
