@@ -47,20 +47,19 @@ class IWAE(VAE):
         posterior = self.posterior(self.noise(x) if seen is None else seen)
         z = posterior.sample(self.samples, draws)
         code, penalty = self.sparsity(z.flatten(0, 1))
+        shares: list[Tensor] = []  # w̃, once it is known
         if self.training and self.gradient == "dreg":
             beta = self.current_beta
-
-            def factor() -> Tensor:  # beside the w̃ that comes from the logarithm of the sum
-                return 1 - beta + beta * log_weight.detach().softmax(dim=0).unsqueeze(-1)
-
-            weighted_z = _scaled(z, factor)
-            weighted_code = _scaled(code, lambda: factor().flatten(0, 1))
+            # Beside the w̃ that comes from the logarithm of the sum.
+            weighted_z = _scaled(z, lambda: 1 - beta + beta * shares[0])
+            weighted_code = _scaled(code, lambda: (1 - beta + beta * shares[0]).flatten(0, 1))
             density = posterior.detached()
         else:
             weighted_z, weighted_code, density = z, code, posterior
         log_likelihood = self.log_likelihood(x, weighted_code)
         log_ratio = self.log_prior(weighted_z) - density.log_prob(weighted_z)
         log_weight = log_likelihood + self.current_beta * log_ratio
+        shares.append(log_weight.detach().softmax(dim=0).unsqueeze(-1))
         maximized = _bound(log_weight)
         bound = maximized if self.current_beta == 1 else _bound(log_likelihood + log_ratio)
         nll, kl = -log_likelihood.mean(), self.prior.kl(posterior, z).mean()
@@ -73,7 +72,10 @@ def _bound(log_weight: Tensor) -> Tensor:
 
 
 def _scaled(values: Tensor, factor: Callable[[], Tensor]) -> Tensor:
-    """Return the same values, whose gradient will be multiplied by what `factor` then returns."""
+    """Return the same values, whose gradient will be multiplied by what `factor` then returns.
+
+    `factor` holds no tensor of the graph: the two would keep each other in memory.
+    """
     same = values.view_as(values)
     same.register_hook(lambda gradient: gradient * factor())
     return same
