@@ -119,8 +119,11 @@ def main() -> None:
         if len(flag) > 2 and RERUN.startswith(flag):  # Hydra takes its flags shortened, too
             _fail(2, f"{flag}: runs whatever is pickled in a file; aecli does not take it")
     if word not in (*COMMANDS, *PLAIN_COMMANDS):
-        known = ", ".join([*COMMANDS, *PLAIN_COMMANDS])
-        _fail(2, f"no command '{word}': must be one of {known} (see aecli --help)")
+        commands = [*COMMANDS, *PLAIN_COMMANDS]
+        later = [other for other in sys.argv[2:] if other in commands]
+        first = f"; it comes first: aecli {later[0]} {word}" if "=" in word and later else ""
+        known = ", ".join(commands)
+        _fail(2, f"no command '{word}': must be one of {known} (see aecli --help){first}")
     try:
         os.getcwd()  # noqa: PTH109 (the error is what it is called for)
     except FileNotFoundError:

@@ -95,8 +95,8 @@ def checked(command: str, words: Sequence[str]) -> list[str]:
 
 
 def _example(command: str, word: str, typed: Sequence[str]) -> str:
-    """Return a word as it could be: of `resume latest`, `resume=latest`."""
-    after = typed[typed.index(word) + 1 :][:1]
+    """Return a word as it could be: of `resume latest` and `resume = latest`, `resume=latest`."""
+    after = [each for each in typed[typed.index(word) + 1 :][:2] if each != "="]
     if after and "=" not in after[0] and word.replace(".", "").isidentifier():
         return f"{word}={after[0]}"
     return {"train": "model=vae", "data": "dataset=digits"}.get(command, "run=latest")

@@ -46,7 +46,7 @@ def test_a_worked_example_runs_as_typed(section, tmp_path):
     assert len(lines) >= 3
     printed = "".join(typed(words, tmp_path) for words in lines)
     if section == "A table with anomalies":
-        assert "212 of 320 examples are not of the class benign" in printed
+        assert "212 of 320 examples of the test split are not of the class benign" in printed
         assert len(pd.read_csv(tmp_path / "scores.csv")) == 569
     elif section == "A folder of photos":
         assert "1,200 images, 3 × 48 × 48, from 2 folders as labels" in printed

@@ -12,7 +12,7 @@ from torch import Tensor
 from aecli.commands.places import refuse_read
 from aecli.data import Batch, DataModule
 from aecli.errors import SettingError, check_int
-from aecli.runs.find import find
+from aecli.runs.find import find_one
 from aecli.runs.load import Loaded, check_places, load
 from aecli.runs.paths import PLACES, files_of, shown
 
@@ -62,11 +62,9 @@ def opened(config: DictConfig, out: Path, device: str | None = None) -> Loaded:
 
     It is on `device` or, if that is None, on `config.device`.
     """
-    runs = find(config.run, config.output_dir)
-    if len(runs) > 1:
-        raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
-    log.info("with %s", shown(runs[0].checkpoint))
-    loaded = load(runs[0], device or config.device)
+    run = find_one(config.run, config.output_dir)
+    log.info("with %s", shown(run.checkpoint))
+    loaded = load(run, device or config.device)
     own = loaded.config.dataset
     if not is_known(own):
         refuse_read(out, list(files_of(own).values()))

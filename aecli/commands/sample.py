@@ -33,7 +33,7 @@ from aecli.errors import (
 )
 from aecli.evaluation import metrics
 from aecli.models.vae import has_normal_prior
-from aecli.runs.find import Run, find
+from aecli.runs.find import Run, find_one
 from aecli.runs.load import Loaded, load
 from aecli.runs.paths import SAMPLES, check_writable, shown
 from aecli.size import check_fits
@@ -75,10 +75,7 @@ def main(config: DictConfig) -> None:
     make = KINDS[check_choice("kind", config.kind, KINDS)]
     _check_settings(config)
     out = None if config.out is None else place_for(config, "new.npz")
-    runs = find(config.run, config.output_dir)
-    if len(runs) > 1:
-        raise SettingError(f"run={config.run}: holds {len(runs)} runs; name one of them")
-    (run,) = runs
+    run = find_one(config.run, config.output_dir)
     if out is None:
         check_writable(run.directory, SAMPLES)
     loaded = load(run, config.device, **config.dataset)

@@ -62,7 +62,7 @@ def main(config: DictConfig) -> None:
     given = {key: config[key] for key in TAKES if config[key] is not None}
     score = score_of(loaded, kind, config.batch_size, config.seed, **given)
     of_training = score.of_training if isinstance(score, NearestCodes) else score
-    threshold = _threshold(loaded, kind, score, config)
+    threshold = _threshold(loaded, kind, score, config, detection)
     above = 0
     with _places(out, config, pieces.count, bool(detection)) as (add, histogram):
         for batch, columns in Tracked(pieces, f"scoring {pieces.count:,} examples by {kind}"):
@@ -92,8 +92,9 @@ def main(config: DictConfig) -> None:
             "%s of %s examples are above it (%.2g %%)", f"{above:,}", f"{pieces.count:,}", share
         )
     if detection:
-        log.info(_said(detection))
-    log.info("written: %s", shown(out))
+        log.info(_said(detection, "of the test split " if "train" in pieces.names else ""))
+    also = f", {shown(_histogram_for(out))}" if detection and not is_folder(config) else ""
+    log.info("written: %s%s", shown(out), also)
 
 
 def _check_settings(config: DictConfig) -> None:
@@ -121,6 +122,8 @@ def _kind(loaded: Loaded, config: DictConfig) -> str:
             f"per_feature=true: gives a picture of each example's errors; out={config.out} must be"
             " a folder, such as out=scores/"
         )
+    if scores.kind_for(config.kind, loaded.model, loaded.choices["model"]) != "mse":
+        log.info("per_feature=true: scored by kind=mse, the kind that has a part of each feature")
     return "mse"
 
 
@@ -163,19 +166,26 @@ def check_finite(values: np.ndarray, ids: np.ndarray, kind: str) -> None:
         )
 
 
-def _threshold(loaded: Loaded, kind: str, score: Score, config: DictConfig) -> float | None:
+def _threshold(
+    loaded: Loaded, kind: str, score: Score, config: DictConfig, detection: Detection | None
+) -> float | None:
     """Return the quantile of the validation split's scores above which one is an anomaly."""
     if config.quantile is None:
         return None
-    validation, scored = Pass(loaded.data, ["validation"], config.batch_size), []
+    validation, scored, others = Pass(loaded.data, ["validation"], config.batch_size), [], 0
     for batch, columns in Tracked(validation, "scoring the validation split"):
         check_examples(kind, loaded.model, loaded.data, batch, columns["id"], "validation")
         scored.append(score(batch).numpy(force=True))
+        if detection and loaded.data.is_labelled:
+            others += int((np.asarray(columns["label"]).astype(str) != detection.normal).sum())
     values = np.concatenate(scored)
     threshold = float(np.quantile(values, config.quantile))
-    count = f"{len(values):,}"
+    among = ""
+    if detection and others:
+        among = f", {others:,} of them not of the class {detection.normal}"
     log.info(
-        "threshold %.6g: the quantile %g of %s validation scores", threshold, config.quantile, count
+        f"threshold {threshold:.6g}: the quantile {config.quantile:g} of"
+        f" {len(values):,} validation scores{among}"
     )
     return threshold
 
@@ -194,11 +204,11 @@ def _detection(pieces: Pass, normal: str | None) -> Detection | None:
     return None if chosen is None else Detection(chosen)
 
 
-def _said(detection: Detection) -> str:
+def _said(detection: Detection, where: str) -> str:
     anomalous = int(detection.anomalous.sum())
     return (
         f"AUROC {detection.auroc():.4f}, average precision {detection.average_precision():.4f}:"
-        f" {anomalous:,} of {len(detection.anomalous):,} examples are not of the class"
+        f" {anomalous:,} of {len(detection.anomalous):,} examples {where}are not of the class"
         f" {detection.normal}"
     )
 

@@ -31,7 +31,7 @@ from aecli.runs.experiment import report
 from aecli.runs.find import find
 from aecli.runs.metrics_file import read_metrics, update_metrics
 from aecli.runs.paths import BEST, CONFIG, LAST, checkpoint_path, lock, shown
-from aecli.runs.resume import State, check_same, check_typed
+from aecli.runs.resume import LENGTH, State, check_same, check_typed, laid_out
 from aecli.signals import stop_on_sigterm
 from aecli.sweeps.pruning import Pruning, pruning
 from aecli.text import counted
@@ -74,8 +74,10 @@ def run(config: DictConfig, directory: Path) -> float:
         if state.is_done(config):
             if not in_sweep:
                 epochs = state.metrics["epochs"]
+                can_grow = epochs == config.trainer.max_epochs and not laid_out(config)
+                longer = f"; to train it for longer add {LENGTH}={2 * epochs}" if can_grow else ""
                 raise SettingError(
-                    f"resume={shown(directory)}: is done, {counted(epochs, 'epochs')} long"
+                    f"resume={shown(directory)}: is done, {counted(epochs, 'epochs')} long{longer}"
                 )
             log.info("done already: %s", shown(directory))
             return _objective(config, directory)

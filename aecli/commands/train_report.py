@@ -17,10 +17,15 @@ from aecli.build import build
 from aecli.data import DataModule
 from aecli.machine import processor
 from aecli.models import Autoencoder
+from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import as_typed, shown
+from aecli.runs.resume import LENGTH, laid_out
 from aecli.text import counted
 from aecli.training.callbacks import BestEpoch
 from aecli.training.speed import Arithmetic
+
+LEAST_EPOCHS = 5
+"""Of a training that was meant to be one."""
 
 log = logging.getLogger(__name__)
 
@@ -94,15 +99,39 @@ def next_lines(config: DictConfig, directory: Path) -> str:
     model: Autoencoder = build(config, "model")
     kind = "prior" if model.has_prior else "reconstruct"
     typed = plugins.as_typed(config.plugins)
-    # The page is of what a model makes of its own input.
-    page = f"  aecli explore {run} out=explore.html{typed}\n"
-    return (
-        f"next:\n"
-        f"  aecli eval {run}{typed}\n"
-        f"  aecli sample {run} kind={kind}{typed}\n"
-        f"{'' if config.dataset.get('targets') else page}"
-        f"  tensorboard --logdir {quote(config.output_dir)}"
+    # Of a table a file is read rather than a picture of its rows.
+    place = " out=samples.csv" if is_table(config.dataset) and model.has_prior else ""
+    lines = [f"eval {run}{typed}", f"sample {run} kind={kind}{place}{typed}"]
+    if is_table(config.dataset):
+        lines.append(f"score {run} out=scores.csv{typed}")
+    if not config.dataset.get("targets"):  # the page is of what a model makes of its own input
+        lines.append(f"explore {run} out=explore.html{typed}")
+    return "\n".join(
+        [
+            "next:",
+            *(f"  aecli {line}" for line in lines),
+            f"  tensorboard --logdir {quote(config.output_dir)}",
+            *_longer(config, directory),
+        ]
     )
+
+
+def is_table(dataset: DictConfig) -> bool:
+    """Return whether a data set is the columns of a table."""
+    return str(dataset.get("_target_", "")).endswith(".TableData")
+
+
+def _longer(config: DictConfig, directory: Path) -> list[str]:
+    """Return how to train for longer, where one of the last epochs was the best and it can be."""
+    metrics = read_metrics(directory)
+    epochs = metrics.get("epochs", 0)
+    is_whole = config.trainer.max_epochs == epochs >= LEAST_EPOCHS
+    was_falling = metrics.get("best_epoch", 0) > 0.9 * epochs
+    if config.published is not None or laid_out(config) or not (is_whole and was_falling):
+        return []
+    line = f"aecli train {as_typed('resume', directory)} {LENGTH}={2 * epochs}"
+    typed = plugins.as_typed(config.plugins)
+    return [f"the validation loss was still falling; to train for longer:\n  {line}{typed}"]
 
 
 def _parameters(model: Autoencoder) -> int:

@@ -30,7 +30,10 @@ def read_array(path: Path, key: str | None, setting: str = "dataset.key") -> np.
     """
     place, name = setting.replace(".key", ".file"), path.suffix.lower()
     if name not in READERS:
-        raise SettingError(f"{place}={one_line(path)}: must end in one of {', '.join(READERS)}")
+        raise SettingError(
+            f"{place}={one_line(path)}: must end in one of {', '.join(READERS)}; tables are"
+            " dataset=table"
+        )
     with plain_errors(path, place):
         size_of(path)
         array = READERS[name](path, Names(path, key, setting))

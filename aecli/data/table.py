@@ -1,6 +1,7 @@
 """Tables of the user's own: numbers and categories in named columns, a row an example."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,9 +246,9 @@ def _is_constant(values: "Series") -> bool:
 
 def _check_there(setting: str, wanted: Sequence[str], names: Sequence[str]) -> None:
     if lacking := [name for name in wanted if name not in names]:
-        raise SettingError(
-            f"dataset.{setting}={one_line(lacking[0])}: no such column; there are {listed(names)}"
-        )
+        near = [one_line(name, 40) for name in get_close_matches(lacking[0], names, n=1)]
+        there = f"did you mean {near[0]}?" if near else f"there are {listed(names)}"
+        raise SettingError(f"dataset.{setting}={one_line(lacking[0])}: no such column; {there}")
 
 
 def _check_count(card: TableCard) -> None:

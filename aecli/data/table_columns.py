@@ -125,6 +125,8 @@ def check_column(values: "Series") -> None:
     codes, texts = entries(values)
     _check_texts(name, codes, texts, without)
     if len(texts) > MOST_CATEGORIES:
+        if len(texts) == len(values):
+            without = f"set dataset.id={name} if it names the rows, {without}"
         raise SettingError(
             f"dataset.file: column {name} has {len(texts):,} categories, and may have"
             f" {MOST_CATEGORIES:,}; {without}, or choose columns by dataset.columns=[…]"

@@ -57,7 +57,8 @@ def read_table(
     ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), None)
     if ending is None:
         raise SettingError(
-            f"dataset.file={one_line(path)}: must end in one of {', '.join(ENDINGS)}"
+            f"dataset.file={one_line(path)}: must end in one of {', '.join(ENDINGS)}; arrays are"
+            " dataset=array, a folder of pictures dataset=images"
         )
     with plain_errors(path):
         size = size_of(path)

@@ -14,6 +14,7 @@ from aecli.runs.paths import (
     BEST,
     LAST,
     OUTPUTS,
+    as_typed,
     checkpoint_path,
     newest,
     number_of,
@@ -43,6 +44,21 @@ class Run:
         """Raise `SettingError` if it has been deleted: nothing is written into its place."""
         if not self.checkpoint.is_file():
             raise SettingError(f"{shown(self.directory)}: has been deleted meanwhile")
+
+
+def find_one(spec: str, output_dir: str = OUTPUTS) -> Run:
+    """Return the one run that `run=spec` means.
+
+    Raises `SettingError` if there are several, or none.
+    """
+    runs = find(spec, output_dir)
+    if len(runs) > 1:
+        such = as_typed("run", runs[-1].directory)
+        raise SettingError(
+            f"run={spec}: holds {len(runs)} runs; name one of them, such as {such}, or see"
+            " them by aecli runs"
+        )
+    return runs[0]
 
 
 def find(spec: str, output_dir: str = OUTPUTS) -> list[Run]:

@@ -109,13 +109,19 @@ def check_typed(
         epochs = _length_beside(directory)
         if epochs <= before:
             return
-    for key in ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start", "sparsity.warmup"):
-        value = OmegaConf.select(stored, key)
-        if value not in (None, 0, "constant", stored.sparsity.get("k")):
-            raise SettingError(
-                f"{LENGTH}={epochs}: {key}={value} is laid out over {counted(before, 'epochs')}"
-            )
+    for setting in laid_out(stored):
+        raise SettingError(
+            f"{LENGTH}={epochs}: {setting} is laid out over {counted(before, 'epochs')}"
+        )
     stored.trainer.max_epochs = epochs
+
+
+def laid_out(config: DictConfig) -> list[str]:
+    """Return the settings that are laid out over a training's length, by which it cannot grow."""
+    keys = ("optimizer.schedule", "optimizer.warmup", "sparsity.k_start", "sparsity.warmup")
+    values = {key: OmegaConf.select(config, key) for key in keys}
+    constant = (None, 0, "constant", config.sparsity.get("k"))
+    return [f"{key}={value}" for key, value in values.items() if value not in constant]
 
 
 def _length_beside(directory: Path) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aecli import files
-from aecli.runs.paths import shown
+from aecli.runs.paths import as_typed, shown
 from aecli.sweeps.trials import counted
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def report(study: "optuna.Study", sweep: Path, objective: str) -> None:
     best = study.best_trial
     given = " ".join(f"{key}={value}" for key, value in best.params.items())
     print(f"{summary}; the best by {objective}: {best.value:.4g}, number {best.number}: {given}")  # noqa: T201
+    runs = list(sweep.glob(f"{best.number}_*/metrics.json"))
+    if len(runs) == 1:
+        print(f"  aecli eval {as_typed('run', runs[0].parent)}")  # noqa: T201
     names = _draw(study, sweep, objective)
     print(f"written: {', '.join(names)} in {shown(sweep)}")  # noqa: T201
 

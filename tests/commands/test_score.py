@@ -45,6 +45,22 @@ def test_labels_of_normal_and_others_give_auroc_and_a_histogram(home):
     assert again.returncode == 0
 
 
+def test_a_threshold_says_how_many_of_its_examples_are_not_normal(home):
+    (rows := np.random.default_rng(0)).shuffle(labels := np.arange(200) % 10 == 0)
+    np.savez(home / "l.npz", x=rows.normal(size=(200, 5)), y=np.where(labels, "odd", "normal"))
+    words = ("dataset=array", "dataset.file=l.npz", "dataset.key=x", "dataset.labels=y")
+    assert aecli("train", "trainer=debug", *words, "hydra.run.dir=l", cwd=home).returncode == 0
+    done = aecli("score", "run=l", "out=s.csv", "per_feature=true", "quantile=0.9", cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    frame = pd.read_csv(home / "s.csv")
+    odd = ((frame["split"] == "validation") & (frame["label"] == "odd")).sum()
+    assert odd > 0
+    assert f"of 20 validation scores, {odd} of them not of the class normal" in done.stdout
+    assert "of 20 examples of the test split are not of the class normal" in done.stdout
+    assert "per_feature=true: scored by kind=mse" in done.stdout
+    assert done.stdout.endswith("written: s.csv, s.png\n")
+
+
 def test_an_example_that_is_too_far_away_is_named(home):
     with np.load(home / "new.npz") as arrays:
         new = dict(arrays)

@@ -365,3 +365,30 @@ def test_it_ends_with_what_to_type_next(tmp_path, monkeypatch):
         "  aecli explore run=outputs/ae out=explore.html",
         "  tensorboard --logdir outputs",
     ]
+
+
+def test_a_training_that_was_still_falling_says_how_to_go_on(tmp_path):
+    def end(*words):
+        quick = ("model=ae", "network.hidden=[8]", "pictures_every=0")
+        done = aecli("train", *quick, *words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()[-2:]
+
+    said, line = end("trainer.max_epochs=6")
+    assert said == "the validation loss was still falling; to train for longer:"
+    assert line.startswith("  aecli train resume=outputs/ae-digits/")
+    assert line.endswith(" trainer.max_epochs=12")
+    assert aecli(*line.split()[1:], cwd=tmp_path).returncode == 0
+    assert "resume=" not in end("trainer.max_epochs=6", "optimizer.schedule=cosine")[1]
+    assert "resume=" not in end("trainer.max_epochs=30", "optimizer.lr=0.5")[1]
+
+
+def test_what_is_next_of_a_table_is_files(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{n % 7},{n % 5}.5\n" for n in range(90)))
+    words = ("trainer=debug", "dataset=table", "dataset.file=t.csv", "pictures_every=0")
+    done = aecli("train", *words, cwd=tmp_path)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  aecli ")]
+    assert [line.split()[1] for line in lines] == ["eval", "sample", "score", "explore"]
+    for line in lines[1:3]:
+        assert aecli(*line.split()[1:], cwd=tmp_path).returncode == 0
+    assert {"samples.csv", "scores.csv"} < {path.name for path in tmp_path.iterdir()}

@@ -282,7 +282,8 @@ def test_resume_on_the_command_line(tmp_path):
     config = (run / ".hydra" / "config.yaml").read_text()
     done = train("resume=latest")
     assert (done.returncode, done.stderr) == (
-        1, f"aecli: resume={run.relative_to(tmp_path)}: is done, 1 epoch long\n",
+        1, f"aecli: resume={run.relative_to(tmp_path)}: is done, 1 epoch long; to train it for"
+        " longer add trainer.max_epochs=2\n",
     )  # fmt: skip
 
     assert train("model=ae", "trainer=debug", "optimizer.schedule=cosine").returncode == 0
