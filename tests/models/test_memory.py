@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from aecli.build import build
-from tests.conftest import SPARSITIES, STEPWISE, configure, small
+from tests.conftest import ALIKE, SPARSITIES, STEPWISE, configure, slow_unless, small
 
 GRADIENTS = {"vae": ("stl",), "iwae": ("dreg",)}
-KINDS = [small(variant) for variant in STEPWISE]
+KINDS = [slow_unless(variant in ALIKE, small(variant)) for variant in STEPWISE]
 KINDS += [
     (*small(variant), f"model.gradient={gradient}")
     for variant, gradients in GRADIENTS.items()
