@@ -1,5 +1,6 @@
 """The Python face of a run: examples in the user's units in, the same kind of thing out."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -119,7 +120,7 @@ class Model(Loaded):
                 raise SettingError(f"x: has two columns {one_line(twice[0])}")
             if not len(x):
                 raise SettingError("x: has no rows")
-            return self.given_data(x.set_axis(names, axis=1))
+            return self._given(x.set_axis(names, axis=1))
         if self.card.features is not None:
             raise SettingError(
                 "x: the run was trained on a table; pass a DataFrame with its columns, or a file"
@@ -128,7 +129,13 @@ class Model(Loaded):
         if values.ndim == 0 or not len(values):
             raise SettingError("x: must have examples, one for each entry of its first dimension")
         _check_numbers("x", values)
-        return self.given_data(values)
+        return self._given(values)
+
+    def _given(self, values: Any) -> DataModule:
+        try:
+            return self.given_data(values)
+        except SettingError as error:  # of the setting that the run's own file has
+            raise SettingError(re.sub(r"^dataset\.\w+: ", "x: ", str(error))) from None
 
     def _each(self, data: DataModule, function: Callable[[Batch], Tensor]) -> list[Tensor]:
         return [function(batch) for batch in data.batches(NEW, AT_ONCE)]

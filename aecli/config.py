@@ -102,6 +102,11 @@ def typed_plugins(config: DictConfig) -> list[str]:
     return names
 
 
+def typed() -> list[str]:
+    """Return the overrides of this command's line; none where Hydra did not start it."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
 def is_sweep() -> bool:
     """Return whether Hydra runs the jobs of a sweep in this process, or is about to."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

@@ -138,7 +138,8 @@ class Masking(Noise):
         return self.amount > 0 and self._masked_of(self.count or features) == 0
 
     def _masked_of(self, features: int) -> int:
-        return int(self.amount * features + 0.5)
+        # 0.29 of 50 is 14.499999999999998 in floats.
+        return int(round(self.amount * features, 6) + 0.5)
 
     def corrupt(self, x: Tensor, draws: Draws = TORCH) -> Tensor:
         """Return `x` with the masked features at 0."""

@@ -214,6 +214,11 @@ def test_examples_that_do_not_go_with_the_run_are_refused(digits, x, message):
         digits.encode(x)
 
 
+def test_booleans_in_place_of_bytes_are_named_as_they_were_given(digits, pixels):
+    with pytest.raises(SettingError, match=r"x: holds booleans .*; the run was trained on bytes"):
+        digits.encode(pixels > 8)
+
+
 def test_codes_of_another_size_are_refused(digits):
     with pytest.raises(SettingError, match=r"z: is of shape \(2, 3\); must be \(N, 20\)"):
         digits.decode(np.zeros((2, 3)))

@@ -45,6 +45,16 @@ def test_bernoulli_is_the_same_with_and_without_a_gradient(shape, scale):
         assert half.dtype == torch.float32
 
 
+def test_a_sure_decoders_log_likelihood_is_exact_without_a_gradient():
+    x = (torch.rand(20, 1, 28, 28) < 0.2).float()
+    logits = (2 * x - 1) * (20 + 60 * torch.rand_like(x))
+    logits[..., 0, 0] *= -1  # surely wrong
+    with torch.no_grad():
+        found = Bernoulli()(logits).log_prob(x)
+    exact = -F.softplus((1 - 2 * x) * logits.double()).sum((1, 2, 3))
+    assert torch.allclose(found.double(), exact, rtol=1e-6)
+
+
 def test_gaussian_is_its_formula_and_sigma_can_be_learned(parameters, images):
     likelihood = Gaussian(0.3, learn_sigma=True)
     squares = (images - parameters).square().flatten(1).sum(1)

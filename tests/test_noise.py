@@ -34,6 +34,11 @@ def test_masking_zeroes_the_exact_fraction_of_each_image(amount):
     assert (zeros == int(amount * 64 + 0.5)).all()
 
 
+def test_half_a_feature_is_rounded_up_whatever_the_float():
+    x = torch.ones(3, 50)
+    assert ((Masking(0.29).corrupt(x) == 0).sum(1) == 15).all()  # 0.29 · 50 = 14.499999999999998
+
+
 def test_a_fraction_of_few_features_may_be_none_of_them():
     assert Masking(0.1).rounds_to_nothing(4)
     assert not Masking(0.1).rounds_to_nothing(5)

@@ -136,6 +136,13 @@ def test_vamp_is_the_mixture_of_torch(shift):
     assert half.dtype == torch.float32
 
 
+def test_a_component_of_almost_no_width_gives_no_density_above_its_own():
+    z = torch.randn(50, 3)
+    log_p = log_mixture(z, z, torch.full((50, 3), -60.0))
+    highest = 1.5 * (60 - math.log(2 * math.pi))
+    assert (log_p <= highest + 1e-3).all()
+
+
 def test_samples_have_the_mean_and_the_covariance_of_the_mixture():
     made = vamp(5)
     p = mixture(made)

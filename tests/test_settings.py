@@ -4,7 +4,7 @@ import atexit
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -61,9 +61,14 @@ TINY = ("trainer=debug", "pictures_every=0", "network.hidden=[8]", "dataset.trai
 """What makes a training take a tenth of a second."""
 
 
-VALUES = pytest.mark.parametrize(
-    "values", [FEW, pytest.param(MANY, marks=pytest.mark.slow)], ids=["few", "many"]
-)
+def cases(settings: Sequence[Any], name: Callable[[Any], str]) -> list[Any]:
+    """Return settings with their values: a third of them fast tests, all of them slow ones."""
+    few = [pytest.param(each, FEW, id=f"few-{name(each)}") for each in settings[::3]]
+    many = [
+        pytest.param(each, MANY, id=f"many-{name(each)}", marks=pytest.mark.slow)
+        for each in settings
+    ]
+    return few + many
 
 
 class Setting(NamedTuple):
@@ -223,8 +228,9 @@ def check(command: str, words: list[str], key: str, values: Sequence[str], cwd: 
         assert is_run or one_line(answer, key), (answer.args, answer.stdout, answer.stderr)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.option or 'root'}-{s.key}")
-@VALUES
+@pytest.mark.parametrize(
+    ("setting", "values"), cases(SETTINGS, lambda s: f"{s.option or 'root'}-{s.key}")
+)
 def test_a_training_is_a_run_or_one_line(setting, values, tmp_path):
     check("train", setting.around, setting.key, values, tmp_path)
 
@@ -283,13 +289,17 @@ def trained(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("command", "key", "around"), OF_A_RUN, ids=lambda v: str(v))
-@VALUES
-def test_a_command_on_a_run_is_done_or_one_line(command, key, around, values, trained):
-    words = [word for word in around if not word.startswith(f"{key}=")]
+@pytest.mark.parametrize(("of_a_run", "values"), cases(OF_A_RUN, lambda c: f"{c[0]}-{c[1]}"))
+def test_a_command_on_a_run_is_done_or_one_line(of_a_run, values, trained):
+    command, key, around = of_a_run
+    words = list(around)
     if key.startswith("eval.finetune") or key in ("eval.classes", "eval.train_size"):
         words = [*words[1:], "eval.protocol=finetune", "eval.finetune.max_epochs=1"]
-        words = [word for word in words if not word.startswith(f"{key}=")]
+    elif key.startswith("eval.probe"):
+        words = [*words[1:], "eval.protocol=probe"]
+    elif key.startswith("eval.ais"):
+        words = [*words, "eval.ais.steps=2"]
+    words = [word for word in words if not word.startswith(f"{key}=")]
     check(command, words, key, values, trained)
 
 

@@ -153,6 +153,10 @@ SLIPS = [
         "aecli: eval.noise_levels=[2.0]: must be a",
     ),
     ("experiment=hinton2006/pca eval.finetune={}", "aecli: eval.finetune={}: is empty, so that"),
+    (
+        "experiment=hinton2006/pca eval.finetune.lr=0.2",
+        "aecli: eval.finetune.lr=0.2: goes with another setting; add eval.protocol=finetune",
+    ),
     # Lists, as they were typed.
     ("dataset.classes=[[1]]", "dataset.classes=[[1]]: must be a list, such as [3,8]; each value"),
     ("dataset.classes=[3,3]", "aecli: dataset.classes=[3,3]: 3 stands there twice"),

@@ -13,8 +13,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from aecli import figures
 from aecli.commands.latents_report import Latents, LatentsReport
+from aecli.config import typed
 from aecli.data import Batches, SyntheticData
-from aecli.errors import check_bool, check_choice, check_int, check_seed
+from aecli.errors import SettingError, check_bool, check_choice, check_int, check_seed, shortened
 from aecli.evaluation import metrics
 from aecli.evaluation.annealing import Annealing
 from aecli.evaluation.finetune import Finetuning
@@ -26,9 +27,11 @@ from aecli.evaluation.rate_distortion import draw_rate_distortion
 from aecli.evaluation.recovery import recovery
 from aecli.evaluation.support import check_splits
 from aecli.evaluation.theory import Theory
+from aecli.hydra_keys import is_below
 from aecli.malloc import keep_freed_memory
 from aecli.models import VAE, Dictionary
 from aecli.models.losses import SplitLosses
+from aecli.overrides import key_of
 from aecli.progress import Tracked, show
 from aecli.runs.find import Run, find
 from aecli.runs.load import Loaded, load
@@ -63,6 +66,7 @@ SIDE_BY_SIDE = (
 
 def main(config: DictConfig) -> None:
     """Evaluate the runs that `run=` means."""
+    check_idle(config.eval, typed())
     runs = find(config.run, config.output_dir)
     place = {"device": config.device, **config.dataset}
     results = {run: evaluate(run, config.eval, config.seed, **place) for run in runs}
@@ -198,6 +202,25 @@ def check_settings(settings: DictConfig) -> None:
     Finetuning(**settings.finetune)
     Probe(**settings.probe)
     Annealing(**settings.ais)
+
+
+def check_idle(settings: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise `SettingError` for a setting that is typed and would do nothing beside the others."""
+    protocol = settings.protocol
+    idle = {
+        "eval.finetune": ("eval.protocol=finetune", protocol != "finetune"),
+        "eval.probe": ("eval.protocol=probe", protocol != "probe"),
+        "eval.train_size": ("eval.protocol=probe", protocol == "none"),
+        "eval.noise": ("eval.noise_levels=[0.1]", not settings.noise_levels),
+        "eval.ais.chains": ("eval.ais.steps=1000", settings.ais.steps == 0),
+        "eval.ais.images": ("eval.ais.steps=1000", settings.ais.steps == 0),
+    }
+    for override in overrides:
+        for setting, (needed, is_idle) in idle.items():
+            if is_idle and is_below(key_of(override), [setting]):
+                raise SettingError(
+                    f"{shortened(override)}: goes with another setting; add {needed}"
+                )
 
 
 def _noise_levels(loaded: Loaded, settings: DictConfig) -> list[float]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from aecli import files
 from aecli.build import build
 from aecli.commands import train_report
-from aecli.commands.evaluate import check_settings, evaluate
+from aecli.commands.evaluate import check_idle, check_settings, evaluate
 from aecli.config import is_sweep, plain
 from aecli.data import DataModule
 from aecli.distributed import end_with_parent, launched, leave, rank
@@ -89,6 +89,7 @@ def run(config: DictConfig, directory: Path) -> float:
                 " held against it; add /eval: standard to its defaults"
             )
         check_settings(config.eval)  # before the training: it may hold a mistake
+        check_idle(config.eval, hydra.overrides.task)
     if not state.is_trained(config):
         train(config, directory, choices, state.last, pruning(typed) if in_sweep else ())
     if rank() > 0:
@@ -171,6 +172,8 @@ def train(
         own.append(GoesOn(directory))
     trainer = build_trainer(config, directory, choices, own, arithmetic)
     log.info(train_report.headline(choices, data, model, trainer))
+    if isinstance(model, VAE) and (hint := train_report.warmup(model, trainer, batches["train"])):
+        log.info(hint)
     if trainer.world_size > 1:
         check_together(config, choices, model, trainer)
     data.check_batches(trainer.world_size, model.smallest_batch)

@@ -1,6 +1,7 @@
 """What `aecli train` says and writes down: before a training, of its end, and what is next."""
 
 import logging
+import math
 import platform
 from collections.abc import Mapping
 from datetime import date
@@ -16,7 +17,7 @@ from aecli import __version__, plugins
 from aecli.build import build
 from aecli.data import DataModule
 from aecli.machine import processor
-from aecli.models import Autoencoder
+from aecli.models import VAE, Autoencoder
 from aecli.runs.metrics_file import read_metrics
 from aecli.runs.paths import as_typed, shown
 from aecli.runs.resume import LENGTH, laid_out
@@ -43,6 +44,24 @@ def headline(
         f"{choices['model']} on {choices['dataset']}: {sizes['train']:,} training and"
         f" {sizes['validation']:,} validation {what}, {_parameters(model):,} parameters,"
         f" {device.type}{threads}{several}"
+    )
+
+
+def warmup(model: VAE, trainer: pl.Trainer, batches: int) -> str:
+    """Return a line about a warm-up of β that the training is too short for, or ""."""
+    steps = math.ceil(batches / trainer.accumulate_grad_batches)
+    needed = model.warmup_steps or model.warmup_epochs * steps
+    ends = [epochs * steps for epochs in [trainer.max_epochs or -1] if epochs > 0]
+    ends += [trainer.max_steps] if trainer.max_steps > 0 else []
+    if not ends or min(ends) >= needed:
+        return ""
+    key, value = "warmup_epochs", f"{model.warmup_epochs:g}"
+    if model.warmup_steps:
+        key, value = "warmup_steps", str(model.warmup_steps)
+    reached = model.beta * min(ends) / needed
+    return (
+        f"model.{key}={value}: longer than the training, which ends at a beta of {reached:.3g};"
+        f" validation takes {model.beta:g}"
     )
 
 

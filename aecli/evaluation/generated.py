@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from aecli.data import DataModule
-from aecli.errors import SettingError
 from aecli.evaluation import metrics
 from aecli.evaluation.classifier import fitted
 from aecli.evaluation.distances import (
@@ -64,16 +63,9 @@ def generated(
 
     What is decoded is the mean of p(x|z). The features are those of a small `Classifier` of the
     training split, or, of data without labels, the numbers of the examples themselves. `at_once`
-    examples are decoded at the same time.
-
-    Raises `SettingError` if the test set has fewer than 100 examples.
+    examples are decoded at the same time. The splits have at least `LEAST` examples.
     """
     count = min(images, len(data.splits["test"]), len(data.splits["train"]))
-    if count < LEAST:
-        raise SettingError(
-            f"eval.generated_images={images}: needs {LEAST} test and training examples, and there"
-            f" are {count}"
-        )
     test, training = data.batches("test", 1000), data.batches("train", 1000)
     shape = data.some(1).shape[1:]
     known = metrics.pixels(training)[0]

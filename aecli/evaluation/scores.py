@@ -28,6 +28,8 @@ IMPORTANCE_SAMPLES = 200
 DECODED_AT_ONCE = 1000
 """Examples that are decoded at the same time for kind=marginal_nll: bounds the memory."""
 NEIGHBORS = 5
+ROUNDING = 2e-6
+"""Of the largest code: what its float32 may be off by, and another batch size may change."""
 LEAST_VARIANCE = 1e-12
 """Of what a code leaves out: a model may reconstruct the training split without an error."""
 
@@ -162,21 +164,24 @@ def mahalanobis(model: Autoencoder, training: Iterable[Batch]) -> Score:
     """Score = (z − μ)ᵀ Σ⁺ (z − μ) + ‖x − x̂‖² / σ²: of the code, and of what it leaves out.
 
     μ and Σ are the mean and the covariance of the training codes, σ² the squared error of the
-    training split per dimension that the code leaves out, D − K of them (D, if K ≥ D). Σ⁺ is the
-    pseudo-inverse, so that a unit that is always 0 counts nothing. Denouden et al. 2018, arXiv
-    1812.02765; of `model=pca` it is −2 log p(x) of probabilistic PCA (Tipping & Bishop 1999, eq. 7)
-    but for a constant.
+    training split per dimension that the code leaves out, D − K of them (D, if K ≥ D), where D is
+    how many entries an example has on average, of a table without those that are missing. Σ⁺ is
+    the pseudo-inverse, so that what is always the same but for rounding counts nothing. Denouden
+    et al. 2018, arXiv 1812.02765; of `model=pca` it is −2 log p(x) of probabilistic PCA (Tipping &
+    Bishop 1999, eq. 7) but for a constant.
     """
     total: Any = 0.0
     squares: Any = 0.0
-    error, count = 0.0, 0
+    error, entries, count = 0.0, 0.0, 0
     for batch in training:
         z = _codes(model, batch).astype(np.float64)
         total, squares, count = total + z.sum(axis=0), squares + z.T @ z, count + len(z)
         error += float(squared_errors(model, batch).double().sum())
-    mean = total / count
-    inverse = pinvh(squares / count - np.outer(mean, mean))
-    features, units = batch.wanted[0].numel(), len(mean)
+        entries += float(model.likelihood.counted(batch.wanted).double().sum())
+    mean, second = total / count, squares / count
+    rounding = len(mean) * ROUNDING**2 * second.diagonal().max(initial=0.0)
+    inverse = pinvh(second - np.outer(mean, mean), atol=rounding)
+    features, units = entries / count, len(mean)
     left = features - units if units < features else features
     variance = max(error / count / left, LEAST_VARIANCE)
 

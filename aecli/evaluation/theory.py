@@ -82,6 +82,8 @@ class Theory:
 
     def check(self, loaded: Loaded) -> None:
         """Raise `SettingError` for a measure that the run's model does not have."""
+        if (images := self.images.get("generated_images")) is not None:
+            check_generated(f"eval.generated_images={images}", loaded)
         asked = [key for key in OF_A_POSTERIOR if key in self.images]
         if not asked:
             return
@@ -163,9 +165,12 @@ class Theory:
         if len(found.unit_kl):
             to.details["unit_kl"] = found.unit_kl.tolist()
             to.details["unit_aggregate_kl"] = found.unit_divergence.tolist()
-            how = f"nats, KL(q(z_j) ‖ p(z_j)), the mean over the units, by integration, {count:,}"
-            mean = found.unit_divergence.mean()
-            to.add("aggregate_kl_per_unit", mean, f"{how} images")
+            units, narrow = len(found.unit_kl), int((found.integrated == 0).sum())
+            by = "by integration"
+            if narrow:
+                by += f", of {narrow} of {units} units by a sample of each image"
+            how = f"nats, KL(q(z_j) ‖ p(z_j)), the mean over the units, {by}, {count:,} images"
+            to.add("aggregate_kl_per_unit", found.unit_divergence.mean(), how)
         to.figures["aggregate"] = charts.aggregate(model, found, title)
 
     def _generated(self, to: Measured, loaded: Loaded, count: int, seed: int, title: str) -> None:
@@ -189,6 +194,22 @@ class Theory:
 
     def _test(self, data: DataModule, seed: int) -> Any:
         return data.batches("test", self.batch_size, seed)
+
+
+def check_generated(setting: str, loaded: Loaded) -> None:
+    """Refuse to compare what a model makes with the data, if the two cannot be compared."""
+    if loaded.card.target_shape is not None:
+        raise SettingError(
+            f"{setting}: the run's model makes targets of what it reads, no examples; type"
+            " eval.generated_images=null"
+        )
+    sizes = {name: len(loaded.data.splits[name]) for name in ("test", "train")}
+    for name, size in sizes.items():
+        if size < LEAST:
+            raise SettingError(
+                f"{setting}: needs {LEAST} test and {LEAST} training examples, and the {name} split"
+                f" has {size}; type eval.generated_images=null"
+            )
 
 
 def _over_training(loaded: Loaded) -> list[Snapshot]:

@@ -72,6 +72,10 @@ class Likelihood(nn.Module):
     def check(self, values: Tensor) -> None:
         """Raise `SettingError` if some of the data's values lie outside the support."""
 
+    def counted(self, x: Tensor) -> Tensor:
+        """Return which numbers of x `(B, *S)` have a part in `log_prob`, 1 or 0."""
+        return torch.ones_like(x)
+
     def errors(self, mean: Tensor, x: Tensor) -> Tensor:
         """Return the squared error of each feature, `(B, *S)`; 0 of what `log_prob` leaves out."""
         return (mean - x).square()

@@ -119,7 +119,8 @@ class Activity:
         pending = [code.to(device) for code in self._pending]
         codes = torch.cat(pending) if len(pending) > 1 else pending[0]
         active = self.sparsity.active(codes).count_nonzero()
-        sums = torch.cat([codes.sum(dim=0).double(), active[None].double()])
+        wide = torch.promote_types(codes.dtype, torch.float32)  # half floats would round each sum
+        sums = torch.cat([codes.sum(dim=0, dtype=wide).double(), active[None].double()])
         # Not aminmax, which takes ten times as long along the columns.
         extremes = torch.stack([-codes.amin(dim=0), codes.amax(dim=0)])
         if self._sums is not None and self._extremes is not None:

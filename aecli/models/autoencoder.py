@@ -158,7 +158,7 @@ class Autoencoder(pl.LightningModule):
             named["kl"] = terms.kl
             if self.likelihood.is_density:
                 named["elbo"] = -(terms.nll + terms.kl)
-        if terms.bound is not None:
+        if terms.bound is not None and self.likelihood.is_density:
             named["bound"] = terms.bound
         return named
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,23 @@ def test_a_run_holds_its_checkpoints_metrics_and_events(runs, variant):
     assert "reconstructions" in images
     assert ("samples" in images) == (variant in PROBABILISTIC)
     assert (directory / "projector_config.pbtxt").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "model.warmup_epochs=8 model.beta=4",
+            "model.warmup_epochs=8: longer .* a beta of 1; .* 4",
+        ),
+        ("model.warmup_steps=1000", "model.warmup_steps=1000: longer than the training"),
+        ("model.warmup_epochs=2", ""),
+    ],
+)
+def test_a_warm_up_that_the_training_is_too_short_for_is_named(words, told, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(tmp_path, *SHORT[:1], *SHORT[2:], "model=vae", *words.split())
+    assert re.search(told, caplog.text) if told else "longer than" not in caplog.text
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
+from aecli.evaluation import aggregate
 from aecli.evaluation.aggregate import aggregated
 from aecli.models.vae import Posterior
 from tests.evaluation.linear import batches, linear_vae
@@ -60,6 +61,31 @@ def test_a_units_divergence_is_the_integral():
 
     exact = quad(integrand, -15, 15, limit=500)[0]
     assert found.unit_divergence[1].item() == pytest.approx(exact, abs=1e-4)
+
+
+@pytest.mark.parametrize("deviation", [3e-4, 1e-9])
+def test_narrow_posteriors_at_two_places_are_two_components(deviation):
+    """Of half of the images each: log q(z) = log ½ + log N, exactly, however narrow N is."""
+    places = torch.tensor([-3.0, 3.0]).repeat(200)
+    log_variance = torch.full((400, 2), 2 * math.log(deviation))
+    model = with_posterior(lambda x: (torch.stack([places, -places], 1), log_variance))
+    found = aggregated(model, batches(X, 400), images=400)
+    assert found.information.mean().item() == pytest.approx(math.log(2), abs=1e-6)
+    exact = 4.5 - math.log(deviation) - 0.5 - math.log(2)
+    assert found.integrated.tolist() == [deviation > 1e-6] * 2
+    # By samples (z − mean)² / σ² is a mean of 400 squares, of z rounded to float32.
+    tolerance = 1e-4 if deviation > 1e-6 else 0.6
+    assert found.unit_divergence.tolist() == pytest.approx([exact] * 2, abs=tolerance)
+
+
+def test_a_finer_grid_than_there_is_time_for_gives_way_to_samples(monkeypatch):
+    model = with_posterior(lambda x: (2 * x.flatten(1)[:, :2], x.flatten(1)[:, 2:] - 2))
+    by_grid = aggregated(model, batches(X, 400), images=400)
+    monkeypatch.setattr(aggregate, "MOST_DENSITIES", 1)
+    by_samples = aggregated(model, batches(X, 400), images=400)
+    assert by_grid.integrated.all()
+    assert not by_samples.integrated.any()
+    assert torch.allclose(by_samples.unit_divergence, by_grid.unit_divergence, atol=0.2)
 
 
 def test_batches_change_nothing_and_only_the_images_asked_for_count():

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from omegaconf import open_dict
 from sklearn.decomposition import PCA
 
 from aecli.build import build
+from aecli.data import Batch
 from aecli.errors import SettingError
 from aecli.evaluation import metrics, scores
 from aecli.evaluation.likelihood import marginal_nll
@@ -133,6 +135,46 @@ def test_mahalanobis_of_pca_is_the_likelihood_of_probabilistic_pca():
     constant = found + 2 * reference
     # scikit-learn divides by n − 1 in place of n.
     np.testing.assert_allclose(constant, constant.mean(), atol=2e-3 * found.mean())
+
+
+@torch.no_grad()
+def test_mahalanobis_of_codes_without_full_rank_does_not_depend_on_the_batches(drawn):
+    """Two units alike but for the rounding of float32, whose inverse variance would be huge."""
+    model, data = drawn
+    encode = model.encode
+
+    def twice(x):
+        code = encode(x)
+        code[:, 1] = 3 * code[:, 0] + 1
+        return code
+
+    model.encode = twice
+    try:
+        one, other = (
+            scored(scores.mahalanobis(model, data.batches("train", size)), data, size)
+            for size in (64, 5)
+        )
+    finally:
+        del model.encode
+    np.testing.assert_allclose(one, other, rtol=1e-4)
+    assert one.max() < 1e6
+
+
+@torch.no_grad()
+def test_mahalanobis_of_a_table_counts_the_entries_that_are_there():
+    """What the code leaves out, per entry, has a mean of D − K on the training split."""
+    features = [["number", 6], ["mask", 6]]
+    config, _ = configure("model=ae", "likelihood=mixed", "network.hidden=[]", "model.code_dim=2")
+    with open_dict(config):
+        config.dataset.shape, config.dataset.features = [12], features
+    model = build(config, "model").eval()
+    x = torch.randn(200, 12)
+    x[:, 6:] = (torch.rand(200, 6) < 0.7).float()
+    x[:, :6] *= x[:, 6:]
+    none = torch.full((200,), -1)
+    batch = Batch(x, x, none)
+    score = scores.mahalanobis(model, [batch])(batch)
+    assert score.mean().item() == pytest.approx(x[:, 6:].sum(1).mean().item(), rel=1e-5)
 
 
 def test_more_neighbors_than_there_are_is_refused(drawn):

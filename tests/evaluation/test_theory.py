@@ -128,8 +128,18 @@ def test_what_a_model_does_not_have_is_refused(words, images, told):
 
 def test_too_few_test_examples_are_refused():
     run = loaded("model=vae", "dataset.test_size=50")
-    with pytest.raises(SettingError, match="needs 100 test and training examples, and there are"):
-        generated(run.model, run.data, 100, at_once=1000, seed=0)
+    told = (
+        "eval.generated_images=5000: needs 100 test and 100 training examples, and the test split"
+    )
+    with pytest.raises(SettingError, match=told):
+        Theory(settings(generated_images=5000)).check(run)
+
+
+def test_a_transcoders_targets_are_not_compared_with_its_input():
+    run = loaded("model=vae")
+    run.data.card.target_shape = (3,)
+    with pytest.raises(SettingError, match="generated_images=200: the run's model makes targets"):
+        Theory(settings(generated_images=200)).check(run)
 
 
 def test_a_dead_code_has_a_gap_too():

@@ -47,6 +47,13 @@ def test_activity_is_that_of_the_whole_set():
     assert activity.compute() == pytest.approx(expected)
 
 
+def test_the_means_of_half_floats_are_not_rounded_batch_by_batch():
+    codes = torch.rand(4001, 3).bfloat16()
+    activity = Activity(Sparsity())
+    activity.add(codes)
+    assert torch.allclose(activity.unit_means, codes.double().mean(dim=0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("after", [0, 1, 3, 6])
 def test_a_state_goes_on_to_the_same_last_bit(after):
     codes = (torch.rand(20, 7) - 0.3).relu().split(3)

@@ -4,7 +4,7 @@ from torch.distributions import Independent, Normal
 
 from aecli.errors import SettingError
 from aecli.evaluation.likelihood import importance_bound
-from aecli.likelihoods import Bernoulli
+from aecli.likelihoods import MSE, Bernoulli
 from aecli.models import IWAE, VAE
 from aecli.networks import MLP
 from aecli.noise import Noise
@@ -12,14 +12,14 @@ from aecli.optimizers import Optimization
 from aecli.sparsity import L1, Sparsity
 
 
-def make(variant=IWAE, sparsity=None, **settings):
+def make(variant=IWAE, sparsity=None, likelihood=None, **settings):
     torch.manual_seed(0)
     return variant(
         network=MLP((1, 8, 8), [16], "tanh"),
         code_dim=5,
         noise=Noise(),
         sparsity=sparsity or Sparsity(),
-        likelihood=Bernoulli(),
+        likelihood=likelihood or Bernoulli(),
         optimizer=Optimization("adam", 1e-3),
         **settings,
     )
@@ -96,6 +96,12 @@ def test_a_penalty_joins_the_loss_but_not_the_bound(x):
     assert (reported["loss"] + reported["bound"]).item() == pytest.approx(
         terms.penalty.item(), rel=1e-3
     )
+
+
+def test_without_a_density_there_is_no_bound_of_log_p(x):
+    model = make(likelihood=MSE(), samples=3)
+    reported = model.reported(model.terms(x))
+    assert sorted(reported) == ["kl", "loss", "penalty"]
 
 
 def test_beta_weighs_the_prior_and_the_posterior(x):
