@@ -214,9 +214,13 @@ def test_examples_that_do_not_go_with_the_run_are_refused(digits, x, message):
         digits.encode(x)
 
 
-def test_booleans_in_place_of_bytes_are_named_as_they_were_given(digits, pixels):
-    with pytest.raises(SettingError, match=r"x: holds booleans .*; the run was trained on bytes"):
-        digits.encode(pixels > 8)
+def test_what_does_not_fit_the_card_is_named_as_it_was_given(digits, pixels, monkeypatch):
+    def refuse(self, values):
+        raise SettingError("dataset.file: holds booleans")
+
+    monkeypatch.setattr(type(digits), "given_data", refuse)
+    with pytest.raises(SettingError, match=r"^x: holds booleans"):
+        digits.encode(pixels)
 
 
 def test_codes_of_another_size_are_refused(digits):
