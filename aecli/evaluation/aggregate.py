@@ -12,8 +12,8 @@ from aecli.models import VAE
 from aecli.models.vae import Posterior, has_normal_prior
 from aecli.priors import Standard
 
-TOGETHER = 1 << 22
-"""Densities, of samples by components, that are in memory at the same time."""
+TOGETHER = 1 << 17
+"""Densities, of samples by components, that are computed at the same time, in the cache."""
 LEAST_CELLS = 400
 """Of the grid over a unit's line, for its KL; no cell is wider than the smallest σ."""
 MOST_DENSITIES = 1 << 27
