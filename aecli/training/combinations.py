@@ -34,7 +34,8 @@ def check_combination(
         )
     if config.dataset.get("missing") == "mask" and not model.likelihood.leaves_out_missing:
         raise SettingError(
-            "dataset.missing=mask: needs likelihood=mixed, or choose another missing"
+            f"dataset.missing=mask: likelihood={choices['likelihood']} counts every entry; add"
+            " likelihood=mixed, which leaves the missing ones out, or set dataset.missing=mean"
         )
 
 

@@ -98,7 +98,11 @@ def test_a_mask_is_trained_with_and_evaluated(table, tmp_path):
     ("name", "words", "message"),
     [
         ("missing", (), r"dataset\.missing=error: entries are missing in weight \(\d+\), colour"),
-        ("missing", ("dataset.missing=mask", "model=ae"), "=mask: needs likelihood=mixed"),
+        (
+            "missing",
+            ("dataset.missing=mask", "model=ae"),
+            "=mask: likelihood=mse counts every entry; add likel",
+        ),
         ("animals", ("likelihood=bernoulli",), "dataset.binarize=dynamic: is for images"),
         ("animals", ("likelihood=cross_entropy",), "likelihood=cross_entropy: the data must lie"),
         ("animals", ("network=conv",), "network=conv: is for images"),
